@@ -1,0 +1,3 @@
+"""custom-gaze: from calibration frames to a personal gaze network."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,74 @@
+"""Where everything lies, in one place. dvc.yaml is held to these names by a test."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The project's files below `root`."""
+
+    root: Path = Path()
+
+    @property
+    def params(self) -> Path:
+        return self.root / "params.yaml"
+
+    @property
+    def sessions(self) -> Path:
+        """Raw calibration sessions, one folder each, never rewritten."""
+        return self.root / "data" / "sessions"
+
+    @property
+    def dataset(self) -> Path:
+        """Crops, labels.csv and manifest.json, one folder a session."""
+        return self.root / "data" / "dataset_clean"
+
+    @property
+    def index(self) -> Path:
+        """The frames of one run with their split: all that later stages know of the dataset."""
+        return self.root / "data" / "index.csv"
+
+    @property
+    def faces(self) -> Path:
+        """Face detector and, where the user has one, face mesh."""
+        return self.root / "models" / "faces"
+
+    @property
+    def base(self) -> Path:
+        """The base network as one PyTorch file."""
+        return self.root / "models" / "base.pt"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The weights with the best validation loss."""
+        return self.root / "models" / "checkpoint.pt"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """The weights of the last epoch."""
+        return self.root / "models" / "checkpoint_last.pt"
+
+    @property
+    def model(self) -> Path:
+        """What the app loads."""
+        return self.root / "models" / "custom_gaze.onnx"
+
+    @property
+    def reports(self) -> Path:
+        return self.root / "reports"
+
+    @property
+    def training_log(self) -> Path:
+        """Losses per epoch."""
+        return self.reports / "training.csv"
+
+    @property
+    def metrics(self) -> Path:
+        return self.reports / "metrics.json"
+
+
+def project_root() -> Path:
+    """The main repository's root, also inside the temporary copies DVC runs experiments in."""
+    return Path(os.environ.get("DVC_ROOT", ".")).resolve()
