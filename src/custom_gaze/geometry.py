@@ -6,7 +6,7 @@ is the same number of pixels everywhere and the error in pixels is the error in 
 by `deg_per_pixel`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 class ScreenGeometry:
     """The screen's centre in pixels and the degrees of gaze that one pixel spans."""
 
-    center_x_px: float = 864.0
-    center_y_px: float = 558.5
-    deg_per_pixel: float = 0.0307
+    center_x_px: float = field(default=864.0, metadata={"low": 1.0, "high": 100_000.0})
+    center_y_px: float = field(default=558.5, metadata={"low": 1.0, "high": 100_000.0})
+    deg_per_pixel: float = field(default=0.0307, metadata={"low": 1e-4, "high": 1.0})
 
     def to_degrees(self, points_px: ArrayLike) -> NDArray[np.float64]:
         """Screen points (..., 2) [x, y] in pixels → (..., 2) [yaw, pitch] in degrees, float64."""

@@ -36,6 +36,7 @@ class FetchParams:
     mesh: str | None = None
     mesh_sha256: str | None = None
     base: str = "random"
+    base_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class AugmentParams:
     contrast: float = ranged(0.2, 0.0, 1.0)
     saturation: float = ranged(0.2, 0.0, 1.0)
     blur_max_sigma_px: float = ranged(2.0, 0.0, 20.0)
-    iso_noise: float = ranged(0.3, 0.0, 1.0)
+    iso_noise: float = ranged(0.15, 0.0, 1.0)
     shift_share: float = ranged(0.03, 0.0, 0.25)
 
 
@@ -81,6 +82,7 @@ class TrainParams:
     patience: int = ranged(8, 1, 10_000)
     batch_size: int = ranged(16, 1, 4096)
     learning_rate: float = ranged(1e-4, 1e-8, 1.0)
+    feature_memory_gb: float = ranged(0.0, 0.0, 4096.0)
     seed: int = ranged(1, 0, 2**31 - 1)
     device: str = one_of("auto", "cpu", "cuda", "mps")
 
@@ -89,7 +91,7 @@ class TrainParams:
 class ExportParams:
     """The ONNX file."""
 
-    opset: int = ranged(17, 17, 20)
+    opset: int = ranged(18, 18, 20)
     tolerance_deg: float = ranged(0.01, 0.0, 1.0)
 
 
@@ -139,7 +141,7 @@ def load_params(path: Path) -> Params:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: no valid YAML: {reason}") from None
-    params = build_section(Params, content, "", str(path))
+    params: Params = build_section(Params, content, "", str(path))
     _check_sessions(params, str(path))
     return params
 

@@ -31,6 +31,11 @@ class Paths:
         return self.root / "data" / "index.csv"
 
     @property
+    def index_manifests(self) -> Path:
+        """The manifests of the sessions in the index."""
+        return self.root / "data" / "index.json"
+
+    @property
     def faces(self) -> Path:
         """Face detector and, where the user has one, face mesh."""
         return self.root / "models" / "faces"
@@ -66,7 +71,35 @@ class Paths:
 
     @property
     def metrics(self) -> Path:
+        """The figures that `dvc exp show` compares."""
         return self.reports / "metrics.json"
+
+    @property
+    def session_metrics(self) -> Path:
+        """The same figures session by session."""
+        return self.reports / "sessions.json"
+
+    @property
+    def predictions(self) -> Path:
+        """Target and answer of every tested frame."""
+        return self.reports / "predictions.csv"
+
+    @property
+    def loss_plot(self) -> Path:
+        return self.reports / "loss.png"
+
+    @property
+    def screen_plot(self) -> Path:
+        return self.reports / "screen.png"
+
+    @property
+    def error_plot(self) -> Path:
+        return self.reports / "error_map.png"
+
+    @property
+    def report(self) -> Path:
+        """One page with everything, readable without a network."""
+        return self.reports / "report.html"
 
 
 def project_root() -> Path:

@@ -1,0 +1,41 @@
+# Two commands do all the set-up: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+# DVC runs the stages' commands through the shell: they have to find custom-gaze.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Nothing goes to the network but pip.
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+export NO_ALBUMENTATIONS_UPDATE := 1
+
+.PHONY: demo test lint mlflow lock clean-demo
+
+# What the demo asks for beside params.yaml, until training is fast: fewer copies and epochs.
+DEMO_PERSON := 1
+DEMO_CHANGES := -S 'evaluate.sessions=[demo-day2]' -S augment.copies=3 -S train.epochs=12
+
+demo: .venv/installed
+	@custom-gaze demo --person $(DEMO_PERSON) --session demo-day1 --day 1 --grid 5x5 --frames-per-target 2
+	@custom-gaze demo --person $(DEMO_PERSON) --session demo-day2 --day 2 --grid 4x4 --frames-per-target 2
+	@dvc exp run $(DEMO_CHANGES)
+	@custom-gaze report
+
+test: .venv/installed
+	@ruff check .
+	@ruff format --check .
+	@mypy
+	@pytest
+
+mlflow: .venv/installed
+	@custom-gaze mlflow
+
+# Resolve pyproject.toml anew, for every platform and Python at once.
+lock: .venv/installed
+	@uv pip compile --universal --python-version 3.10 --extra dev --no-header pyproject.toml -o requirements.txt
+
+.venv/installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("custom-gaze needs Python 3.10 or newer, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on -r requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
+	@touch $@

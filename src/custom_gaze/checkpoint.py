@@ -1,0 +1,90 @@
+"""checkpoint.pt: a trained network, what is needed to use it and to say where it is from."""
+
+import io
+import pickle
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from custom_gaze.errors import InputError
+from custom_gaze.files import write_bytes
+from custom_gaze.network import GazeNetwork
+
+FORMAT = "custom-gaze-checkpoint"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network's weights and its papers."""
+
+    trunk: str
+    frozen_through: str
+    state: dict[str, Tensor]
+    base: dict[str, Any]  # source, sha256, kind … of the base network
+    sessions: list[str]
+    params: dict[str, Any]  # params.yaml as it was
+    preprocessing: dict[str, Any]
+    training: dict[str, Any]  # epoch, validation_error_deg, frames …
+
+    def network(self) -> GazeNetwork:
+        """The network in eval mode, float32 on the CPU; every key and shape has to fit."""
+        network = GazeNetwork(self.trunk, self.frozen_through)
+        network.load_state_dict(self.state, strict=True)
+        return network.eval()
+
+
+def save_tensors(content: dict[str, Any], path: Path) -> None:
+    """Write `content` with torch.save, whole or not at all; equal content gives equal bytes."""
+    buffer = io.BytesIO()  # saved to a path, the file would hold that path's name
+    torch.save(content, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def load_tensors(path: Path, what: str, remedy: str) -> dict[str, Any]:
+    """Read a file of tensors and plain values, never code.
+
+    Raises:
+        InputError: it is missing, damaged or holds anything else. The message names `what` was
+            wanted and the `remedy`.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; {remedy}") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: no {what} ({reason}); {remedy}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: no {what}; {remedy}")
+    return content
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a checkpoint, whole or not at all."""
+    save_tensors({"format": FORMAT, "version": VERSION, **_plain(checkpoint)}, path)
+
+
+def _plain(checkpoint: Checkpoint) -> dict[str, Any]:
+    plain = asdict(checkpoint)
+    plain["state"] = {name: tensor.detach().cpu() for name, tensor in checkpoint.state.items()}
+    return plain
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        InputError: it is missing, damaged, or of another format or version.
+    """
+    remedy = "run `custom-gaze train` first"
+    content = load_tensors(path, "checkpoint", remedy)
+    if content.pop("format", None) != FORMAT or content.pop("version", None) != VERSION:
+        raise InputError(f"{path}: no checkpoint of this version; {remedy}")
+    try:
+        return Checkpoint(**content)
+    except TypeError as error:
+        raise InputError(f"{path}: no complete checkpoint ({error}); {remedy}") from None

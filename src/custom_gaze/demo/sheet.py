@@ -1,0 +1,218 @@
+"""Contact sheets: a session's frames, or many persons, as one picture to look at."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from custom_gaze.files import whole_file
+from custom_gaze.geometry import ScreenGeometry
+from custom_gaze.progress import bar
+from custom_gaze.sessions import Frame, load_frame, read_session
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont, ImageFont
+
+Image = NDArray[np.uint8]
+
+PAPER, INK, PALE, MARK = (250, 249, 246), (38, 38, 42), (206, 206, 202), (214, 58, 40)
+GAP_PX = 14
+TILE_WIDTH_PX = 300
+FRAME_HEIGHT_PX = 169  # 16:9
+EYES_HEIGHT_PX = 120
+CAPTION_PX = 50
+MAX_TILES = 60
+FACE_PX = 224  # a face on the sheets of persons and of sessions
+
+
+def sheet(folder: Path, output: Path, geometry: ScreenGeometry | None = None) -> int:
+    """Draw a session's contact sheet as PNG; returns the number of frames it shows.
+
+    Each target's first frame, in the order of the targets on the screen: the frame, the eyes close
+    by where the app recorded their places, and a small screen with the target on it.
+
+    Raises:
+        InputError: the folder is no session, or one of its images cannot be read.
+        CustomGazeError: the picture cannot be written.
+    """
+    geometry = geometry or ScreenGeometry()
+    session = read_session(folder, geometry)
+    firsts: dict[tuple[int, int], Frame] = {}
+    for frame in session.frames:
+        firsts.setdefault((round(frame.target_y_px), round(frame.target_x_px)), frame)
+    shown = [firsts[key] for key in sorted(firsts)][:MAX_TILES]
+    columns = _columns(shown)
+    tiles = [_frame_tile(frame, geometry) for frame in bar(shown, f"sheet of {session.id}")]
+    of_all = "" if len(shown) == len(firsts) else f", the first {len(shown)} of them shown"
+    title = f"{session.id}: {len(session.frames)} frames of {len(firsts)} targets{of_all}"
+    _write(output, _page(tiles, columns, title, "as the network sees it: mirrored"))
+    return len(shown)
+
+
+def persons_sheet(output: Path, seeds: Sequence[int], columns: int = 6) -> None:
+    """Draw the persons of `seeds` as PNG, each as a face looking at the screen's centre.
+
+    Raises:
+        CustomGazeError: the picture cannot be written.
+    """
+    from custom_gaze.demo.conditions import draw_conditions
+    from custom_gaze.demo.person import draw_person
+
+    tiles = []
+    for seed in bar(seeds, "sheet of persons", unit="persons"):
+        person = draw_person(seed)
+        face = _face(seed, draw_conditions(person, 1, 1).room_seed, (0.0, 0.0))
+        tiles.append(_captioned(face, f"person {seed}"))
+    _write(output, _page(tiles, columns, f"{len(tiles)} persons", "day 1, looking at the centre"))
+
+
+def _face(seed: int, repeat: int, gaze_deg: tuple[float, float], day: int = 1) -> Image:
+    """A person's face as the network sees it, enlarged or reduced to FACE_PX."""
+    from custom_gaze.demo.conditions import draw_conditions, draw_moment
+    from custom_gaze.demo.person import draw_person
+    from custom_gaze.demo.render import Scene
+
+    person = draw_person(seed)
+    conditions = draw_conditions(person, day, 1)
+    moment = draw_moment(person, conditions, gaze_deg, (seed, day, 1, repeat))
+    scene = Scene(person, conditions, whole=False)
+    raw = scene.image(moment.gaze_deg, moment.pose, scene.crop_framing(moment.pose))
+    crop = scene.develop(raw, np.random.default_rng(moment.noise_seed))
+    return _resized(crop, (FACE_PX, FACE_PX))
+
+
+def sessions_sheet(output: Path, seed: int, days: Sequence[int] = (1, 2, 3, 4)) -> None:
+    """Draw one person's sessions on several days as PNG, three whole frames of each.
+
+    Raises:
+        CustomGazeError: the picture cannot be written.
+    """
+    from custom_gaze.demo.conditions import draw_conditions, draw_moment
+    from custom_gaze.demo.person import draw_person
+    from custom_gaze.demo.render import Scene
+
+    person = draw_person(seed)
+    looks = (("up left", (-24.0, -15.0)), ("centre", (0.0, 0.0)), ("down right", (24.0, 15.0)))
+    tiles = []
+    for day in bar(days, "sheet of sessions", unit="days"):
+        conditions = draw_conditions(person, day, 1)
+        scene = Scene(person, conditions)
+        for index, (name, gaze_deg) in enumerate(looks):
+            moment = draw_moment(person, conditions, gaze_deg, (seed, day, 1, index))
+            frame = _resized(scene.frame(moment), (480, 270))
+            tiles.append(_captioned(frame, f"day {day}, looking {name}"))
+    _write(output, _page(tiles, len(looks), f"person {seed}", f"{len(days)} sessions"))
+
+
+def _columns(frames: Sequence[Frame]) -> int:
+    """As many as the first row of targets has, within what a page holds."""
+    if not frames:
+        return 1
+    first_row = [f for f in frames if abs(f.target_y_px - frames[0].target_y_px) < 1]
+    return min(max(len(first_row), 3), 8)
+
+
+def _frame_tile(frame: Frame, geometry: ScreenGeometry) -> Image:
+    picture = load_frame(frame.image)
+    rows = [_resized(picture, (TILE_WIDTH_PX, FRAME_HEIGHT_PX))]
+    if frame.eyes_px is not None:
+        rows.append(_eye_strip(picture, np.array(frame.eyes_px)))
+    rows.append(_caption(frame, geometry))
+    return np.concatenate(rows)
+
+
+def _eye_strip(picture: Image, eyes_px: NDArray[np.float64]) -> Image:
+    """The eyes close by: a strip about them, twice as wide as they are apart."""
+    middle = eyes_px.mean(0)
+    width = max(8.0, 2.0 * float(np.linalg.norm(eyes_px[1] - eyes_px[0])))
+    scale = TILE_WIDTH_PX / width
+    to_strip = np.array(
+        [
+            [scale, 0, TILE_WIDTH_PX / 2 - scale * middle[0]],
+            [0, scale, EYES_HEIGHT_PX / 2 - scale * middle[1]],
+        ]
+    )
+    strip = cv2.warpAffine(
+        picture,
+        to_strip,
+        (TILE_WIDTH_PX, EYES_HEIGHT_PX),
+        flags=cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return np.asarray(strip, np.uint8)
+
+
+def _caption(frame: Frame, geometry: ScreenGeometry) -> Image:
+    """The target on a small screen, and its place in pixels and degrees."""
+    from PIL import Image as Pillow
+    from PIL import ImageDraw
+
+    canvas = Pillow.new("RGB", (TILE_WIDTH_PX, CAPTION_PX), PAPER)
+    draw = ImageDraw.Draw(canvas)
+    height = CAPTION_PX - 8
+    width = round(height * geometry.center_x_px / geometry.center_y_px)
+    draw.rectangle((0, 4, width, 4 + height), outline=INK, fill=(255, 255, 255))
+    x = frame.target_x_px / (2 * geometry.center_x_px) * width
+    y = 4 + frame.target_y_px / (2 * geometry.center_y_px) * height
+    draw.ellipse((x - 4, y - 4, x + 4, y + 4), fill=MARK)
+    yaw_deg, pitch_deg = geometry.to_degrees((frame.target_x_px, frame.target_y_px))
+    pixels = f"{frame.target_x_px:.0f}, {frame.target_y_px:.0f} px"
+    draw.text((width + 12, 5), pixels, INK, _font(16))
+    draw.text((width + 12, 26), f"yaw {yaw_deg:+.1f}°  pitch {pitch_deg:+.1f}°", INK, _font(16))
+    return np.asarray(canvas)
+
+
+def _captioned(picture: Image, text: str) -> Image:
+    from PIL import Image as Pillow
+    from PIL import ImageDraw
+
+    strip = Pillow.new("RGB", (picture.shape[1], 24), PAPER)
+    ImageDraw.Draw(strip).text((2, 2), text, INK, _font(16))
+    return np.concatenate([picture, np.asarray(strip)])
+
+
+def _page(tiles: Sequence[Image], columns: int, title: str, note: str) -> Image:
+    from PIL import Image as Pillow
+    from PIL import ImageDraw
+
+    height, width = (max(tile.shape[axis] for tile in tiles) for axis in (0, 1))
+    columns = min(columns, len(tiles))
+    rows = -(-len(tiles) // columns)
+    top = 56
+    size = (
+        columns * (width + GAP_PX) + GAP_PX,
+        rows * (height + GAP_PX) + GAP_PX + top,
+    )
+    page = Pillow.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(page)
+    draw.text((GAP_PX, 14), title, INK, _font(24))
+    start = GAP_PX + draw.textlength(title, _font(24)) + 18
+    draw.text((start, 20), note, (120, 120, 124), _font(17))
+    draw.line((GAP_PX, 50, size[0] - GAP_PX, 50), PALE, 1)
+    for index, tile in enumerate(tiles):
+        x = GAP_PX + index % columns * (width + GAP_PX)
+        y = top + GAP_PX + index // columns * (height + GAP_PX)
+        page.paste(Pillow.fromarray(tile), (x, y))
+    return np.asarray(page)
+
+
+def _font(size_px: int) -> "FreeTypeFont | ImageFont":
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size_px)
+
+
+def _resized(picture: Image, size_px: tuple[int, int]) -> Image:
+    shrinks = picture.shape[1] > size_px[0]
+    way = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(picture, size_px, interpolation=way), np.uint8)
+
+
+def _write(output: Path, page: Image) -> None:
+    from PIL import Image as Pillow
+
+    with whole_file(output) as temporary:
+        Pillow.fromarray(page).save(temporary, format="PNG", optimize=True)

@@ -1,0 +1,171 @@
+"""The evaluate stage: run the exported file on frames it never saw, and write the reports.
+
+This is the only place that looks at the test targets.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from custom_gaze import crops, dataset, plots, report, tracking
+from custom_gaze.dataset import Sample, labels_deg, load_crop, of_split
+from custom_gaze.files import sha256_of, write_json, write_text
+from custom_gaze.geometry import angular_error_deg
+from custom_gaze.measures import Measure, measure
+from custom_gaze.params import Params
+from custom_gaze.paths import Paths
+from custom_gaze.progress import bar
+from custom_gaze.runtime import cpu_session, predict_onnx
+from custom_gaze.splits import FURTHER, TEST, TRAIN
+
+SEEN_FRAMES = 100  # training frames looked at to tell fitting from generalising
+
+
+@dataclass(frozen=True)
+class EvaluateResult:
+    """What `custom-gaze evaluate` says it did."""
+
+    metrics: dict[str, Any]
+    tracked: str  # where MLflow recorded it, or why it did not
+
+
+def run(params: Params, paths: Paths) -> EvaluateResult:
+    """Measure models/custom_gaze.onnx on the test targets and on further sessions.
+
+    Raises:
+        InputError: the model, the index or a crop is missing or damaged.
+    """
+    samples = dataset.read_index(paths.index)
+    train = of_split(samples, TRAIN)
+    session = cpu_session(paths.model)
+    seen = train[:: max(1, -(-len(train) // SEEN_FRAMES))]
+    groups = {
+        "test": of_split(samples, TEST),
+        "further": of_split(samples, FURTHER),
+        "train": seen,
+    }
+    predicted = {name: _predict(session, group, paths) for name, group in groups.items() if group}
+    constant = labels_deg(train).mean(axis=0)
+
+    metrics: dict[str, Any] = {}
+    for name in predicted:
+        metrics[name] = _measure(predicted[name], groups[name], params).as_dict()
+    for name in ("test", "further"):
+        if name in predicted:
+            always = np.broadcast_to(constant, predicted[name].shape)
+            metrics[name]["constant_deg"] = _measure(always, groups[name], params).as_dict()[
+                "error_deg"
+            ]
+    sessions = _by_session(predicted, groups, constant, params)
+    facts = _facts(session, params, paths, train)
+
+    write_json(paths.metrics, metrics)
+    write_json(paths.session_metrics, sessions)
+    rows = _prediction_rows(predicted, groups, params)
+    write_text(paths.predictions, _as_csv(rows))
+    plots.draw(rows, paths, params.geometry)
+    report.write_html(metrics, sessions, facts, paths)
+    tracked = tracking.record(params, paths, metrics, sessions, facts)
+    return EvaluateResult(metrics, tracked)
+
+
+def _predict(session: Any, samples: Sequence[Sample], paths: Paths) -> NDArray[np.float32]:
+    """(N, 2) [yaw, pitch] in degrees."""
+    answers = [
+        predict_onnx(session, crops.normalise(load_crop(sample, paths)[None]))
+        for sample in bar(samples, "evaluating", unit="crops")
+    ]
+    return np.concatenate(answers)
+
+
+def _measure(predicted: NDArray[np.floating], samples: Sequence[Sample], params: Params) -> Measure:
+    # Further sessions have no target numbers: there, a target is its point on the screen.
+    targets = [(s.session, s.target, s.target_x_px, s.target_y_px) for s in samples]
+    if all(sample.target >= 0 for sample in samples):
+        targets = [("", sample.target, 0.0, 0.0) for sample in samples]
+    return measure(
+        predicted,
+        labels_deg(samples),
+        targets,
+        params.geometry.deg_per_pixel,
+        params.evaluate.bootstrap,
+        params.evaluate.seed,
+    )
+
+
+def _by_session(
+    predicted: dict[str, NDArray[np.float32]],
+    groups: dict[str, tuple[Sample, ...]],
+    constant: NDArray[np.float32],
+    params: Params,
+) -> dict[str, Any]:
+    """Per session: what it was tested as, the model's measure, the constant answer's error."""
+    sessions: dict[str, Any] = {}
+    for name in ("test", "further"):
+        for session_id in dict.fromkeys(sample.session for sample in groups[name]):
+            mine = [i for i, sample in enumerate(groups[name]) if sample.session == session_id]
+            some = [groups[name][i] for i in mine]
+            always = np.broadcast_to(constant, (len(mine), 2))
+            sessions[session_id] = {
+                "tested_as": "held-out targets" if name == "test" else "another session",
+                **_measure(predicted[name][mine], some, params).as_dict(),
+                "constant_deg": _measure(always, some, params).as_dict()["error_deg"],
+            }
+    return sessions
+
+
+def _facts(session: Any, params: Params, paths: Paths, train: Sequence[Sample]) -> dict[str, Any]:
+    """What the report and MLflow say of the model beside its errors."""
+    metadata = session.get_modelmeta().custom_metadata_map
+    base = json.loads(metadata.get("custom_gaze.base", "{}"))
+    return {
+        "trunk": metadata.get("custom_gaze.trunk", ""),
+        "base": base,
+        "code_version": metadata.get("custom_gaze.code_version", ""),
+        "model_sha256": sha256_of(paths.model),
+        "dataset_sha256": sha256_of(paths.index),
+        "train_frames": len(train),
+        "manifests": dataset.read_manifests(paths.index_manifests),
+    }
+
+
+def _prediction_rows(
+    predicted: dict[str, NDArray[np.float32]],
+    groups: dict[str, tuple[Sample, ...]],
+    params: Params,
+) -> list[dict[str, Any]]:
+    """One row a tested frame: target and answer in pixels, error in degrees."""
+    rows = []
+    for name in ("test", "further"):
+        if name not in predicted:
+            continue
+        points = params.geometry.to_pixels(predicted[name])
+        errors = angular_error_deg(predicted[name], labels_deg(groups[name]))
+        for sample, point, error in zip(groups[name], points, errors, strict=True):
+            rows.append(
+                {
+                    "session": sample.session,
+                    "filename": sample.filename,
+                    "tested_as": name,
+                    "target_x": round(sample.target_x_px, 2),
+                    "target_y": round(sample.target_y_px, 2),
+                    "predicted_x": round(float(point[0]), 2),
+                    "predicted_y": round(float(point[1]), 2),
+                    "error_deg": round(float(error), 3),
+                }
+            )
+    return rows
+
+
+def _as_csv(rows: Sequence[dict[str, Any]]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()

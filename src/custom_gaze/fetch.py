@@ -1,0 +1,93 @@
+"""The fetch stage: put the face detector, the face mesh and the base network in place."""
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from custom_gaze.detectors import DetectorKind, check_detector, embedded_detector
+from custom_gaze.download import is_address, obtain
+from custom_gaze.errors import InputError
+from custom_gaze.faces import DETECTOR_FILE, MESH_FILE, check_mesh
+from custom_gaze.files import sha256_of, whole_folder, write_bytes
+from custom_gaze.params import FetchParams, Params
+from custom_gaze.paths import Paths, project_root
+from custom_gaze.weights import BaseNetwork, load_base, save_base
+
+EMBEDDED = "embedded"
+RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class FetchResult:
+    """What `custom-gaze fetch` put in place."""
+
+    detector: DetectorKind
+    mesh: bool
+    base: BaseNetwork
+
+
+def run(params: Params, paths: Paths) -> FetchResult:
+    """Write models/faces/ and models/base.pt; each file is checked before anything is replaced.
+
+    Raises:
+        InputError: a file is missing, damaged, not what its parameter asks for, or does not have
+            the hash that was named.
+        CustomGazeError: a download or a write failed.
+    """
+    wanted = params.fetch
+    with whole_folder(paths.faces) as folder:
+        detector = folder / DETECTOR_FILE
+        if wanted.detector == EMBEDDED:
+            _no_hash(wanted.detector_sha256, "fetch.detector")
+            write_bytes(detector, embedded_detector())
+        else:
+            obtain(wanted.detector, wanted.detector_sha256, detector, project_root())
+        kind = check_detector(detector)
+        if wanted.mesh is not None:
+            obtain(wanted.mesh, wanted.mesh_sha256, folder / MESH_FILE, project_root())
+            check_mesh(folder / MESH_FILE)
+        base = _base(wanted)
+    save_base(base, paths.base)
+    return FetchResult(kind, wanted.mesh is not None, base)
+
+
+def _base(wanted: FetchParams) -> BaseNetwork:
+    if wanted.base == RANDOM:
+        _no_hash(wanted.base_sha256, "fetch.base")
+        return random_base()
+    if not is_address(wanted.base):
+        return _local_base(project_root() / Path(wanted.base).expanduser(), wanted.base_sha256)
+    scratch = Path(tempfile.mkdtemp(prefix="custom-gaze-"))
+    try:
+        target = scratch / "base"
+        obtain(wanted.base, wanted.base_sha256, target, project_root())
+        return load_base(target)
+    finally:
+        shutil.rmtree(scratch)
+
+
+def _local_base(path: Path, sha256: str | None) -> BaseNetwork:
+    """Read in place: an ONNX file may have its weights in a second file beside it."""
+    if sha256 is not None and path.is_file() and sha256_of(path) != sha256:
+        raise InputError(
+            f"{path}: its SHA-256 is {sha256_of(path)}, not the one that fetch.base_sha256 names"
+        )
+    return load_base(path)
+
+
+def random_base(seed: int = 1) -> BaseNetwork:
+    """A ResNet-50 with random weights: what stands in where no base network is given."""
+    import torch
+
+    from custom_gaze.network import trunk_spec
+
+    torch.manual_seed(seed)
+    state = trunk_spec("resnet50").build().state_dict()
+    kept = {n: tensor for n, tensor in state.items() if not n.endswith("num_batches_tracked")}
+    return BaseNetwork("resnet50", kept, None, f"random weights, seed {seed}", "", RANDOM)
+
+
+def _no_hash(sha256: str | None, key: str) -> None:
+    if sha256 is not None:
+        raise InputError(f"params.yaml: {key}_sha256 is set, but {key} names no file to check")

@@ -1,0 +1,174 @@
+"""The gaze network: a convolutional trunk and one linear head to (yaw, pitch) in degrees.
+
+The trunk is a row of named blocks. Everything up to and including `frozen_through` is frozen; the
+blocks behind it and the head are trained. BatchNorm stays in eval mode everywhere, in the trained
+blocks too: calibration batches are far too few and too alike for running statistics.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from custom_gaze.errors import InputError
+
+
+@dataclass(frozen=True)
+class TrunkSpec:
+    """One kind of trunk: how to build it, its blocks in order, the width of its features."""
+
+    build: Callable[[], nn.Module]  # random weights, the classifier an nn.Identity
+    blocks: tuple[str, ...]  # dotted names of sub-modules, in the order of the forward pass
+    features: int
+    frozen_through: str  # the first three quarters end here
+
+
+def _resnet(name: str) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        import torchvision
+
+        network: nn.Module = getattr(torchvision.models, name)(weights=None)
+        network.fc = nn.Identity()
+        return network
+
+    return build
+
+
+_RESNET_BLOCKS = (
+    "conv1",
+    "bn1",
+    "relu",
+    "maxpool",
+    "layer1",
+    "layer2",
+    "layer3",
+    "layer4",
+    "avgpool",
+)
+
+TRUNKS = {
+    "resnet18": TrunkSpec(_resnet("resnet18"), _RESNET_BLOCKS, 512, "layer3"),
+    "resnet34": TrunkSpec(_resnet("resnet34"), _RESNET_BLOCKS, 512, "layer3"),
+    "resnet50": TrunkSpec(_resnet("resnet50"), _RESNET_BLOCKS, 2048, "layer3"),
+}
+
+
+def trunk_spec(name: str) -> TrunkSpec:
+    """Look a trunk up by name.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    try:
+        return TRUNKS[name]
+    except KeyError:
+        raise InputError(f"unknown trunk {name!r}; known are {', '.join(TRUNKS)}") from None
+
+
+class GazeNetwork(nn.Module):
+    """x float32 (N, 3, 448, 448), RGB, ImageNet-normalised → (N, 2) [yaw, pitch] in degrees."""
+
+    def __init__(self, trunk: str, frozen_through: str) -> None:
+        """Build with random weights. `frozen_through` is a block's name of the trunk.
+
+        Raises:
+            InputError: the trunk or the block is unknown, or nothing would be left to train.
+        """
+        super().__init__()
+        spec = trunk_spec(trunk)
+        trainable = spec.blocks[:-1]  # the last block is the pooling
+        if frozen_through not in trainable[:-1]:
+            raise InputError(
+                f"train.frozen_through is {frozen_through!r}, which {trunk} has not as a block "
+                f"before its last; allowed are {', '.join(trainable[:-1])}"
+            )
+        self.trunk_name = trunk
+        self.frozen_through = frozen_through
+        self.trunk = spec.build()
+        self.head = nn.Linear(spec.features, 2)
+        cut = spec.blocks.index(frozen_through) + 1
+        self._frozen_names, self._trained_names = spec.blocks[:cut], spec.blocks[cut:]
+        for name in self._frozen_names:
+            self.trunk.get_submodule(name).requires_grad_(False)
+
+    def frozen(self, x: Tensor) -> Tensor:
+        """The frozen blocks alone: (N, 3, H, W) → (N, channels, h, w)."""
+        for name in self._frozen_names:
+            x = self.trunk.get_submodule(name)(x)
+        return x
+
+    def features(self, frozen: Tensor) -> Tensor:
+        """The trained blocks: (N, channels, h, w) → (N, features)."""
+        for name in self._trained_names:
+            frozen = self.trunk.get_submodule(name)(frozen)
+        return torch.flatten(frozen, 1)
+
+    def trained(self, frozen: Tensor) -> Tensor:
+        """The trained blocks and the head: (N, channels, h, w) → (N, 2) degrees."""
+        angles: Tensor = self.head(self.features(frozen))
+        return angles
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The whole network."""
+        return self.trained(self.frozen(x))
+
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """What the optimiser may change."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def load_trunk(self, state: dict[str, Tensor]) -> None:
+        """Load the trunk's weights and statistics; only BatchNorm's batch counters may be missing.
+
+        Raises:
+            ValueError: another key is missing, or one is left over.
+        """
+        missing, left_over = self.trunk.load_state_dict(state, strict=False)
+        wrong = [name for name in missing if not name.endswith(".num_batches_tracked")]
+        if wrong or left_over:
+            raise ValueError(f"these do not fit {self.trunk_name}: {[*wrong, *left_over][:3]}")
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """A copy of what the optimiser changes, by name, on the CPU."""
+        return {
+            name: parameter.detach().cpu().clone()
+            for name, parameter in self.named_parameters()
+            if parameter.requires_grad
+        }
+
+    def load_trained_state(self, state: dict[str, Tensor]) -> None:
+        """Put back what `trained_state` gave. Every name has to be there, and no other."""
+        own = {name: p for name, p in self.named_parameters() if p.requires_grad}
+        if own.keys() != state.keys():
+            raise ValueError(f"other parameters: {sorted(own.keys() ^ state.keys())[:3]}")
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(state[name])
+
+    def frozen_state(self) -> dict[str, Tensor]:
+        """Weights and BatchNorm statistics of the frozen blocks, by name."""
+        return {
+            f"{block}.{name}": tensor
+            for block in self._frozen_names
+            for name, tensor in self.trunk.get_submodule(block).state_dict().items()
+        }
+
+
+def take_batchnorm_statistics(network: GazeNetwork, x: Tensor) -> None:
+    """Set every BatchNorm's running mean and variance from x (N, 3, H, W), in place.
+
+    For a trunk with random weights: without statistics of its own its activations would vanish or
+    explode on the way through fifty layers.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over the batches
+        norm.train()
+    with torch.no_grad():
+        for batch in x.split(8):
+            network(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()

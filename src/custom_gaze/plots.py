@@ -1,0 +1,110 @@
+"""The reports' pictures: loss per epoch, targets and answers on the screen, error over the screen."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from custom_gaze.files import whole_file
+from custom_gaze.geometry import ScreenGeometry
+from custom_gaze.paths import Paths
+from custom_gaze.tables import read_columns
+
+TARGET, ANSWER, LINE = "#1b6ca8", "#d1495b", "#9aa5b1"
+NAMES = {"test": "held-out targets", "further": "another session"}
+
+
+def draw(rows: Sequence[dict[str, Any]], paths: Paths, geometry: ScreenGeometry) -> None:
+    """Draw all three pictures. `rows` has one entry a tested frame, as in predictions.csv."""
+    _loss(paths)
+    _screen(rows, paths.screen_plot, geometry)
+    _error_map(rows, paths.error_plot, geometry)
+
+
+def _loss(paths: Paths) -> None:
+    log = read_columns(paths.training_log)
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(log["epoch"], log["train_loss"], color=TARGET, label="training (augmented copies)")
+    axes.plot(log["epoch"], log["validation_loss"], color=ANSWER, label="validation (plain frames)")
+    best = int(np.argmin(log["validation_loss"]))
+    axes.plot(log["epoch"][best], log["validation_loss"][best], "o", color=ANSWER)
+    axes.annotate(
+        f"best: epoch {int(log['epoch'][best])}, {log['validation_error_deg'][best]:.2f}°",
+        (float(log["epoch"][best]), float(log["validation_loss"][best])),
+        xytext=(0, 10),
+        textcoords="offset points",
+        ha="center",
+    )
+    axes.set(xlabel="epoch", ylabel="mean squared error (degrees²)", title="Loss per epoch")
+    axes.set_ylim(bottom=0)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    _save(figure, paths.loss_plot)
+
+
+def _screen(rows: Sequence[dict[str, Any]], path: Path, geometry: ScreenGeometry) -> None:
+    kinds = [kind for kind in NAMES if any(row["tested_as"] == kind for row in rows)]
+    figure = Figure(figsize=(6.5 * len(kinds), 4.8), layout="constrained")
+    for kind, axes in zip(kinds, np.atleast_1d(figure.subplots(1, len(kinds))), strict=True):
+        mine = [row for row in rows if row["tested_as"] == kind]
+        _screen_frame(axes, geometry)
+        for row in mine:
+            axes.plot(
+                [row["target_x"], row["predicted_x"]],
+                [row["target_y"], row["predicted_y"]],
+                color=LINE,
+                linewidth=1,
+                zorder=1,
+            )
+        axes.scatter(*_points(mine, "target"), color=TARGET, marker="+", s=70, label="target")
+        axes.scatter(*_points(mine, "predicted"), color=ANSWER, s=14, label="answer", zorder=3)
+        error = float(np.mean([row["error_deg"] for row in mine]))
+        axes.set_title(f"{NAMES[kind]}: {error:.2f}° over {len(mine)} frames")
+        axes.legend(loc="upper right")
+    _save(figure, path)
+
+
+def _error_map(rows: Sequence[dict[str, Any]], path: Path, geometry: ScreenGeometry) -> None:
+    """Each target as a disc: its colour is the mean error, its arrow the mean displacement."""
+    figure = Figure(figsize=(7, 4.8), layout="constrained")
+    axes = figure.subplots()
+    _screen_frame(axes, geometry)
+    points = np.array([[row["target_x"], row["target_y"]] for row in rows])
+    answers = np.array([[row["predicted_x"], row["predicted_y"]] for row in rows])
+    errors = np.array([row["error_deg"] for row in rows])
+    where, group = np.unique(points, axis=0, return_inverse=True)
+    counts = np.bincount(group.ravel())
+    mean = np.bincount(group.ravel(), errors) / counts
+    shift = np.stack([np.bincount(group.ravel(), d) / counts for d in (answers - points).T])
+    discs = axes.scatter(
+        *where.T, c=mean, s=220, cmap="viridis_r", vmin=0, edgecolors="white", zorder=2
+    )
+    axes.quiver(
+        *where.T, *shift, angles="xy", scale_units="xy", scale=1, width=0.003, alpha=0.6, zorder=3
+    )
+    figure.colorbar(discs, label="mean error (degrees)")
+    axes.set_title("Error over the screen; arrows lead to the mean answer")
+    _save(figure, path)
+
+
+def _screen_frame(axes: Axes, geometry: ScreenGeometry) -> None:
+    width, height = 2 * geometry.center_x_px, 2 * geometry.center_y_px
+    axes.plot([0, width, width, 0, 0], [0, 0, height, height, 0], color="black", linewidth=1)
+    axes.set(xlabel="x (pixels)", ylabel="y (pixels)", aspect="equal")
+    axes.set_xlim(-0.1 * width, 1.1 * width)
+    axes.set_ylim(1.1 * height, -0.1 * height)  # down is positive, as on the screen
+
+
+def _points(rows: Sequence[dict[str, Any]], what: str) -> tuple[list[float], list[float]]:
+    return [row[f"{what}_x"] for row in rows], [row[f"{what}_y"] for row in rows]
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with whole_file(path) as temporary:
+        # No date and no version in the file: the same picture is the same bytes.
+        figure.savefig(temporary, format="png", dpi=100, metadata={"Software": None})

@@ -1,0 +1,30 @@
+"""A progress bar on everything that takes longer than two seconds, on standard error."""
+
+import sys
+from collections.abc import Iterable
+from typing import TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+
+
+def bar(
+    items: Iterable[Item], what: str, total: int | None = None, unit: str = "frames"
+) -> "tqdm[Item]":
+    """Iterate over `items`; after two seconds a bar appears. `set_postfix_str` adds figures.
+
+    Where nobody watches (a log file, another machine), it prints a line now and then instead of
+    redrawing itself ten times a second.
+    """
+    return tqdm(
+        items,
+        desc=what,
+        total=total,
+        unit=f" {unit}",
+        delay=2.0,
+        mininterval=0.2 if sys.stderr.isatty() else 5.0,
+        dynamic_ncols=True,
+        file=sys.stderr,
+        leave=True,
+    )

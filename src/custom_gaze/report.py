@@ -1,0 +1,165 @@
+"""The closing table and reports/report.html: what was measured, on what, with what."""
+
+import base64
+import html
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from custom_gaze.errors import InputError
+from custom_gaze.files import write_text
+from custom_gaze.paths import Paths
+from custom_gaze.tables import aligned
+
+UNTRAINED_BASE = (
+    "The base network has random weights: no network that knows eyes was given, so the figures "
+    "show that the pipeline works and not what calibration can reach."
+)
+WHAT = {
+    "test": "held-out targets, same session",
+    "further": "another session",
+    "train": "frames it was trained on",
+}
+
+
+def closing_table(paths: Paths) -> str:
+    """The errors measured and the model's path, as text for the end of a run.
+
+    Raises:
+        InputError: nothing was evaluated yet.
+    """
+    try:
+        metrics = json.loads(paths.metrics.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise InputError(f"{paths.metrics}: not found; run `dvc repro` first") from None
+    lines = [aligned(HEADER, _rows(metrics)), "", f"model   {paths.model}"]
+    lines.append(f"report  {paths.report}")
+    return "\n".join(lines)
+
+
+HEADER = ("measured on", "frames", "targets", "error", "95 % interval", "pixels", "constant answer")
+
+
+def _rows(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
+    return [
+        (
+            WHAT[name],
+            str(entry["frames"]),
+            str(entry["targets"]),
+            f"{entry['error_deg']:.2f}°",
+            f"{entry['low_deg']:.2f}–{entry['high_deg']:.2f}°",
+            f"{entry['error_px']:.0f}",
+            f"{entry['constant_deg']:.2f}°" if "constant_deg" in entry else "",
+        )
+        for name, entry in metrics.items()
+        if name in WHAT
+    ]
+
+
+def write_html(
+    metrics: dict[str, Any], sessions: dict[str, Any], facts: dict[str, Any], paths: Paths
+) -> None:
+    """Write reports/report.html: one file, pictures inside, no script and no network."""
+    body = [
+        "<h1>custom-gaze</h1>",
+        *_warnings(facts),
+        "<h2>Errors</h2>",
+        "<p>Mean angular error of the exported file, with a 95 % bootstrap interval over targets. "
+        "The constant answer is the mean of the training targets.</p>",
+        _table(HEADER, _rows(metrics)),
+        "<h2>Sessions</h2>",
+        _table(*_session_rows(sessions)),
+        _picture(paths.screen_plot, "Targets and the model's answers on the screen"),
+        _picture(paths.error_plot, "Mean error of each target"),
+        _picture(paths.loss_plot, "Training and validation loss per epoch"),
+        "<h2>Frames left out</h2>",
+        _left_out(facts["manifests"]),
+        "<h2>Made with</h2>",
+        _table(("what", "value"), _made_with(facts)),
+    ]
+    page = _PAGE.replace("{body}", "\n".join(body))
+    write_text(paths.report, page)
+
+
+def _warnings(facts: dict[str, Any]) -> list[str]:
+    if facts["base"].get("kind") != "random":
+        return []
+    return [f"<p class=warning>{html.escape(UNTRAINED_BASE)}</p>"]
+
+
+def _session_rows(
+    sessions: dict[str, Any],
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    header = ("session", "tested on", "frames", "targets", "error", "95 % interval", "pixels")
+    rows = [
+        (
+            name,
+            entry["tested_as"],
+            str(entry["frames"]),
+            str(entry["targets"]),
+            f"{entry['error_deg']:.2f}°",
+            f"{entry['low_deg']:.2f}–{entry['high_deg']:.2f}°",
+            f"{entry['error_px']:.0f}",
+        )
+        for name, entry in sessions.items()
+    ]
+    return header, rows
+
+
+def _left_out(manifests: Sequence[dict[str, Any]]) -> str:
+    rows = [
+        (manifest["session"], entry["filename"], entry["reason"])
+        for manifest in manifests
+        for entry in manifest["left_out"]
+    ]
+    return _table(("session", "frame", "reason"), rows) if rows else "<p>None.</p>"
+
+
+def _made_with(facts: dict[str, Any]) -> list[tuple[str, ...]]:
+    base = facts["base"]
+    manifest = facts["manifests"][0]
+    return [
+        ("base network", f"{facts['trunk']}, {base.get('kind')}, {base.get('source')}"),
+        ("face detector", f"{manifest['detector']['kind']}, {manifest['detector']['sha256'][:12]}"),
+        ("crop from", str(manifest["crop_from"])),
+        ("frames trained on", str(facts["train_frames"])),
+        ("code", facts["code_version"]),
+        ("model (SHA-256)", facts["model_sha256"]),
+        ("dataset (SHA-256 of its index)", facts["dataset_sha256"]),
+    ]
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def cells(tag: str, values: Sequence[str]) -> str:
+        inner = "".join(f"<{tag}>{html.escape(value)}</{tag}>" for value in values)
+        return f"<tr>{inner}</tr>"
+
+    body = "".join(cells("td", row) for row in rows)
+    return f"<table><thead>{cells('th', header)}</thead><tbody>{body}</tbody></table>"
+
+
+def _picture(path: Path, caption: str) -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    return (
+        f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+    )
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>custom-gaze report</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
+  color: #1f2933; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid #e4e7eb;
+  overflow-wrap: anywhere; }
+th { font-weight: 600; }
+figure { margin: 1.5rem 0; } img { max-width: 100%; } figcaption { color: #52606d; }
+.warning { background: #fff3cd; border-left: 4px solid #e0a800; padding: .6rem .9rem; }
+</style></head><body>
+{body}
+</body></html>
+"""

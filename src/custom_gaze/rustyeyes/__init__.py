@@ -1,0 +1,1 @@
+"""The RustyEyes app: its contract for models, and deploying into its folder and back."""

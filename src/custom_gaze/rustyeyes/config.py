@@ -1,0 +1,159 @@
+"""The app's config.json, edited so that nothing changes but what has to.
+
+The app rewrites the file as two-space JSON at every start, and where it cannot parse it, it
+starts from its defaults and the user's settings are gone. So a file that the app would not parse
+is never taken as a start, and numbers keep the very digits they were written with.
+"""
+
+import dataclasses
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from custom_gaze.errors import InputError
+from custom_gaze.rustyeyes.contract import Correction
+
+CONFIG_FILE = "config.json"
+MODEL_FILE = "models/custom_gaze.onnx"
+
+
+class _Literal(str):
+    """A number as it stands in the file."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One value that changes; `old` is None where the key was not there."""
+
+    key: str
+    old: str | None
+    new: str
+
+
+def parse_config(content: bytes, app: Path) -> dict[str, Any]:
+    """The settings in the config.json of the folder `app`, numbers as they are written there.
+
+    Raises:
+        InputError: the app could not parse the file either, or it is not the app's.
+    """
+    where = app / CONFIG_FILE
+    try:
+        config = json.loads(
+            content.decode(),
+            parse_float=_Literal,
+            parse_int=_Literal,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_unique,
+        )
+        _dump(config, "").encode()  # fails on halves of surrogate pairs, as the app's parser does
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{where}: no valid JSON ({' '.join(str(error).split())}); at its next start the app "
+            "would throw it away, with all settings in it: repair it first"
+        ) from None
+    models = config.get("models") if isinstance(config, dict) else None
+    if not isinstance(models, dict) or not _is_text(models.get("l2cs_path")):
+        raise InputError(
+            f"{where}: holds no models.l2cs_path, so this is not the app's config.json"
+        )
+    for key, value in models.items():
+        if key.endswith("_path") and _is_text(value) and _leaves(value, app):
+            raise InputError(
+                f"{where}: models.{key} is {value!r}, which leaves the app's folder; "
+                "copy that file into the folder and name it relative to it"
+            )
+    return dict(config)
+
+
+def edits_for(config: dict[str, Any], wanted: Correction, app: Path) -> list[Edit]:
+    """Point `config` (changed in place) at the personal network with the correction `wanted`.
+
+    Numbers that already agree to six digits stay as written: the app keeps them as float32.
+
+    Raises:
+        InputError: the place of the correction holds something else.
+    """
+    edits = []
+    if config["models"]["l2cs_path"] != MODEL_FILE:
+        edits.append(_set(config["models"], "l2cs_path", MODEL_FILE, "models.l2cs_path"))
+    place, key = config, ""
+    for name in ("calibration", "models", "l2cs"):
+        key += f"{name}."
+        place = place.setdefault(name, {})
+        if not isinstance(place, dict):
+            raise InputError(
+                f"{app / CONFIG_FILE}: {key[:-1]} is no object of keys and values; "
+                "the app would throw the file away: repair it first"
+            )
+    for name, value in dataclasses.asdict(wanted).items():
+        old = _float(place.get(name))
+        if old is None or not math.isclose(old, value, rel_tol=1e-6, abs_tol=1e-9):
+            edits.append(_set(place, name, _Literal(repr(float(value))), f"{key}{name}"))
+    return edits
+
+
+def current_correction(config: dict[str, Any]) -> Correction | None:
+    """The correction in `config`, None where it is not whole."""
+    place: Any = config
+    for name in ("calibration", "models", "l2cs"):
+        place = place.get(name) if isinstance(place, dict) else None
+    names = [field.name for field in dataclasses.fields(Correction)]
+    values = [_float(place.get(name)) if isinstance(place, dict) else None for name in names]
+    found = [value for value in values if value is not None]
+    return Correction(**dict(zip(names, found, strict=True))) if len(found) == len(names) else None
+
+
+def dump_config(config: dict[str, Any], like: bytes) -> bytes:
+    """`config` as two-space JSON, ending as `like` ends."""
+    return _dump(config, "").encode() + like[len(like.rstrip()) :]
+
+
+def _dump(value: Any, indent: str) -> str:
+    if isinstance(value, _Literal):
+        return str(value)
+    inner = indent + "  "
+    if isinstance(value, dict) and value:
+        lines = [
+            f"{inner}{json.dumps(key, ensure_ascii=False)}: {_dump(item, inner)}"
+            for key, item in value.items()
+        ]
+        return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+    if isinstance(value, list) and value:
+        lines = [inner + _dump(item, inner) for item in value]
+        return "[\n" + ",\n".join(lines) + f"\n{indent}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _set(place: dict[str, Any], name: str, value: str, key: str) -> Edit:
+    old = _dump(place[name], "") if name in place else None
+    place[name] = value
+    return Edit(key, old, _dump(value, ""))
+
+
+def _float(value: Any) -> float | None:
+    return float(value) if isinstance(value, _Literal) else None
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and not isinstance(value, _Literal)
+
+
+def _leaves(path: str, app: Path) -> bool:
+    folder = app.resolve()
+    return not Path(os.path.normpath(folder / path)).is_relative_to(folder)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} stands there twice")
+    return found

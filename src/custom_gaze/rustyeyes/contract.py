@@ -1,0 +1,200 @@
+"""What RustyEyes does with a gaze network: what it feeds, how it reads, where it draws the dot."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from custom_gaze.crops import normalise
+from custom_gaze.errors import InputError
+from custom_gaze.geometry import ScreenGeometry
+from custom_gaze.onnx_files import (
+    describe,
+    first_line,
+    inputs_of,
+    open_session,
+    outputs_of,
+    read_onnx,
+    run_session,
+)
+
+INPUT_NAME = "input"
+INPUT_SHAPE = (1, 3, 448, 448)
+APP_PIXELS_PER_DEGREE = 20.0  # how far the app moves its dot from the centre of the frame
+LARGEST_ANGLE_DEG = 180.0
+MPIIGAZE_BINS = 28  # 3° apart from -42°, but the app spreads any number of bins over 360°
+METADATA_PREFIX = "custom_gaze."
+
+
+@dataclass(frozen=True)
+class Correction:
+    """The app's polynomial per axis, `curve * v^2 + gain * v + offset`, in degrees."""
+
+    yaw_gain: float = 1.0
+    yaw_offset: float = 0.0
+    yaw_curve: float = 0.0
+    pitch_gain: float = 1.0
+    pitch_offset: float = 0.0
+    pitch_curve: float = 0.0
+
+    def dot_offset_px(
+        self, yaw_deg: float, pitch_deg: float, app_pixels_per_degree: float
+    ) -> tuple[float, float]:
+        """Where the app draws its dot for the network's angles, in pixels from the frame's centre.
+
+        Right and down are positive. The app negates the corrected pitch and then draws a positive
+        pitch upwards, so that a network whose pitch is positive below the centre comes out right.
+        """
+        yaw_deg = self.yaw_curve * yaw_deg**2 + self.yaw_gain * yaw_deg + self.yaw_offset
+        pitch_deg = self.pitch_curve * pitch_deg**2 + self.pitch_gain * pitch_deg
+        up_deg = -(pitch_deg + self.pitch_offset)
+        return yaw_deg * app_pixels_per_degree, -up_deg * app_pixels_per_degree
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a model file says of itself, in its metadata; None where it says nothing."""
+
+    sha256: str
+    sessions: tuple[str, ...] | None
+    code_version: str | None
+    validation_error_deg: float | None
+    geometry: ScreenGeometry | None
+
+
+def check_model(path: Path) -> ModelFacts:
+    """Run a model as the app would and return what it says of itself.
+
+    The app takes one output of two values, [yaw, pitch] in degrees, or the stock L2CS-Net's two
+    outputs of equally many bins; the angles must be finite and possible.
+
+    Raises:
+        InputError: the file is no ONNX, or the app could not use it.
+    """
+    model, sha256 = read_onnx(path)
+    _check_input(model, path)
+    outputs = [shape for _, shape in outputs_of(model)]
+    if len(outputs) == 2 and MPIIGAZE_BINS in outputs[0]:
+        raise InputError(
+            f"{path}: has the {MPIIGAZE_BINS} bins of an MPIIGaze model, 3° apart, which the app "
+            "would read as 12.9° apart; deploy a model with one output (1, 2) or 90 bins"
+        )
+    session = open_session(model, path)
+    for name, crop in _probes():
+        try:
+            values = run_session(session, normalise(crop[None]))
+        except Exception as error:  # onnxruntime's exceptions share no base of their own
+            raise InputError(f"{path}: fails when it runs: {first_line(error)}") from None
+        angles_deg = app_angles_deg(values, f"{path} ({describe(model)})")
+        if not (np.isfinite(angles_deg).all() and np.abs(angles_deg).max() <= LARGEST_ANGLE_DEG):
+            raise InputError(
+                f"{path}: answers yaw {angles_deg[0]:g}, pitch {angles_deg[1]:g} to a {name} "
+                "image, which are no angles in degrees; train and export it again"
+            )
+    return _facts(model, sha256)
+
+
+def model_facts(path: Path) -> ModelFacts:
+    """What a model's metadata says; nothing in the file is run, and any key may be absent.
+
+    Raises:
+        InputError: the file is missing or no ONNX.
+    """
+    return _facts(*read_onnx(path))
+
+
+def app_angles_deg(outputs: list[NDArray[np.float32]], where: str) -> NDArray[np.float64]:
+    """The network's outputs as the app reads them: float64 (2,) [yaw, pitch] in degrees.
+
+    One output of two values is taken as it is. Of two outputs with equally many bins, each is
+    softmaxed and its expectation over bins at -180 + i * 360 / bins degrees is the angle.
+
+    Raises:
+        InputError: the outputs are neither; `where` starts the message.
+    """
+    flat = [np.asarray(values, dtype=np.float64).ravel() for values in outputs]
+    if len(flat) == 1 and flat[0].size == 2:
+        return flat[0]
+    if len(flat) == 2 and flat[0].size == flat[1].size > 2:
+        return np.array([_expectation_deg(logits) for logits in flat])
+    shapes = ", ".join("x".join(map(str, np.shape(values))) for values in outputs)
+    raise InputError(
+        f"{where}: has outputs of shape {shapes}; the app reads one output of two values, "
+        "or two of equally many bins"
+    )
+
+
+def _expectation_deg(logits: NDArray[np.float64]) -> float:
+    weights = np.exp(logits - logits.max())
+    bins_deg = -180.0 + np.arange(logits.size) * 360.0 / logits.size
+    return float((weights * bins_deg).sum() / weights.sum())
+
+
+def _check_input(model: Any, path: Path) -> None:
+    inputs = inputs_of(model)
+    fits = (
+        len(inputs) == 1
+        and inputs[0][0] == INPUT_NAME
+        and len(inputs[0][1]) == len(INPUT_SHAPE)
+        and all(size in (0, wanted) for size, wanted in zip(inputs[0][1], INPUT_SHAPE, strict=True))
+    )
+    if not fits:
+        raise InputError(
+            f"{path}: has {describe(model)}; "
+            f"the app feeds one input named {INPUT_NAME!r} of 1x3x448x448"
+        )
+    kinds = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
+    if kinds[INPUT_NAME] != 1:  # onnx.TensorProto.FLOAT
+        raise InputError(f"{path}: its input is not float32; the app feeds float32")
+
+
+def _probes() -> list[tuple[str, NDArray[np.uint8]]]:
+    """Crops uint8 (448, 448, 3) that bring out a network that divides by zero or overflows."""
+    side_px = INPUT_SHAPE[-1]
+    noise = np.random.default_rng(0).integers(0, 256, (side_px, side_px, 3), dtype=np.uint8)
+    grey = np.full_like(noise, 128)
+    return [("black", np.zeros_like(noise)), ("grey", grey), ("noisy", noise)]
+
+
+def _facts(model: Any, sha256: str) -> ModelFacts:
+    said = {
+        entry.key.removeprefix(METADATA_PREFIX): entry.value
+        for entry in model.metadata_props
+        if entry.key.startswith(METADATA_PREFIX)
+    }
+    sessions = _json(said.get("sessions"))
+    is_list = isinstance(sessions, list) and all(isinstance(name, str) for name in sessions)
+    return ModelFacts(
+        sha256=sha256,
+        sessions=tuple(sessions) if is_list else None,
+        code_version=said.get("code_version"),
+        validation_error_deg=_number(_json(said.get("validation_error_deg"))),
+        geometry=_geometry(_json(said.get("geometry"))),
+    )
+
+
+def _json(text: str | None) -> Any:
+    try:
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def _geometry(value: Any) -> ScreenGeometry | None:
+    if not isinstance(value, dict):
+        return None
+    numbers = [_number(value.get(key)) for key in ("center_x_px", "center_y_px", "deg_per_pixel")]
+    x_px, y_px, deg_per_pixel = numbers
+    if x_px is None or y_px is None or deg_per_pixel is None or deg_per_pixel <= 0:
+        return None
+    return ScreenGeometry(x_px, y_px, deg_per_pixel)

@@ -1,0 +1,83 @@
+"""Which model is live in the app's folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from custom_gaze.errors import InputError
+from custom_gaze.rustyeyes.config import CONFIG_FILE, MODEL_FILE, current_correction, parse_config
+from custom_gaze.rustyeyes.contract import Correction, ModelFacts, model_facts
+from custom_gaze.rustyeyes.deploy import DEPLOY, SVR_FILES, TOUCHED, read_app
+from custom_gaze.rustyeyes.switch import complete_records, is_interrupted
+
+
+@dataclass(frozen=True)
+class AppStatus:
+    """What the app would load at its next start."""
+
+    app: Path
+    model: str
+    is_personal: bool
+    facts: ModelFacts | None
+    problem: str | None
+    correction: Correction | None
+    svr_files: tuple[str, ...]
+    deploys: tuple[str, ...]
+    interrupted: bool
+
+    def lines(self) -> list[str]:
+        """The status for a person, one fact a line."""
+        kind = "a personal network" if self.is_personal else "not deployed from here"
+        lines = [f"live model: {self.model} ({kind})", *self._facts()]
+        if self.correction is None:
+            lines.append(f"correction: not whole in {CONFIG_FILE}")
+        else:
+            for axis in ("yaw", "pitch"):
+                values = (
+                    f"{name} {getattr(self.correction, f'{axis}_{name}'):g}"
+                    for name in ("gain", "offset", "curve")
+                )
+                lines.append(f"{axis}: {', '.join(values)}")
+        if self.svr_files:
+            lines.append(f"in its place the app uses: {', '.join(self.svr_files)}")
+        if self.interrupted:
+            lines.append("a deploy or rollback was interrupted: run either again to clear it up")
+        return [*lines, f"deploys that can be rolled back: {len(self.deploys)}"]
+
+    def _facts(self) -> list[str]:
+        if self.problem or self.facts is None:
+            return [f"the app cannot load it: {self.problem}"]
+        sessions, error_deg = self.facts.sessions, self.facts.validation_error_deg
+        error = "unknown" if error_deg is None else f"{error_deg:.2f} degrees"
+        return [
+            f"sessions: {'unknown' if sessions is None else ', '.join(sessions) or 'none'}",
+            f"error on validation: {error}",
+            f"made by: {self.facts.code_version or 'unknown'}",
+            f"sha256: {self.facts.sha256}",
+        ]
+
+
+def status(app: Path) -> AppStatus:
+    """Read which model, correction and SVR files are live in the folder `app`; writes nothing.
+
+    Raises:
+        InputError: `app` is not the app's folder, or its config.json does not parse.
+        CustomGazeError: the record of a deploy is damaged.
+    """
+    config = parse_config(read_app(app), app)
+    model = config["models"]["l2cs_path"]
+    facts, problem = None, None
+    try:
+        facts = model_facts(app / model)
+    except InputError as error:
+        problem = str(error)
+    return AppStatus(
+        app=app,
+        model=model,
+        is_personal=model == MODEL_FILE,
+        facts=facts,
+        problem=problem,
+        correction=current_correction(config),
+        svr_files=tuple(name for name in SVR_FILES if (app / name).is_file()),
+        deploys=tuple(folder.name for folder, _ in complete_records(app, DEPLOY, TOUCHED)),
+        interrupted=is_interrupted(app),
+    )

@@ -1,0 +1,307 @@
+"""Changing several files of a folder at one instant, so that a kill leaves old or new, never both.
+
+A rename replaces one file at a time, but a deploy has to change up to four together. So each of
+them first becomes a link to custom_gaze_backups/current/…, where `current` is itself a link to
+the folder `before`, which holds copies of what was there: nothing looks different yet. Turning
+`current` from `before` to `after` is one rename, and it changes all of them. Then the links are
+replaced by the files they point to. A file that is absent on one side is a link to nothing,
+which a program that looks for it takes for absent.
+
+A record is one folder in custom_gaze_backups, with `before`, `after` and plan.json, which is
+renamed to manifest.json once the change is complete. `recover` finishes what was interrupted
+after the turn and undoes what was interrupted before it.
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from custom_gaze.errors import CustomGazeError
+from custom_gaze.files import sha256_of
+
+BACKUPS = "custom_gaze_backups"
+CURRENT = "current"
+BEFORE, AFTER, LINKS = "before", "after", "links"
+PLAN, MANIFEST = "plan.json", "manifest.json"
+TRASH = ".trash"
+RECORD_NAME = re.compile(r"[0-9]{4}-[0-9TZ-]+-(?P<kind>deploy|rollback)(?P<trash>\.trash)?")
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One file, by its path relative to the folder; a hash is None where there is no file."""
+
+    path: str
+    before_sha256: str | None
+    after_sha256: str | None
+
+
+@dataclass(frozen=True)
+class Change(FileRecord):
+    """What a file shall become: a new content, a copy of another file, or None: it shall go."""
+
+    after: bytes | Path | None
+
+
+@dataclass(frozen=True)
+class Record:
+    """A change as its folder in custom_gaze_backups describes it.
+
+    `undoes` is the record that this one makes superfluous; only where `keep` is set does this
+    one outlast its completion. `about` is for people.
+    """
+
+    made: str
+    files: tuple[FileRecord, ...]
+    undoes: str | None
+    keep: bool
+    about: dict[str, Any]
+
+
+def switch(app: Path, name: str, changes: Sequence[Change], record: Record) -> None:
+    """Make all `changes` in the folder `app` at one instant, on record under `name`.
+
+    Raises:
+        OSError: a write was refused; `recover` then undoes what was begun.
+        CustomGazeError: a file changed since `changes` were planned; likewise.
+    """
+    folder = app / BACKUPS / name
+    _stage(app, folder, changes, record)
+    _point_current(app, folder, BEFORE)
+    for change in changes:
+        os.replace(folder / LINKS / change.path, app / change.path)
+    _check_unchanged(app, changes)
+    _point_current(app, folder, AFTER)
+    _finish(app, folder, record)
+
+
+def recover(app: Path, allowed: frozenset[str]) -> tuple[str, bool] | None:
+    """Bring an interrupted change to an end: (its kind, whether it was finished), else None.
+
+    Only paths in `allowed` are ever touched, whatever a record says.
+
+    Raises:
+        OSError: a write was refused; call it again once writing works.
+        CustomGazeError: a record is damaged.
+    """
+    backups = app / BACKUPS
+    if not backups.is_dir():
+        return None
+    outcome = None
+    current = backups / CURRENT
+    if current.is_symlink():
+        name, _, side = os.readlink(current).partition("/")
+        if not RECORD_NAME.fullmatch(name):
+            raise CustomGazeError(f"{current}: points out of {backups}; remove this link")
+        folder, finished = backups / name, side == AFTER
+        (_finish if finished else _undo)(app, folder, read_record(folder, allowed))
+        outcome = (folder.name.rpartition("-")[2], finished)
+    return (_sweep(app, allowed) if backups.is_dir() else None) or outcome
+
+
+def read_record(folder: Path, allowed: frozenset[str]) -> Record:
+    """The record in `folder`, complete or not.
+
+    Raises:
+        CustomGazeError: it is missing, damaged, or names a file that is not in `allowed`.
+    """
+    path = folder / (MANIFEST if (folder / MANIFEST).exists() else PLAN)
+    try:
+        content = json.loads(path.read_bytes())
+        files = tuple(FileRecord(**entry) for entry in content.pop("files"))
+        record = Record(files=files, **content)
+        if not {entry.path for entry in files} <= allowed:
+            raise ValueError("names a file that no deploy touches")
+        if record.undoes is not None and not RECORD_NAME.fullmatch(record.undoes):
+            raise ValueError("names a record outside its folder")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise CustomGazeError(
+            f"{path}: damaged ({reason}); what was saved lies in {folder / BEFORE}, "
+            "put it back by hand and remove this folder"
+        ) from None
+    return record
+
+
+def complete_records(app: Path, kind: str, allowed: frozenset[str]) -> list[tuple[Path, Record]]:
+    """The folders and records of all complete changes of a kind, the oldest first.
+
+    Raises:
+        CustomGazeError: one of them is damaged.
+    """
+    found = sorted((app / BACKUPS).glob(f"*/{MANIFEST}"))
+    names = [RECORD_NAME.fullmatch(path.parent.name) for path in found]
+    folders = [
+        path.parent
+        for path, name in zip(found, names, strict=True)
+        if name is not None and name["kind"] == kind and not name["trash"]
+    ]
+    return [(folder, read_record(folder, allowed)) for folder in folders]
+
+
+def is_interrupted(app: Path) -> bool:
+    """Whether `recover` has something to do."""
+    backups = app / BACKUPS
+    names = os.listdir(backups) if backups.is_dir() else []
+    records = [name for name in names if RECORD_NAME.fullmatch(name)]
+    unfinished = any(not (backups / name / MANIFEST).is_file() for name in records)
+    return unfinished or (backups / CURRENT).is_symlink()
+
+
+def record_name(app: Path, kind: str, made: str) -> str:
+    """The name of the next record: counted, so that names sort even where a clock went back."""
+    backups = app / BACKUPS
+    names = os.listdir(backups) if backups.is_dir() else []
+    numbers = [int(name[:4]) for name in names if RECORD_NAME.fullmatch(name)]
+    return f"{max(numbers, default=0) + 1:04d}-{made}-{kind}"
+
+
+def is_switch_link(path: Path) -> bool:
+    """Whether `path` is one of the links that stand in for a file during a switch."""
+    return path.is_symlink() and f"{BACKUPS}/{CURRENT}/" in os.readlink(path)
+
+
+def _stage(app: Path, folder: Path, changes: Sequence[Change], record: Record) -> None:
+    for side in (BEFORE, AFTER, LINKS):
+        (folder / side).mkdir(parents=True)
+    for change in changes:
+        live = app / change.path
+        for side in (BEFORE, AFTER, LINKS):
+            (folder / side / change.path).parent.mkdir(exist_ok=True)
+        if change.before_sha256 is not None:
+            _copy(live, folder / BEFORE / change.path)
+        if change.after is not None:
+            stored = folder / AFTER / change.path
+            if isinstance(change.after, bytes):
+                stored.write_bytes(change.after)
+                shutil.copymode(live, stored)
+                _take_owner(live, stored)
+                _sync(stored)
+            else:
+                _copy(change.after, stored)
+                if sha256_of(stored) != change.after_sha256:
+                    raise CustomGazeError(f"{change.after}: changed just now; try again")
+        up = "../" * change.path.count("/")
+        os.symlink(f"{up}{BACKUPS}/{CURRENT}/{change.path}", folder / LINKS / change.path)
+    (folder / PLAN).write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
+    _sync(folder / PLAN)
+    _sync(folder)
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)
+    shutil.copystat(source, target)
+    _take_owner(source, target)
+    _sync(target)
+
+
+def _take_owner(source: Path, target: Path) -> None:
+    status = source.stat()
+    with suppress(PermissionError):  # only root may give files away, and only root has to
+        os.chown(target, status.st_uid, status.st_gid)
+
+
+def _point_current(app: Path, folder: Path, side: str) -> None:
+    """Make `current` point to one side of a record, in one rename."""
+    fresh = folder / CURRENT
+    os.symlink(f"{folder.name}/{side}", fresh)
+    os.replace(fresh, app / BACKUPS / CURRENT)
+    _sync(app / BACKUPS)
+
+
+def _check_unchanged(app: Path, changes: Sequence[Change]) -> None:
+    for change in changes:
+        path = app / change.path
+        if (sha256_of(path) if path.exists() else None) != change.before_sha256:
+            raise CustomGazeError(
+                f"{path}: was changed by another program just now; close the app and try again"
+            )
+
+
+def _finish(app: Path, folder: Path, record: Record) -> None:
+    """All after the turn; every step can be repeated."""
+    _settle(app, folder / AFTER, record)
+    if record.undoes is not None:
+        _discard(app / BACKUPS / record.undoes)
+    if (folder / PLAN).exists():
+        os.replace(folder / PLAN, folder / MANIFEST)
+    (app / BACKUPS / CURRENT).unlink()
+    _tidy(folder, record)
+    _remove_if_empty(app / BACKUPS)
+
+
+def _undo(app: Path, folder: Path, record: Record) -> None:
+    """Back to before the turn; every step can be repeated."""
+    _settle(app, folder / BEFORE, record)
+    (app / BACKUPS / CURRENT).unlink()
+    _discard(folder)
+    _remove_if_empty(app / BACKUPS)
+
+
+def _settle(app: Path, side: Path, record: Record) -> None:
+    """Replace the links by the files of one side; what is no link any more is left alone."""
+    for entry in record.files:
+        path = app / entry.path
+        if is_switch_link(path):
+            if (side / entry.path).exists():
+                os.replace(side / entry.path, path)
+            else:
+                path.unlink()
+        _sync(path.parent)
+
+
+def _sweep(app: Path, allowed: frozenset[str]) -> tuple[str, bool] | None:
+    """Remove what a kill left behind before `current` was there, or after it was gone."""
+    outcome = None
+    for folder in sorted((app / BACKUPS).iterdir()):
+        name = RECORD_NAME.fullmatch(folder.name)
+        if name is None:
+            continue
+        if name["trash"]:
+            shutil.rmtree(folder)
+        elif (folder / MANIFEST).exists():
+            record = read_record(folder, allowed)
+            _tidy(folder, record)
+            outcome = outcome if record.keep else (name["kind"], True)
+        else:
+            _discard(folder)
+            outcome = (name["kind"], False)
+    _remove_if_empty(app / BACKUPS)
+    return outcome
+
+
+def _tidy(folder: Path, record: Record) -> None:
+    """Of a complete record, keep the files it replaced and the manifest, or nothing."""
+    if not record.keep:
+        _discard(folder)
+        return
+    for side in (AFTER, LINKS):
+        shutil.rmtree(folder / side, ignore_errors=True)
+
+
+def _discard(folder: Path) -> None:
+    """Remove a record, first its name, so that half of one is never taken for one."""
+    trash = folder.with_name(folder.name + TRASH)
+    if folder.exists():
+        os.replace(folder, trash)
+    shutil.rmtree(trash, ignore_errors=True)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _sync(path: Path) -> None:
+    """Have a file's content, or a folder's names, on the disk before going on."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,285 @@
+"""A base network in memory and as models/base.pt, and as a module that can be run."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from custom_gaze.checkpoint import load_tensors, save_tensors
+from custom_gaze.errors import InputError
+from custom_gaze.network import trunk_spec
+
+FORMAT = "custom-gaze-base"
+VERSION = 1
+
+# What L2CS-Net and its descendants are released with: number of bins → width, first angle (deg).
+BIN_LAYOUTS = {90: (4.0, -180.0), 28: (3.0, -42.0)}
+
+
+@dataclass(frozen=True)
+class BinHeads:
+    """Two linear layers that spread each angle over bins.
+
+    Attributes:
+        yaw_weight: float32 (bins, features).
+        yaw_bias: float32 (bins,).
+        pitch_weight: float32 (bins, features).
+        pitch_bias: float32 (bins,).
+        bins: how many.
+        bin_width_deg: from one bin's angle to the next one's.
+        first_bin_deg: angle of the first bin.
+    """
+
+    yaw_weight: Tensor
+    yaw_bias: Tensor
+    pitch_weight: Tensor
+    pitch_bias: Tensor
+    bins: int
+    bin_width_deg: float
+    first_bin_deg: float
+
+    def swapped(self) -> "BinHeads":
+        """The same heads with yaw and pitch exchanged."""
+        return dataclasses.replace(
+            self,
+            yaw_weight=self.pitch_weight,
+            yaw_bias=self.pitch_bias,
+            pitch_weight=self.yaw_weight,
+            pitch_bias=self.yaw_bias,
+        )
+
+
+@dataclass(frozen=True)
+class BaseNetwork:
+    """What training starts from.
+
+    Attributes:
+        trunk: a name from `custom_gaze.network.TRUNKS`.
+        trunk_state: the trunk's weights and BatchNorm statistics, float32 by torchvision's names,
+            without the classifier and without `num_batches_tracked`.
+        heads: None where the file holds a trunk only.
+        source: the file it came from.
+        sha256: of that file.
+        kind: 'l2cs-state-dict', 'mobilegaze-state-dict', 'onnx', 'torchvision' or 'embedded'.
+        batchnorm_folded: the file had BatchNorm folded into its convolutions; here such a layer
+            is an identity (mean 0, variance 1, weight √(1 + eps)) with the folded bias.
+        warnings: what the user should know, one line each.
+    """
+
+    trunk: str
+    trunk_state: dict[str, Tensor]
+    heads: BinHeads | None
+    source: str
+    sha256: str
+    kind: str
+    batchnorm_folded: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+def bin_heads(
+    yaw: tuple[Tensor, Tensor], pitch: tuple[Tensor, Tensor], features: int, where: str
+) -> BinHeads:
+    """Heads from (weight, bias) pairs, every shape checked.
+
+    Raises:
+        InputError: a shape does not fit the trunk, or the number of bins is no known one. The
+            message begins with `where`.
+    """
+    bins = len(yaw[1]) if yaw[1].ndim == 1 else 0
+    if bins not in BIN_LAYOUTS:
+        known = " and ".join(
+            f"{count} ({width:g}° from {first:g}°)" for count, (width, first) in BIN_LAYOUTS.items()
+        )
+        raise InputError(f"{where}: the yaw head has {bins} bins, but known are {known}")
+    for name, (weight, bias) in {"yaw": yaw, "pitch": pitch}.items():
+        for tensor, shape in ((weight, (bins, features)), (bias, (bins,))):
+            if tuple(tensor.shape) != shape:
+                raise InputError(
+                    f"{where}: the {name} head holds a tensor of shape {tuple(tensor.shape)} "
+                    f"where {shape} is needed"
+                )
+    return BinHeads(*yaw, *pitch, bins, *BIN_LAYOUTS[bins])
+
+
+def checked_state(trunk: str, state: Mapping[str, Any], where: str) -> dict[str, Tensor]:
+    """`state` as float32 tensors in the trunk's own order, if it fits the trunk exactly.
+
+    Raises:
+        InputError: a key is missing or left over; a value is no tensor of floats, has another
+            shape or is not finite; a variance is negative. The message begins with `where`.
+    """
+    with torch.device("meta"):
+        wanted = {
+            name: tuple(tensor.shape)
+            for name, tensor in trunk_spec(trunk).build().state_dict().items()
+            if not name.endswith("num_batches_tracked")
+        }
+    missing = [name for name in wanted if name not in state]
+    if missing:
+        raise InputError(f"{where}: lacks {_some(missing)} of a {trunk}")
+    left_over = [name for name in state if name not in wanted]
+    if left_over:
+        raise InputError(f"{where}: holds {_some(left_over)}, which a {trunk} has not")
+    return {name: _checked(state[name], shape, name, where) for name, shape in wanted.items()}
+
+
+def checked_tensor(value: Any, name: str, where: str) -> Tensor:
+    """`value` as a float32 tensor of its own memory.
+
+    Raises:
+        InputError: it is no tensor of floats or holds NaN or infinity.
+    """
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        kind = str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
+        raise InputError(f"{where}: {name} is {kind}, but must be a tensor of floats")
+    # A hostile file may declare a huge tensor over few bytes; it would exist once it is copied.
+    dense = value.layout is torch.strided
+    if not dense or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        raise InputError(f"{where}: {name} is no plain tensor; the file is damaged")
+    tensor = value.detach().to("cpu", torch.float32, copy=True).contiguous()
+    if not torch.isfinite(tensor).all():
+        raise InputError(f"{where}: {name} holds NaN or infinity; the file is damaged")
+    return tensor
+
+
+def _checked(value: Any, shape: tuple[int, ...], name: str, where: str) -> Tensor:
+    if isinstance(value, Tensor) and tuple(value.shape) != shape:
+        raise InputError(f"{where}: {name} has the shape {tuple(value.shape)}, not {shape}")
+    tensor = checked_tensor(value, name, where)
+    if name.endswith("running_var") and (tensor < 0).any():
+        raise InputError(f"{where}: {name} holds negative variances; the file is damaged")
+    return tensor
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    return ", ".join(names[:2]) + more
+
+
+def save_base(base: BaseNetwork, path: Path) -> None:
+    """Write models/base.pt, whole or not at all; equal bases give equal bytes."""
+    fields = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
+    heads = None if base.heads is None else vars(base.heads).copy()
+    # Copies: tensors that share memory would be written as shares, and the bytes would differ.
+    state = {name: tensor.clone() for name, tensor in base.trunk_state.items()}
+    if heads is not None:
+        heads = {k: v.clone() if isinstance(v, Tensor) else v for k, v in heads.items()}
+    content = {**fields, "trunk_state": state, "heads": heads, "warnings": list(base.warnings)}
+    save_tensors({"format": FORMAT, "version": VERSION, **content}, path)
+
+
+def read_base(path: Path) -> BaseNetwork:
+    """Read models/base.pt.
+
+    Raises:
+        InputError: it is missing, damaged, of another format or version, or not complete.
+    """
+    remedy = "run `custom-gaze fetch` first"
+    content = load_tensors(path, "base network", remedy)
+    return base_from_content(content, f"{path}", remedy)
+
+
+def base_from_content(content: dict[str, Any], where: str, remedy: str) -> BaseNetwork:
+    """The base network in what `save_base` wrote.
+
+    Raises:
+        InputError: it is of another format or version, or not complete.
+    """
+    names = {field.name for field in dataclasses.fields(BaseNetwork)}
+    if content.get("format") != FORMAT or content.get("version") != VERSION:
+        raise InputError(f"{where}: no base network of this version; {remedy}")
+    if content.keys() != names | {"format", "version"}:
+        wrong = sorted(str(key) for key in content.keys() ^ (names | {"format", "version"}))
+        raise InputError(f"{where}: no complete base network ({_some(wrong)}); {remedy}")
+    try:
+        return _from_plain({name: content[name] for name in names}, where)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{where}: no valid base network ({error}); {remedy}") from None
+
+
+def _from_plain(plain: dict[str, Any], where: str) -> BaseNetwork:
+    trunk = str(plain["trunk"])
+    heads = plain["heads"]
+    if heads is not None:
+        pairs = [
+            (
+                checked_tensor(heads[f"{angle}_weight"], f"{angle}_weight", where),
+                checked_tensor(heads[f"{angle}_bias"], f"{angle}_bias", where),
+            )
+            for angle in ("yaw", "pitch")
+        ]
+        built = bin_heads(pairs[0], pairs[1], trunk_spec(trunk).features, where)
+        if {k: v for k, v in vars(built).items() if not isinstance(v, Tensor)} != {
+            k: v for k, v in heads.items() if not isinstance(v, Tensor)
+        }:
+            raise ValueError("the heads' bins contradict their layout")
+        heads = built
+    return BaseNetwork(
+        trunk=trunk,
+        trunk_state=checked_state(trunk, plain["trunk_state"], where),
+        heads=heads,
+        source=str(plain["source"]),
+        sha256=str(plain["sha256"]),
+        kind=str(plain["kind"]),
+        batchnorm_folded=bool(plain["batchnorm_folded"]),
+        warnings=tuple(str(line) for line in plain["warnings"]),
+    )
+
+
+class BaseModule(nn.Module):
+    """x float32 (N, 3, 448, 448), normalised → yaw and pitch logits, each (N, bins).
+
+    It answers, it is never trained, and its BatchNorm never leaves eval mode: one that was folded
+    away and is an identity now would fall apart in train mode.
+    """
+
+    def __init__(self, base: BaseNetwork, heads: BinHeads) -> None:
+        super().__init__()
+        spec = trunk_spec(base.trunk)
+        self.trunk = spec.build()
+        self.trunk.load_state_dict(base.trunk_state, strict=True)
+        self.yaw = nn.Linear(spec.features, heads.bins)
+        self.pitch = nn.Linear(spec.features, heads.bins)
+        self.yaw.load_state_dict({"weight": heads.yaw_weight, "bias": heads.yaw_bias})
+        self.pitch.load_state_dict({"weight": heads.pitch_weight, "bias": heads.pitch_bias})
+        self.requires_grad_(False)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> "BaseModule":
+        """Stay in eval mode, whatever `mode` says."""
+        super().train(False)
+        return self
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of both angles."""
+        features = torch.flatten(self.trunk(x), 1)  # (N, features)
+        return self.yaw(features), self.pitch(features)
+
+
+def build_base(base: BaseNetwork) -> BaseModule:
+    """The base network as a module in eval mode, float32 on the CPU.
+
+    Raises:
+        InputError: it is a trunk without heads, which has no angles to give.
+    """
+    if base.heads is None:
+        raise InputError(f"{base.source}: is a trunk without heads; it gives no angles by itself")
+    return BaseModule(base, base.heads)
+
+
+def expected_angles(yaw_logits: Tensor, pitch_logits: Tensor, heads: BinHeads) -> Tensor:
+    """Logits (N, bins) of both angles → (N, 2) [yaw, pitch] in degrees, float32.
+
+    The expectation of the bins' angles under the softmax, as L2CS-Net and the app compute it.
+    """
+    first, width = heads.first_bin_deg, heads.bin_width_deg
+    bins_deg = first + width * torch.arange(heads.bins, dtype=torch.float64)
+    bins_deg = bins_deg.to(yaw_logits.device)
+    columns = [
+        torch.softmax(logits.double(), dim=1) @ bins_deg for logits in (yaw_logits, pitch_logits)
+    ]
+    return torch.stack(columns, dim=1).float()

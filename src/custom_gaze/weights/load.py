@@ -1,0 +1,106 @@
+"""From a file of unknown kind to a base network."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from custom_gaze.errors import InputError
+from custom_gaze.network import trunk_spec
+from custom_gaze.weights import mirror, onnx_file, onnx_graph, self_check, torch_files
+from custom_gaze.weights.base import FORMAT, BaseNetwork, bin_heads, build_base
+
+MAX_BYTES = 2**31  # protobuf's own limit; a ResNet-50 has 0.1 GB
+
+# First bytes of files that are mistaken for weights.
+OTHER_FILES = {
+    b"<": "a web page and not the file it should lead to",
+    b"version https://git-lfs": "a git-lfs pointer without its content; run `git lfs pull`",
+    b"\x1f\x8b": "packed with gzip; unpack it first",
+    b"\xff\xd8": "a JPEG image",
+    b"\x89PNG": "a PNG image",
+}
+
+
+def load_base(path: Path, crops: NDArray[np.uint8] | None = None) -> BaseNetwork:
+    """Read a base network from any file a user may have; what it is, is seen in its content.
+
+    State dicts of L2CS-Net and MobileGaze, torchvision's ResNets, ONNX exports with two outputs
+    of bins, and our own base.pt. An ONNX file is compared with onnxruntime before it is accepted,
+    and for every file with heads a mirror test settles which one is horizontal.
+
+    Args:
+        path: the file.
+        crops: face crops for the mirror test, uint8 (N, 448, 448, 3) RGB; None for those of a
+            built-in portrait.
+
+    Raises:
+        InputError: the file cannot be read, is damaged, holds code or is no known base network.
+        CustomGazeError: an ONNX file's rebuilt network differs from the file; the message names
+            the first layer that does.
+    """
+    content = read_content(path)
+    sha256 = hashlib.sha256(content).hexdigest()
+    if is_torch(content):
+        return _from_torch(content, path, sha256, crops)
+    return _from_onnx(content, path, sha256, crops)
+
+
+def read_content(path: Path) -> bytes:
+    """A weights file's bytes.
+
+    Raises:
+        InputError: it cannot be read, is empty or too large, or is plainly something else.
+    """
+    try:
+        size = path.stat().st_size
+        content = path.read_bytes() if size <= MAX_BYTES else b""
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    if size > MAX_BYTES:
+        raise InputError(f"{path}: has {size / 1e9:.1f} GB; no base network is that large")
+    if not content:
+        raise InputError(f"{path}: is empty")
+    for start, meaning in OTHER_FILES.items():
+        if content[:64].lstrip().startswith(start):
+            raise InputError(f"{path}: is {meaning}")
+    return content
+
+
+def is_torch(content: bytes) -> bool:
+    """Whether torch.save wrote it: a zip file, or a pickle in the legacy format."""
+    return content.startswith((b"PK\x03\x04", b"\x80"))
+
+
+def _from_torch(
+    content: bytes, path: Path, sha256: str, crops: NDArray[np.uint8] | None
+) -> BaseNetwork:
+    loaded = torch_files.read_torch(content, f"{path}")
+    base = torch_files.base_from_torch(loaded, f"{path}", path.name, sha256)
+    if base.heads is None or loaded.get("format") == FORMAT:  # none to settle, or settled
+        return base
+    yaw, pitch = torch_files.HEAD_LAYERS[base.kind]
+    return mirror.settle_axes(base, mirror.Naming(yaw, pitch, "name"), crops)
+
+
+def _from_onnx(
+    content: bytes, path: Path, sha256: str, crops: NDArray[np.uint8] | None
+) -> BaseNetwork:
+    graph, source = onnx_file.parse_onnx(content, path)
+    walked = onnx_graph.walk(graph)
+    order, by = _order([head.output for head in walked.heads])
+    yaw, pitch = (walked.heads[index] for index in order)
+    features = trunk_spec(walked.trunk).features
+    heads = bin_heads((yaw.weight, yaw.bias), (pitch.weight, pitch.bias), features, f"{path}")
+    base = BaseNetwork(walked.trunk, walked.state, heads, source, sha256, "onnx", walked.folded)
+    self_check.self_check(graph, walked, build_base(base), heads, order)
+    return mirror.settle_axes(base, mirror.Naming(yaw.output, pitch.output, by), crops)
+
+
+def _order(names: list[str]) -> tuple[tuple[int, int], str]:
+    """Which outputs are yaw and pitch, by their names or else by their order."""
+    yaw, pitch = (["yaw" in name.lower() for name in names], ["pitch" in n.lower() for n in names])
+    if (yaw, pitch) == ([False, True], [True, False]):
+        return (1, 0), "name"
+    return (0, 1), "name" if (yaw, pitch) == ([True, False], [False, True]) else "order"

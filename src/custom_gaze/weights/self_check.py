@@ -1,0 +1,172 @@
+"""The rebuilt network against onnxruntime on the original file, and where the two part."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from custom_gaze.crops import normalise, resize
+from custom_gaze.errors import CustomGazeError, InputError
+from custom_gaze.onnx_files import first_line, open_session, run_session
+from custom_gaze.weights.base import BaseModule, BinHeads, expected_angles
+from custom_gaze.weights.mirror import SIZE_PX, portrait_crops
+from custom_gaze.weights.onnx_file import OnnxGraph
+from custom_gaze.weights.onnx_graph import Walked
+
+LOGITS_TOLERANCE = 1e-4  # for logits up to 100; float32 resolves larger ones less finely
+ANGLES_TOLERANCE_DEG = 1e-3
+# Where the two networks are looked at layer by layer: far above rounding (1e-6 of the layer's
+# largest value was seen), far below what a wrong weight does.
+LAYER_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Largest differences between the two over all images, the logits' as the tolerance has it."""
+
+    logits: float
+    angles_deg: float
+
+
+def check_images() -> NDArray[np.uint8]:
+    """Varied images, uint8 (4, 448, 448, 3) RGB: a face, one mirrored and dark, one in noise, and
+    coloured blotches. Pure noise would drive a network far from where its answers mean anything,
+    and rounding with them."""
+    random = np.random.default_rng(1)
+    plain, dark, noisy = portrait_crops()[:3]
+    dark = dark[:, ::-1] // 3
+    noisy = np.clip(noisy + random.normal(0, 40, noisy.shape), 0, 255).astype(np.uint8)
+    blotches = resize(random.integers(0, 256, (7, 7, 3), dtype=np.uint8), SIZE_PX, SIZE_PX)
+    return np.stack([plain, dark, noisy, blotches])
+
+
+def _batch_size(graph: OnnxGraph) -> int:
+    """The file's batch size, 1 where it is left open.
+
+    Raises:
+        InputError: it takes something else than images of 448 × 448.
+    """
+    value = next(value for value in graph.model.graph.input if value.name == graph.input)
+    sizes = [size.dim_value for size in value.type.tensor_type.shape.dim]
+    if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+        raise InputError(f"{graph.where}: its input {graph.input!r} is not float32")
+    if len(sizes) != 4 or any(
+        size not in (0, wanted)
+        for size, wanted in zip(sizes[1:], (3, SIZE_PX, SIZE_PX), strict=True)
+    ):
+        shape = " × ".join(str(size or "?") for size in sizes)
+        raise InputError(
+            f"{graph.where}: takes images of {shape}, but the app feeds "
+            f"1 × 3 × {SIZE_PX} × {SIZE_PX}"
+        )
+    return sizes[0] or 1
+
+
+def self_check(
+    graph: OnnxGraph, walked: Walked, module: BaseModule, heads: BinHeads, order: tuple[int, int]
+) -> Agreement:
+    """Compare the network rebuilt from a file with onnxruntime on the file's own graph.
+
+    Args:
+        graph: the file.
+        walked: what was found in it.
+        module: the network that was made of that.
+        heads: the module's heads, for the bins' angles.
+        order: which of the file's outputs are the module's yaw and pitch.
+
+    Raises:
+        CustomGazeError: they differ by more than 1e-4 in a logit or 1e-3 degrees; the message
+            names the first layer that differs.
+        InputError: onnxruntime cannot run the file, or it takes no 448 × 448 images.
+    """
+    copies = _batch_size(graph)
+    session = open_session(graph.model, Path(graph.where))
+    worst = Agreement(0.0, 0.0)
+    for image in normalise(check_images())[:, None]:  # (1, 3, 448, 448) each
+        outputs = _run(session, image, copies, graph)
+        theirs = [torch.from_numpy(outputs[index]) for index in order]
+        with torch.inference_mode():
+            ours = module(torch.from_numpy(image))
+        logits = np.max([_logits_apart(a, b) for a, b in zip(ours, theirs, strict=True)])
+        angles_deg = expected_angles(ours[0], ours[1], heads)
+        angles_deg -= expected_angles(theirs[0], theirs[1], heads)
+        worst = Agreement(
+            np.maximum(worst.logits, logits).item(),
+            np.maximum(worst.angles_deg, angles_deg.abs().max().item()).item(),
+        )
+        # Written so that NaN, which np.maximum keeps, fails.
+        if not (worst.logits <= LOGITS_TOLERANCE and worst.angles_deg <= ANGLES_TOLERANCE_DEG):
+            raise CustomGazeError(
+                f"{graph.where}: the network rebuilt from this file does not answer as the file "
+                f"does: {worst.logits:.2g} apart in the logits, {worst.angles_deg:.2g}° in the "
+                f"angles. {_parting(graph, walked, module, image, copies)}"
+            )
+    return worst
+
+
+def _logits_apart(ours: Tensor, theirs: Tensor) -> float:
+    """Largest difference, of logits beyond 100 in proportion to them; NaN where one is NaN."""
+    return float((ours - theirs).abs().max() / (theirs.abs().max() / 100).clamp(min=1))
+
+
+def _parting(
+    graph: OnnxGraph,
+    walked: Walked,
+    module: BaseModule,
+    image: NDArray[np.float32],
+    copies: int,
+) -> str:
+    """The first layer whose output differs, in words: both are run once more, layer by layer."""
+    exposed = onnx.ModelProto()
+    exposed.CopyFrom(graph.model)
+    del exposed.graph.output[:]
+    for tensor in walked.tensors.values():
+        value = onnx.helper.make_tensor_value_info(tensor, onnx.TensorProto.FLOAT, None)
+        exposed.graph.output.append(value)
+    session = open_session(exposed, Path(graph.where))
+    theirs = dict(zip(walked.tensors, _run(session, image, copies, graph), strict=True))
+    ours = _layer_outputs(module, list(walked.tensors), image)
+    for layer, tensor in walked.tensors.items():
+        scale = max(float(np.abs(theirs[layer]).max()), 1.0)
+        difference = float(np.abs(ours[layer] - theirs[layer]).max())
+        if not difference <= LAYER_TOLERANCE * scale:
+            return f"They part at {layer} (tensor {tensor!r}), {difference:.2g} apart there"
+    return "All layers agree; they part at the heads"
+
+
+def _layer_outputs(
+    module: BaseModule, layers: list[str], image: NDArray[np.float32]
+) -> dict[str, NDArray[np.float32]]:
+    """What the named layers of the trunk give, (1, channels, h, w) each."""
+    kept: dict[str, NDArray[np.float32]] = {}
+
+    def keep(layer: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        # A copy: the ReLU behind the layer works in place.
+        return lambda _module, _inputs, output: kept.update({layer: output.clone().numpy()})
+
+    handles = [
+        module.trunk.get_submodule(layer).register_forward_hook(keep(layer)) for layer in layers
+    ]
+    with torch.inference_mode():
+        module(torch.from_numpy(image))
+    for handle in handles:
+        handle.remove()
+    return kept
+
+
+def _run(
+    session: Any, image: NDArray[np.float32], copies: int, graph: OnnxGraph
+) -> list[NDArray[np.float32]]:
+    """All outputs for one image, which a file of a larger fixed batch gets `copies` times."""
+    try:
+        outputs = run_session(session, image.repeat(copies, axis=0))
+    except Exception as error:  # onnxruntime's exceptions share no base of their own
+        reason = first_line(error)
+        raise InputError(f"{graph.where}: onnxruntime cannot run it: {reason}") from None
+    return [output[:1] for output in outputs]

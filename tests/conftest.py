@@ -1,0 +1,114 @@
+"""Small projects on disk: the shipped params.yaml made small, in a folder of their own."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from custom_gaze.params import Params, load_params
+from custom_gaze.paths import Paths
+
+REPOSITORY = Path(__file__).parent.parent
+SMALL = {
+    "sessions": ["one"],
+    "prepare": {"size_px": 64},
+    "augment": {"copies": 2},
+    "train": {"epochs": 3, "batch_size": 8, "device": "cpu"},
+    "evaluate": {"bootstrap": 200},
+}
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project's folder with its parameters, rewritten by `change`."""
+
+    paths: Paths
+
+    @property
+    def params(self) -> Params:
+        return load_params(self.paths.params)
+
+    def change(self, **sections: Any) -> None:
+        content = yaml.safe_load(self.paths.params.read_text())
+        for name, values in sections.items():
+            if isinstance(values, dict):
+                content[name].update(values)
+            else:
+                content[name] = values
+        self.paths.params.write_text(yaml.safe_dump(content))
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """The shipped parameters, made small, in an empty folder that is the project's root."""
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "params.yaml").write_text((REPOSITORY / "params.yaml").read_text())
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(root)
+    small = Project(Paths(root))
+    small.change(**SMALL)
+    return small
+
+
+def synthetic_crop(yaw_deg: float, pitch_deg: float, size_px: int, noise: int) -> np.ndarray:
+    """A grey face with two dark discs that move with the gaze: enough for a network to learn."""
+    image = np.full((size_px, size_px, 3), 150, np.uint8)
+    for eye in (0.3, 0.7):
+        x = (eye + yaw_deg / 200) * size_px
+        y = (0.4 + pitch_deg / 120) * size_px
+        cv2.circle(image, (round(x * 16), round(y * 16)), size_px, (30, 40, 60), -1, shift=4)
+    speckle = np.random.default_rng(noise).integers(-6, 7, image.shape)
+    return np.clip(image + speckle, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def prepare_synthetic(project: Project) -> Callable[..., None]:
+    """Write data/dataset_clean/<id> as the prepare stage would, with synthetic crops."""
+
+    def write(session: str, columns: int = 4, rows: int = 4, per_target: int = 2) -> None:
+        geometry, size_px = project.params.geometry, project.params.prepare.size_px
+        folder = project.paths.dataset / session
+        folder.mkdir(parents=True)
+        lines = ["filename,yaw,pitch,session,target_x,target_y"]
+        for number in range(columns * rows * per_target):
+            place = number // per_target
+            x = 100.0 + 1500 * (place % columns) / (columns - 1)
+            y = 80.0 + 950 * (place // columns) / (rows - 1) + number % per_target
+            yaw, pitch = geometry.to_degrees([x, y]).tolist()
+            name = f"img_{1766068421000 + number}.jpg"
+            crop = synthetic_crop(yaw, pitch, size_px, noise=number)
+            cv2.imwrite(str(folder / name), crop[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 100])
+            lines.append(f"{name},{yaw!r},{pitch!r},{session},{x!r},{y!r}")
+        (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+        manifest = {
+            "session": session,
+            "detector": {"kind": "CenterFace", "sha256": "0" * 64},
+            "crop_from": "detector box",
+            "left_out": [{"filename": "img_1.jpg", "reason": "no face"}],
+        }
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    return write
+
+
+@pytest.fixture(autouse=True)
+def _no_network_chatter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No telemetry, no update checks, and nothing of this machine's own git or DVC settings."""
+    for name, value in {
+        "NO_ALBUMENTATIONS_UPDATE": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "DVC_NO_ANALYTICS": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    for name in [name for name in os.environ if name.startswith(("DVC_EXP_", "DVC_STAGE"))]:
+        monkeypatch.delenv(name)

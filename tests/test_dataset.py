@@ -1,0 +1,125 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from conftest import Project
+
+from custom_gaze import dataset
+from custom_gaze.errors import InputError
+from custom_gaze.splits import FURTHER, TEST, TRAIN, VALIDATION
+
+
+def test_the_index_splits_by_target(project: Project, prepare_synthetic: Callable) -> None:
+    prepare_synthetic("one", 5, 5, per_target=2)
+    result = dataset.run(project.params, project.paths)
+    assert result.frames == {TRAIN: 30, VALIDATION: 10, TEST: 10}
+    assert result.targets == {TRAIN: 15, VALIDATION: 5, TEST: 5}
+    samples = dataset.read_index(project.paths.index)
+    sides: dict[int, set[str]] = {}
+    for sample in samples:
+        sides.setdefault(sample.target, set()).add(sample.split)
+    assert all(len(side) == 1 for side in sides.values())
+
+
+def test_targets_that_two_sessions_share_stay_on_one_side(
+    project: Project, prepare_synthetic: Callable
+) -> None:
+    prepare_synthetic("one", 4, 4)
+    prepare_synthetic("two", 4, 4)
+    project.change(sessions=["one", "two"])
+    dataset.run(project.params, project.paths)
+    sides: dict[tuple[float, float], set[str]] = {}
+    for sample in dataset.read_index(project.paths.index):
+        point = (sample.target_x_px, sample.target_y_px // 10)
+        sides.setdefault(point, set()).add(sample.split)
+    assert len(sides) == 16
+    assert all(len(side) == 1 for side in sides.values())
+
+
+def test_further_sessions_are_set_apart(project: Project, prepare_synthetic: Callable) -> None:
+    prepare_synthetic("one")
+    prepare_synthetic("other")
+    project.change(evaluate={"sessions": ["other"]})
+    dataset.run(project.params, project.paths)
+    samples = dataset.read_index(project.paths.index)
+    assert {s.session for s in dataset.of_split(samples, FURTHER)} == {"other"}
+    assert {s.split for s in samples if s.session == "other"} == {FURTHER}
+
+
+def test_sessions_left_on_disk_are_not_seen(project: Project, prepare_synthetic: Callable) -> None:
+    prepare_synthetic("one")
+    dataset.run(project.params, project.paths)
+    before = project.paths.index.read_bytes()
+    prepare_synthetic("stale")
+    dataset.run(project.params, project.paths)
+    assert project.paths.index.read_bytes() == before
+
+
+def test_a_changed_crop_changes_the_index(project: Project, prepare_synthetic: Callable) -> None:
+    prepare_synthetic("one")
+    dataset.run(project.params, project.paths)
+    before = project.paths.index.read_bytes()
+    crop = sorted((project.paths.dataset / "one").glob("*.jpg"))[0]
+    crop.write_bytes(crop.read_bytes() + b"\0")
+    dataset.run(project.params, project.paths)
+    assert project.paths.index.read_bytes() != before
+
+
+def test_an_unprepared_session_is_named(project: Project) -> None:
+    with pytest.raises(InputError, match=r"one/labels.csv: not found; .*custom-gaze prepare one"):
+        dataset.run(project.params, project.paths)
+
+
+def test_labels_that_name_a_missing_crop_are_refused(
+    project: Project, prepare_synthetic: Callable
+) -> None:
+    prepare_synthetic("one")
+    sorted((project.paths.dataset / "one").glob("*.jpg"))[2].unlink()
+    with pytest.raises(InputError, match=r"labels.csv: line 4 cannot be used"):
+        dataset.run(project.params, project.paths)
+    assert not project.paths.index.exists()
+
+
+def test_too_few_targets(project: Project, prepare_synthetic: Callable) -> None:
+    prepare_synthetic("one", 2, 2)
+    with pytest.raises(InputError, match="4 different targets"):
+        dataset.run(project.params, project.paths)
+
+
+def test_the_index_round_trips_exactly(project: Project, prepare_synthetic: Callable) -> None:
+    prepare_synthetic("one")
+    dataset.run(project.params, project.paths)
+    samples = dataset.read_index(project.paths.index)
+    geometry = project.params.geometry
+    for sample in samples:
+        expected = geometry.to_degrees([sample.target_x_px, sample.target_y_px])
+        assert [sample.yaw_deg, sample.pitch_deg] == expected.tolist()
+    assert dataset.labels_deg(samples).shape == (32, 2)
+
+
+def test_a_crop_other_than_the_indexed_one_is_refused(
+    project: Project, prepare_synthetic: Callable
+) -> None:
+    prepare_synthetic("one")
+    dataset.run(project.params, project.paths)
+    sample = dataset.read_index(project.paths.index)[0]
+    assert dataset.load_crop(sample, project.paths).shape == (64, 64, 3)
+    sample.path(project.paths).write_bytes(b"something else")
+    with pytest.raises(InputError, match="not the crop that the index names"):
+        dataset.load_crop(sample, project.paths)
+
+
+def test_a_crop_is_read_as_rgb(project: Project, prepare_synthetic: Callable) -> None:
+    prepare_synthetic("one")
+    dataset.run(project.params, project.paths)
+    crop = dataset.load_crop(dataset.read_index(project.paths.index)[0], project.paths)
+    dark = crop[crop.sum(axis=2) < 200]  # the discs are (30, 40, 60)
+    red, _, blue = np.median(dark, axis=0)
+    assert blue - red > 20
+
+
+def test_a_damaged_index_is_refused(project: Project) -> None:
+    project.paths.index.parent.mkdir(parents=True, exist_ok=True)
+    project.paths.index.write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="no index"):
+        dataset.read_index(project.paths.index)

@@ -1,0 +1,220 @@
+"""Importing sessions into a real git and DVC repository."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from custom_gaze import importing
+from custom_gaze.errors import CustomGazeError, InputError
+from custom_gaze.geometry import ScreenGeometry
+from custom_gaze.importing import import_session
+from custom_gaze.paths import Paths
+from custom_gaze.sessions import read_session
+from test_sessions import jpeg, put
+
+GEOMETRY = ScreenGeometry()
+
+
+def run(*command: str, cwd: Path) -> str:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """What the app left behind: six frames of three targets, one of them broken, and the rest."""
+    folder = tmp_path / "calibration_data"
+    for stamp, x_px in ((1, 100.0), (2, 110.5), (3, 900.0), (4, 905.0), (5, 1600.0), (6, 10.0)):
+        put(folder, stamp, {"screen_x": x_px, "screen_y": 200.0 + stamp, "extra": stamp})
+    (folder / "img_6.jpg").write_bytes(jpeg(6)[:-30])
+    (folder / "reports" / "2025").mkdir(parents=True)
+    (folder / "reports" / "2025" / "report.json").write_bytes(b'{"any": "thing"}\r\n')
+    (folder / "calibration.json").write_bytes(b"{}")
+    (folder / "dataset.csv").write_bytes(b"a,b\r\n")
+    (folder / "notes.txt").write_bytes(b"no part of a session")
+    (tmp_path / "secret").write_bytes(b"secret")
+    (folder / "reports" / "link.json").symlink_to(tmp_path / "secret")
+    return folder
+
+
+@pytest.fixture
+def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
+    """A project under git and DVC, as the real one: .dvc files are staged by themselves."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    root = tmp_path / "project"
+    root.mkdir()
+    run("git", "init", "-q", "-b", "main", cwd=root)
+    run(sys.executable, "-m", "dvc", "init", "-q", cwd=root)
+    for key, value in (("core.autostage", "true"), ("core.analytics", "false")):
+        run(sys.executable, "-m", "dvc", "config", key, value, cwd=root)
+    return Paths(root)
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Paths:
+    """A folder that is no DVC repository."""
+    (tmp_path / "plain" / "data" / "sessions").mkdir(parents=True)
+    return Paths(tmp_path / "plain")
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+def test_import_copies_byte_for_byte_and_tracks(source: Path, paths: Paths) -> None:
+    before = tree(source)
+    result = import_session(source, "mon-1", paths, GEOMETRY)
+    assert (result.session_id, result.folder) == ("mon-1", paths.sessions / "mon-1")
+    assert (result.frames, result.targets) == (5, 3)
+    assert result.extent_px == (100.0, 201.0, 1600.0, 205.0)  # the broken frame's 10.0 is not seen
+    assert [entry.filename for entry in result.left_out] == ["img_6.jpg"]
+    assert result.left_out[0].reason.startswith("is damaged")
+    assert result.next_command == "dvc exp run -S 'sessions=[mon-1]'"
+    del before["notes.txt"]
+    assert tree(result.folder) == before  # with the broken frame, without the link's target
+    assert tree(source).keys() - before.keys() == {"notes.txt"}
+    staged = run("git", "diff", "--cached", "--name-only", cwd=paths.root).split()
+    assert "data/sessions/mon-1.dvc" in staged
+    assert run("git", "check-ignore", "data/sessions/mon-1", cwd=paths.root)
+    status = run(sys.executable, "-m", "dvc", "status", "--json", cwd=paths.root)
+    assert json.loads(status) == {}
+    assert len(read_session(result.folder, GEOMETRY).frames) == 6  # not decoded when only read
+
+    with pytest.raises(InputError, match=r"'mon-1' exists already .*another id, or `dvc remove"):
+        import_session(source, "mon-1", paths, GEOMETRY)
+    tracked = tree(result.folder)
+    os.rename(result.folder, paths.root / "elsewhere")
+    with pytest.raises(InputError, match="'mon-1' exists already"):  # its .dvc file is there
+        import_session(source, "mon-1", paths, GEOMETRY)
+    assert tree(paths.root / "elsewhere") == tracked
+
+    (paths.root / ".dvc" / "config").write_text("[core\nbroken")
+    sessions_before = tree(paths.sessions)
+    with pytest.raises(
+        CustomGazeError, match=r"dvc add failed \(.+\); the copy was taken back"
+    ) as e:
+        import_session(source, "tue", paths, GEOMETRY)
+    assert e.value.exit_code == 1
+    assert "\n" not in str(e.value)
+    assert tree(paths.sessions) == sessions_before
+
+
+@pytest.mark.parametrize("session_id", ["a/b", "..", "../x", "two words", "", ".hidden", "-x", "ä"])
+def test_bad_ids(source: Path, plain: Paths, session_id: str) -> None:
+    with pytest.raises(InputError, match=r"--session: .* is no session id; allowed are"):
+        import_session(source, session_id, plain, GEOMETRY)
+    assert tree(plain.root) == {}
+
+
+def test_a_folder_that_is_there_is_never_touched(source: Path, plain: Paths) -> None:
+    (plain.sessions / "mon").mkdir()
+    with pytest.raises(InputError, match=r"'mon' exists already .* keep what is there: `dvc add"):
+        import_session(source, "mon", plain, GEOMETRY)
+    assert list((plain.sessions / "mon").iterdir()) == []
+
+
+def test_without_dvc_the_copy_is_taken_back(source: Path, plain: Paths) -> None:
+    with pytest.raises(CustomGazeError, match=r"dvc add failed \(ERROR: .*not inside"):
+        import_session(source, "mon", plain, GEOMETRY)
+    assert list(plain.sessions.iterdir()) == []
+
+
+def test_interrupted_dvc_add_is_taken_back(
+    source: Path, plain: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (plain.sessions / ".gitignore").write_text("/old\n")
+
+    def interrupted(*_: object, **__: object) -> None:
+        assert (plain.sessions / "mon" / "img_1.jpg").exists()
+        (plain.sessions / "mon.dvc").write_text("outs:\n")
+        (plain.sessions / ".gitignore").write_text("/old\n/mon\n")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importing.subprocess, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        import_session(source, "mon", plain, GEOMETRY)
+    assert tree(plain.sessions) == {".gitignore": b"/old\n"}
+    assert not (plain.sessions / "mon").exists()
+
+
+def test_nothing_usable_imports_nothing(tmp_path: Path, plain: Paths) -> None:
+    put(tmp_path / "bad", 1, image=b"")
+    put(tmp_path / "bad", 2, image=b"not a jpeg")
+    put(tmp_path / "bad", 3, image=jpeg(3)[:200])
+    with pytest.raises(InputError, match=r"not one usable frame; img_1.jpg is empty \(3 files"):
+        import_session(tmp_path / "bad", "mon", plain, GEOMETRY)
+    with pytest.raises(InputError, match="nowhere: not found"):
+        import_session(tmp_path / "nowhere", "mon", plain, GEOMETRY)
+    assert tree(plain.root) == {}
+
+
+IMPORT_IN_CHILD = """
+import sys
+from pathlib import Path
+from custom_gaze.errors import CustomGazeError
+from custom_gaze.geometry import ScreenGeometry
+from custom_gaze.importing import import_session
+from custom_gaze.paths import Paths
+try:
+    import_session(Path(sys.argv[1]), "mon", Paths(Path(sys.argv[2])), ScreenGeometry())
+except CustomGazeError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+
+def test_file_size_limit_leaves_nothing(source: Path, plain: Paths) -> None:
+    size = (source / "img_1.jpg").stat().st_size
+
+    def limit() -> None:  # the kernel refuses every write past this
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))
+
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_IN_CHILD, str(source), str(plain.root)],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=limit,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "mon: cannot be written (File too large)" in done.stdout
+    assert done.stdout.count("\n") == 1
+    assert list(plain.sessions.iterdir()) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 64 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        mounted = False
+    if not mounted:
+        pytest.skip("only root may mount a small file system, and not everywhere")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_full_disk_leaves_nothing(source: Path, small_disk: Path) -> None:
+    for stamp in range(10, 90):
+        put(source, stamp)
+    paths = Paths(small_disk)
+    with pytest.raises(CustomGazeError, match=r"mon: cannot be written \(No space left"):
+        import_session(source, "mon", paths, GEOMETRY)
+    assert tree(small_disk) == {}
+    assert list(paths.sessions.iterdir()) == []

@@ -1,0 +1,167 @@
+import hashlib
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Project
+
+from custom_gaze import dataset, train
+from custom_gaze.checkpoint import load_checkpoint
+from custom_gaze.errors import InputError
+from custom_gaze.network import GazeNetwork
+from custom_gaze.tables import read_columns
+from custom_gaze.weights import BaseNetwork, read_base, save_base
+
+
+@pytest.fixture
+def ready(project: Project, prepare_synthetic: Callable) -> Project:
+    """A project that only has to train: synthetic crops, an index, a small random base."""
+    prepare_synthetic("one", 4, 4)
+    dataset.run(project.params, project.paths)
+    torch.manual_seed(5)
+    state = GazeNetwork("resnet18", "layer3").trunk.state_dict()
+    trunk = {name: value for name, value in state.items() if "num_batches" not in name}
+    save_base(
+        BaseNetwork("resnet18", trunk, None, "random weights", "", "random"), project.paths.base
+    )
+    return project
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_training_learns(ready: Project) -> None:
+    ready.change(train={"epochs": 12, "learning_rate": 1e-3, "patience": 12})
+    result = train.run(ready.params, ready.paths)
+    log = read_columns(ready.paths.training_log)
+    assert result.epochs == len(log["epoch"]) == 12
+    assert log["train_loss"][-1] < 0.3 * log["train_loss"][0]
+    assert result.best.validation_loss == log["validation_loss"].min()
+    assert (result.train_frames, result.validation_frames) == (20, 6)
+
+
+def test_frozen_means_frozen_to_the_bit(ready: Project) -> None:
+    ready.change(train={"learning_rate": 1e-2})
+    samples = dataset.of_split(dataset.read_index(ready.paths.index), "train")
+    torch.manual_seed(ready.params.train.seed)
+    base = read_base(ready.paths.base)
+    start = train.starting_network(base, ready.params.train, samples, ready.paths)
+    train.run(ready.params, ready.paths)
+    for path in (ready.paths.checkpoint, ready.paths.last_checkpoint):
+        after = load_checkpoint(path).network()
+        for name, tensor in start.frozen_state().items():
+            assert torch.equal(tensor, after.frozen_state()[name]), name
+        moved = after.trunk.get_submodule("layer4.0.conv1").weight
+        assert not torch.equal(moved, start.trunk.get_submodule("layer4.0.conv1").weight)
+        # BatchNorm stays in eval mode in the trained block too: its statistics do not move.
+        for name, tensor in start.trunk.get_submodule("layer4").state_dict().items():
+            if "running" in name:
+                assert torch.equal(tensor, after.trunk.get_submodule("layer4").state_dict()[name])
+
+
+def test_two_trainings_give_the_same_bytes(ready: Project) -> None:
+    train.run(ready.params, ready.paths)
+    paths = (ready.paths.checkpoint, ready.paths.last_checkpoint, ready.paths.training_log)
+    first = [sha256(path) for path in paths]
+    for path in paths:
+        path.unlink()
+    train.run(ready.params, ready.paths)
+    assert [sha256(path) for path in paths] == first
+    ready.change(train={"seed": 2})
+    train.run(ready.params, ready.paths)
+    assert sha256(ready.paths.checkpoint) != first[0]
+
+
+def test_best_and_last_are_apart(ready: Project) -> None:
+    ready.change(train={"epochs": 8, "learning_rate": 1e-3, "patience": 8})
+    train.run(ready.params, ready.paths)
+    log = read_columns(ready.paths.training_log)
+    best, last = (
+        load_checkpoint(ready.paths.checkpoint),
+        load_checkpoint(ready.paths.last_checkpoint),
+    )
+    assert best.training["epoch"] == int(np.argmin(log["validation_loss"])) + 1
+    assert last.training["epoch"] == 8
+    assert best.training["epoch"] != last.training["epoch"]  # the rate is too high on purpose
+    validation = dataset.of_split(dataset.read_index(ready.paths.index), "validation")
+    crops = [dataset.load_crop(sample, ready.paths) for sample in validation]
+    labels = torch.from_numpy(dataset.labels_deg(validation))
+    for checkpoint in (best, last):
+        network = checkpoint.network()
+        features = train.features_of(network, crops, torch.device("cpu"))
+        loss = torch.nn.functional.mse_loss(train.predict(network, features, 8), labels)
+        assert loss.item() == pytest.approx(checkpoint.training["validation_loss"], rel=1e-5)
+
+
+def test_early_stopping(ready: Project) -> None:
+    ready.change(train={"epochs": 200, "learning_rate": 3e-2, "patience": 2})
+    result = train.run(ready.params, ready.paths)
+    assert result.epochs == result.best.epoch + 2 < 200
+
+
+def _train_in_a_process(project: Project) -> None:
+    train.KEEP_EVERY_S = 0.0
+    train.run(project.params, project.paths)
+
+
+@pytest.mark.parametrize("after_epochs", [1, 3])
+def test_a_killed_training_ends_with_the_same_weights(ready: Project, after_epochs: int) -> None:
+    ready.change(train={"epochs": 5, "patience": 5})
+    train.run(ready.params, ready.paths)
+    expected = sha256(ready.paths.checkpoint), sha256(ready.paths.last_checkpoint)
+    ready.paths.checkpoint.unlink()
+    ready.paths.last_checkpoint.unlink()
+
+    process = multiprocessing.get_context("spawn").Process(
+        target=_train_in_a_process, args=(ready,)
+    )
+    process.start()
+    scratch = ready.paths.root / ".dvc" / "tmp" / "custom-gaze"
+    saves = 0
+    seen = 0
+    deadline = time.monotonic() + 120
+    while saves < after_epochs and process.is_alive() and time.monotonic() < deadline:
+        now = max((p.stat().st_mtime_ns for p in scratch.glob("train-*/state.pt")), default=0)
+        saves, seen = (saves + 1, now) if now > seen else (saves, seen)
+        time.sleep(0.005)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert not ready.paths.checkpoint.exists()
+
+    train.run(ready.params, ready.paths)
+    assert (sha256(ready.paths.checkpoint), sha256(ready.paths.last_checkpoint)) == expected
+    assert not list(scratch.glob("*"))
+
+
+def test_a_learning_rate_that_diverges_is_named(ready: Project) -> None:
+    ready.change(train={"learning_rate": 1.0, "epochs": 50, "patience": 50})
+    base = read_base(ready.paths.base)
+    loud = {name: tensor * 1e10 for name, tensor in base.trunk_state.items() if "conv" in name}
+    state = {**base.trunk_state, **loud}
+    save_base(BaseNetwork("resnet18", state, None, "loud", "", "torchvision"), ready.paths.base)
+    with pytest.raises(InputError, match=r"training diverged in epoch \d+.*try a smaller one"):
+        train.run(ready.params, ready.paths)
+    assert not ready.paths.checkpoint.exists()
+
+
+def test_a_device_that_is_not_there(ready: Project) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("CUDA is there")
+    ready.change(train={"device": "cuda"})
+    with pytest.raises(InputError, match="train.device is 'cuda', but torch sees none"):
+        train.run(ready.params, ready.paths)
+
+
+def test_a_block_the_trunk_has_not(ready: Project) -> None:
+    ready.change(train={"frozen_through": "layer9"})
+    with pytest.raises(InputError, match="train.frozen_through is 'layer9'"):
+        train.run(ready.params, ready.paths)
