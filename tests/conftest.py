@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,14 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 import yaml
 
+from custom_gaze import dataset, train
+from custom_gaze.network import GazeNetwork
 from custom_gaze.params import Params, load_params
 from custom_gaze.paths import Paths
+from custom_gaze.weights.base import BaseNetwork, save_base
 
 REPOSITORY = Path(__file__).parent.parent
 SMALL = {
@@ -45,18 +50,28 @@ class Project:
         self.paths.params.write_text(yaml.safe_dump(content))
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """The shipped parameters, made small, in an empty folder that is the project's root."""
-    root = tmp_path / "project"
+def make_project(root: Path) -> Project:
+    """The shipped parameters, made small, in the folder `root`."""
     root.mkdir()
-    (root / "params.yaml").write_text((REPOSITORY / "params.yaml").read_text())
-    monkeypatch.setenv("DVC_ROOT", str(root))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.chdir(root)
+    shutil.copy(REPOSITORY / "params.yaml", root)
     small = Project(Paths(root))
     small.change(**SMALL)
     return small
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A small project in an empty folder that is its root and the working folder."""
+    small = make_project(tmp_path / "project")
+    enter(small, monkeypatch)
+    return small
+
+
+def enter(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `project` the one that the code under test finds."""
+    monkeypatch.setenv("DVC_ROOT", str(project.paths.root))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(project.paths.root)
 
 
 def synthetic_crop(yaw_deg: float, pitch_deg: float, size_px: int, noise: int) -> np.ndarray:
@@ -70,34 +85,82 @@ def synthetic_crop(yaw_deg: float, pitch_deg: float, size_px: int, noise: int) -
     return np.clip(image + speckle, 0, 255).astype(np.uint8)
 
 
+def write_synthetic(
+    project: Project, session: str, columns: int = 4, rows: int = 4, per_target: int = 2
+) -> None:
+    """Write data/dataset_clean/<id> as the prepare stage would, with synthetic crops."""
+    geometry, size_px = project.params.geometry, project.params.prepare.size_px
+    folder = project.paths.dataset / session
+    folder.mkdir(parents=True)
+    lines = ["filename,yaw,pitch,session,target_x,target_y"]
+    for number in range(columns * rows * per_target):
+        place = number // per_target
+        x = 100.0 + 1500 * (place % columns) / (columns - 1)
+        y = 80.0 + 950 * (place // columns) / (rows - 1) + number % per_target
+        yaw, pitch = geometry.to_degrees([x, y]).tolist()
+        name = f"img_{1766068421000 + number}.jpg"
+        crop = synthetic_crop(yaw, pitch, size_px, noise=number)
+        cv2.imwrite(str(folder / name), crop[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 100])
+        lines.append(f"{name},{yaw!r},{pitch!r},{session},{x!r},{y!r}")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    manifest = {
+        "session": session,
+        "detector": {"kind": "CenterFace", "sha256": "0" * 64},
+        "crop_from": "detector box",
+        "left_out": [{"filename": "img_1.jpg", "reason": "no <face> in it"}],
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
 @pytest.fixture
 def prepare_synthetic(project: Project) -> Callable[..., None]:
-    """Write data/dataset_clean/<id> as the prepare stage would, with synthetic crops."""
+    """`write_synthetic` for this test's project."""
+    return lambda *args, **named: write_synthetic(project, *args, **named)
 
-    def write(session: str, columns: int = 4, rows: int = 4, per_target: int = 2) -> None:
-        geometry, size_px = project.params.geometry, project.params.prepare.size_px
-        folder = project.paths.dataset / session
-        folder.mkdir(parents=True)
-        lines = ["filename,yaw,pitch,session,target_x,target_y"]
-        for number in range(columns * rows * per_target):
-            place = number // per_target
-            x = 100.0 + 1500 * (place % columns) / (columns - 1)
-            y = 80.0 + 950 * (place // columns) / (rows - 1) + number % per_target
-            yaw, pitch = geometry.to_degrees([x, y]).tolist()
-            name = f"img_{1766068421000 + number}.jpg"
-            crop = synthetic_crop(yaw, pitch, size_px, noise=number)
-            cv2.imwrite(str(folder / name), crop[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 100])
-            lines.append(f"{name},{yaw!r},{pitch!r},{session},{x!r},{y!r}")
-        (folder / "labels.csv").write_text("\n".join(lines) + "\n")
-        manifest = {
-            "session": session,
-            "detector": {"kind": "CenterFace", "sha256": "0" * 64},
-            "crop_from": "detector box",
-            "left_out": [{"filename": "img_1.jpg", "reason": "no face"}],
-        }
-        (folder / "manifest.json").write_text(json.dumps(manifest))
 
-    return write
+def small_base() -> BaseNetwork:
+    """A ResNet-18 with random weights."""
+    torch.manual_seed(5)
+    state = GazeNetwork("resnet18", "layer3").trunk.state_dict()
+    trunk = {name: value for name, value in state.items() if "num_batches" not in name}
+    return BaseNetwork("resnet18", trunk, None, "random weights, seed 5", "", "random")
+
+
+def make_ready(project: Project) -> None:
+    """Everything that training needs: synthetic crops, an index, a small random base."""
+    write_synthetic(project, "one", 4, 4)
+    write_synthetic(project, "other", 3, 3)
+    project.change(evaluate={"sessions": ["other"]})
+    dataset.run(project.params, project.paths)
+    save_base(small_base(), project.paths.base)
+
+
+@pytest.fixture
+def ready(project: Project) -> Project:
+    """A project that only has to train."""
+    make_ready(project)
+    return project
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("trained") / "project"
+    project = make_project(root)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        enter(project, monkeypatch)
+        make_ready(project)
+        train.run(project.params, project.paths)
+    return root
+
+
+@pytest.fixture
+def trained(trained_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project that was trained and only has to be exported; a copy of its own for each test."""
+    root = tmp_path / "trained"
+    shutil.copytree(trained_once, root)
+    project = Project(Paths(root))
+    enter(project, monkeypatch)
+    return project
 
 
 @pytest.fixture(autouse=True)

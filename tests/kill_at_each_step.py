@@ -28,7 +28,7 @@ CHANGES = {
     "os.symlink",
     "os.utime",
 }
-assert onnx and onnxruntime  # loaded once here, and not again in each child
+LOADED = (onnx, onnxruntime)  # once here, and not again in each child
 
 
 def kill_before_change(number: int, app: Path) -> None:

@@ -147,7 +147,7 @@ def everything(folder: Path) -> dict[str, tuple[str, Any]]:
 
 
 def app_dot_px(app: Path, crop: NDArray[np.uint8]) -> tuple[float, float]:
-    """Where the app's dot lies, in pixels right of and below the centre; `crop` is RGB (H, W, 3)."""
+    """Where the app's dot lies, pixels right of and below the centre; `crop` is RGB (H, W, 3)."""
     config = json.loads((app / "config.json").read_text(encoding="utf-8"))
     image = Image.fromarray(crop).resize((448, 448), Image.Resampling.BILINEAR)
     pixels = (np.asarray(image).astype(np.float32) / 255 - MEAN) / STD

@@ -58,9 +58,16 @@ def expected_box(column: int, row: int) -> tuple[float, float, float, float]:
     )
 
 
-def write_detector(path: Path, decoded: bool, softmax: bool = True, sane: bool = True) -> Path:
-    """Write an RFB-320 look-alike; `sane=False` decodes the boxes to something else."""
+def write_detector(
+    path: Path,
+    decoded: bool,
+    softmax: bool = True,
+    size_unit: float = 1.0,
+    center_unit: float = 1.0,
+) -> Path:
+    """Write an RFB-320 look-alike; other units than 1 decode the boxes to something else."""
     priors = np.array([prior(index) for index in range(4420)], dtype=np.float32)
+    priors *= np.array([center_unit] * 2 + [size_unit] * 2, dtype=np.float32)
     cells = np.zeros(4420, dtype=np.int64)
     bias = np.full(4420, -30.0, dtype=np.float32)
     for cell in range(COLUMNS * ROWS):
@@ -92,17 +99,17 @@ def write_detector(path: Path, decoded: bool, softmax: bool = True, sane: bool =
     if softmax:
         nodes[-1].attribute.append(helper.make_attribute("axis", 2))
     if decoded:
-        nodes += _decoding(constants, priors, sane)
+        nodes += _decoding(constants, priors)
     else:
         nodes.append(helper.make_node("Identity", ["raw"], ["boxes"]))
     shapes = {"scores": [1, 4420, 2], "boxes": [1, 4420, 4]}
     return _save(path, nodes, constants, ("input", [1, 3, 240, 320]), shapes)
 
 
-def _decoding(constants: dict, priors: NDArray[np.float32], sane: bool) -> list:
+def _decoding(constants: dict, priors: NDArray[np.float32]) -> list:
     constants |= {
         "centers": priors[None, :, :2],
-        "sizes": priors[None, :, 2:] if sane else -priors[None, :, 2:],
+        "sizes": priors[None, :, 2:],
         "tenth": np.float32(0.1),
         "fifth": np.float32(0.2),
         "half": np.float32(0.5),

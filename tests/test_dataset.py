@@ -2,8 +2,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from conftest import Project
 
+from conftest import Project
 from custom_gaze import dataset
 from custom_gaze.errors import InputError
 from custom_gaze.splits import FURTHER, TEST, TRAIN, VALIDATION

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from custom_gaze import download
-from custom_gaze.download import DOWNLOADS_FOLDER, obtain
+from custom_gaze.download import DOWNLOADS_FOLDER, is_address, obtain
 from custom_gaze.errors import CustomGazeError, InputError
 
 CONTENT = bytes(range(256)) * 4000  # 1 MB
@@ -152,6 +152,21 @@ def test_other_sources_are_refused(tmp_path, target, source, said):
     assert not target.exists()
 
 
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("https://example.org/x", True),
+        ("ftp://example.org/x", True),
+        ("C:/models/x.onnx", False),
+        ("models/x.onnx", False),
+        ("/models//x.onnx", False),
+        ("~/x.onnx", False),
+    ],
+)
+def test_addresses_and_paths_are_told_apart(source, expected):
+    assert is_address(source) is expected
+
+
 def test_an_address_needs_a_hash_and_the_hash_its_form(tmp_path, target, site):
     with pytest.raises(InputError, match=r"an address needs the SHA-256"):
         obtain(site.address, None, target, tmp_path)
@@ -211,6 +226,7 @@ def test_a_server_that_ignores_range_is_read_from_the_start(tmp_path, target, si
         obtain(site.address, SHA256, target, tmp_path)
     site.honours_range = False
     assert obtain(site.address, SHA256, target, tmp_path) == SHA256
+    assert site.ranges == [None, "bytes=300000-"]  # not a third time
     assert target.read_bytes() == CONTENT
 
 

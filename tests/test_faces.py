@@ -81,9 +81,9 @@ def test_both_rfb_variants_find_the_same_face_in_frame_pixels(tmp_path, decoded,
 def test_rfb_input_is_rgb_scaled_as_the_app_scales_it(tmp_path):
     """The score is a function of (red - 127) / 128 alone, so it tells scale and channel order."""
     detector = load_detector(write_detector(tmp_path / "d.onnx", decoded=True))
-    frame = np.full((480, 640, 3), (191, 255, 0), dtype=np.uint8)  # (191 - 127) / 128 = 0.5
-    face = detector.detect(frame, 0.7)[0]  # logits ∓3
-    assert face.score == pytest.approx(1 / (1 + np.exp(-6.0)), abs=1e-4)
+    frame = np.full((480, 640, 3), (143, 255, 0), dtype=np.uint8)  # (143 - 127) / 128 = 1/8
+    face = detector.detect(frame, 0.7)[0]  # logits ∓6/8
+    assert face.score == pytest.approx(1 / (1 + np.exp(-1.5)), abs=1e-5)
 
 
 def test_min_score_is_a_limit_that_itself_counts(tmp_path):
@@ -274,8 +274,12 @@ def test_a_mesh_of_another_number_of_points_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"decoded": True, "softmax": False}, {"decoded": True, "sane": False}],
-    ids=["logits for scores", "boxes turned inside out"],
+    [
+        {"decoded": True, "softmax": False},
+        {"decoded": True, "size_unit": -1.0},
+        {"decoded": True, "size_unit": 320.0, "center_unit": 320.0},
+    ],
+    ids=["logits for scores", "boxes turned inside out", "boxes in pixels"],
 )
 def test_rfb_shapes_with_other_numbers_are_refused(tmp_path, wrong):
     with pytest.raises(InputError, match="its numbers are no scores and boxes of that kind"):

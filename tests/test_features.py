@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Project
 
+from conftest import Project
 from custom_gaze import dataset, features
 from custom_gaze.features import Copies, Recomputed, frozen_features
 from custom_gaze.network import GazeNetwork, take_batchnorm_statistics

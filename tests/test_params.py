@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import REPOSITORY, Project
 
+from conftest import REPOSITORY, Project
 from custom_gaze.errors import InputError
 from custom_gaze.params import Params, check_session_id, load_params
 

@@ -110,7 +110,7 @@ def test_what_the_app_would_throw_away_is_refused(content: bytes, reason: str) -
     "content", ["[]", "3", "{}", '{"models": 1}', '{"models": {"l2cs_path": 1}}']
 )
 def test_other_json_is_not_the_apps(content: str) -> None:
-    with pytest.raises(InputError, match="holds no models.l2cs_path"):
+    with pytest.raises(InputError, match=r"holds no models\.l2cs_path"):
         parse_config(content.encode(), APP)
 
 

@@ -45,7 +45,7 @@ def test_two_outputs_are_an_expectation_over_bins() -> None:
     "shapes", [[(1, 3)], [(1, 90)], [(1, 90), (1, 66)], [(1, 2)] * 3, [(1,)] * 2]
 )
 def test_other_outputs_are_refused(shapes: list[tuple[int, ...]]) -> None:
-    with pytest.raises(InputError, match="net: has outputs of shape .* reads one output of two"):
+    with pytest.raises(InputError, match=r"net: has outputs of shape .* reads one output of two"):
         app_angles_deg([np.zeros(shape) for shape in shapes], "net")
 
 

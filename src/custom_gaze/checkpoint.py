@@ -26,7 +26,7 @@ class Checkpoint:
     state: dict[str, Tensor]
     base: dict[str, Any]  # source, sha256, kind … of the base network
     sessions: list[str]
-    params: dict[str, Any]  # params.yaml as it was
+    params: dict[str, Any]  # the sections of params.yaml that decide about the network
     preprocessing: dict[str, Any]
     training: dict[str, Any]  # epoch, validation_error_deg, frames …
 

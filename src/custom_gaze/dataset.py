@@ -21,7 +21,14 @@ from custom_gaze.errors import InputError
 from custom_gaze.files import sha256_of, write_json, write_text
 from custom_gaze.params import Params
 from custom_gaze.paths import Paths
-from custom_gaze.splits import FURTHER, split_by_target, target_groups
+from custom_gaze.splits import (
+    FURTHER,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    split_by_target,
+    target_groups,
+)
 
 
 @dataclass(frozen=True)
@@ -71,8 +78,9 @@ def run(params: Params, paths: Paths) -> IndexResult:
     manifests = [_read_manifest(name, paths) for name in named]
     _write_index(samples, paths.index)
     write_json(paths.index_manifests, {"manifests": manifests})
-    frames = {side: sum(s.split == side for s in samples) for side in {s.split for s in samples}}
-    targets = {side: len({s.target for s in samples if s.split == side}) for side in set(sides)}
+    by_side = {side: of_split(samples, side) for side in (TRAIN, VALIDATION, TEST, FURTHER)}
+    frames = {side: len(some) for side, some in by_side.items() if some}
+    targets = {side: count_targets(some) for side, some in by_side.items() if some}
     return IndexResult(frames, targets)
 
 
@@ -173,6 +181,18 @@ def read_index(path: Path) -> tuple[Sample, ...]:
 def of_split(samples: Sequence[Sample], split: str) -> tuple[Sample, ...]:
     """The samples of one side."""
     return tuple(sample for sample in samples if sample.split == split)
+
+
+def target_names(samples: Sequence[Sample]) -> list[tuple[object, ...]]:
+    """(N) names of the frames' targets; in a further session a target is its point on the screen."""
+    return [
+        (s.target,) if s.target >= 0 else (s.session, s.target_x_px, s.target_y_px) for s in samples
+    ]
+
+
+def count_targets(samples: Sequence[Sample]) -> int:
+    """How many different targets the samples have."""
+    return len(set(target_names(samples)))
 
 
 def labels_deg(samples: Sequence[Sample]) -> NDArray[np.float32]:

@@ -29,6 +29,11 @@ CHUNK_BYTES = 1 << 18
 MOST_BYTES = 2 << 30  # twenty times the largest file known here
 
 
+def is_address(source: str) -> bool:
+    """Whether `source` is an address of any scheme, and not a path."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", source) is not None
+
+
 def obtain(source: str, sha256: str | None, target: Path, root: Path) -> str:
     """Put the file at `source` into `target`, whole or not at all, and return its SHA-256.
 
@@ -42,7 +47,7 @@ def obtain(source: str, sha256: str | None, target: Path, root: Path) -> str:
         CustomGazeError: the connection or the server failed, or writing did.
     """
     expected = _checked_hash(sha256, source)
-    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", source):
+    if not is_address(source):
         return _copy(_local(source, root), expected, target)
     _check_address(source)
     if expected is None:

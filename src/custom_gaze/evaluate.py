@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from custom_gaze import crops, dataset, plots, report, tracking
-from custom_gaze.dataset import Sample, labels_deg, load_crop, of_split
+from custom_gaze.dataset import Sample, labels_deg, load_crop, of_split, target_names
 from custom_gaze.files import sha256_of, write_json, write_text
 from custom_gaze.geometry import angular_error_deg
 from custom_gaze.measures import Measure, measure
@@ -85,14 +85,10 @@ def _predict(session: Any, samples: Sequence[Sample], paths: Paths) -> NDArray[n
 
 
 def _measure(predicted: NDArray[np.floating], samples: Sequence[Sample], params: Params) -> Measure:
-    # Further sessions have no target numbers: there, a target is its point on the screen.
-    targets = [(s.session, s.target, s.target_x_px, s.target_y_px) for s in samples]
-    if all(sample.target >= 0 for sample in samples):
-        targets = [("", sample.target, 0.0, 0.0) for sample in samples]
     return measure(
         predicted,
         labels_deg(samples),
-        targets,
+        target_names(samples),
         params.geometry.deg_per_pixel,
         params.evaluate.bootstrap,
         params.evaluate.seed,

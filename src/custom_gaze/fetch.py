@@ -1,7 +1,9 @@
 """The fetch stage: put the face detector, the face mesh and the base network in place."""
 
-import shutil
+import dataclasses
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,19 +39,24 @@ def run(params: Params, paths: Paths) -> FetchResult:
     """
     wanted = params.fetch
     with whole_folder(paths.faces) as folder:
-        detector = folder / DETECTOR_FILE
-        if wanted.detector == EMBEDDED:
-            _no_hash(wanted.detector_sha256, "fetch.detector")
-            write_bytes(detector, embedded_detector())
-        else:
-            obtain(wanted.detector, wanted.detector_sha256, detector, project_root())
-        kind = check_detector(detector)
+        kind = _detector(wanted, folder / DETECTOR_FILE)
         if wanted.mesh is not None:
             obtain(wanted.mesh, wanted.mesh_sha256, folder / MESH_FILE, project_root())
-            check_mesh(folder / MESH_FILE)
+            with _named(folder / MESH_FILE, wanted.mesh, "fetch.mesh"):
+                check_mesh(folder / MESH_FILE)
         base = _base(wanted)
     save_base(base, paths.base)
     return FetchResult(kind, wanted.mesh is not None, base)
+
+
+def _detector(wanted: FetchParams, target: Path) -> DetectorKind:
+    if wanted.detector == EMBEDDED:
+        _no_hash(wanted.detector_sha256, "fetch.detector")
+        write_bytes(target, embedded_detector())
+    else:
+        obtain(wanted.detector, wanted.detector_sha256, target, project_root())
+    with _named(target, wanted.detector, "fetch.detector"):
+        return check_detector(target)
 
 
 def _base(wanted: FetchParams) -> BaseNetwork:
@@ -58,22 +65,30 @@ def _base(wanted: FetchParams) -> BaseNetwork:
         return random_base()
     if not is_address(wanted.base):
         return _local_base(project_root() / Path(wanted.base).expanduser(), wanted.base_sha256)
-    scratch = Path(tempfile.mkdtemp(prefix="custom-gaze-"))
-    try:
-        target = scratch / "base"
+    with tempfile.TemporaryDirectory(prefix="custom-gaze-") as scratch:
+        target = Path(scratch) / "base"
         obtain(wanted.base, wanted.base_sha256, target, project_root())
-        return load_base(target)
-    finally:
-        shutil.rmtree(scratch)
+        with _named(target, wanted.base, "fetch.base"):
+            return dataclasses.replace(load_base(target), source=wanted.base)
 
 
 def _local_base(path: Path, sha256: str | None) -> BaseNetwork:
     """Read in place: an ONNX file may have its weights in a second file beside it."""
-    if sha256 is not None and path.is_file() and sha256_of(path) != sha256:
+    if sha256 is not None and path.is_file() and sha256_of(path) != sha256.strip().lower():
         raise InputError(
             f"{path}: its SHA-256 is {sha256_of(path)}, not the one that fetch.base_sha256 names"
         )
-    return load_base(path)
+    # Only its name is kept: folders of this machine are nobody's business in an exported model.
+    return dataclasses.replace(load_base(path), source=path.name)
+
+
+@contextmanager
+def _named(temporary: Path, source: str, key: str) -> Iterator[None]:
+    """Let errors name the file as the user did, not the place it was copied to."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error).replace(str(temporary), f"{key}: {source}")) from None
 
 
 def random_base(seed: int = 1) -> BaseNetwork:

@@ -167,7 +167,7 @@ def take_batchnorm_statistics(network: GazeNetwork, x: Tensor) -> None:
         norm.momentum = None  # a plain average over the batches
         norm.train()
     with torch.no_grad():
-        for batch in x.split(8):
+        for batch in torch.split(x, 8):
             network(batch)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

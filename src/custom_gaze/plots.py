@@ -1,4 +1,4 @@
-"""The reports' pictures: loss per epoch, targets and answers on the screen, error over the screen."""
+"""The reports' pictures: loss per epoch, answers on the screen, error over the screen."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from custom_gaze.files import whole_file
 from custom_gaze.geometry import ScreenGeometry
@@ -41,7 +42,7 @@ def _loss(paths: Paths) -> None:
     )
     axes.set(xlabel="epoch", ylabel="mean squared error (degrees²)", title="Loss per epoch")
     axes.set_ylim(bottom=0)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()
     _save(figure, paths.loss_plot)
@@ -82,7 +83,14 @@ def _error_map(rows: Sequence[dict[str, Any]], path: Path, geometry: ScreenGeome
     mean = np.bincount(group.ravel(), errors) / counts
     shift = np.stack([np.bincount(group.ravel(), d) / counts for d in (answers - points).T])
     discs = axes.scatter(
-        *where.T, c=mean, s=220, cmap="viridis_r", vmin=0, edgecolors="white", zorder=2
+        where[:, 0],
+        where[:, 1],
+        c=mean,
+        s=220,
+        cmap="viridis_r",
+        vmin=0,
+        edgecolors="white",
+        zorder=2,
     )
     axes.quiver(
         *where.T, *shift, angles="xy", scale_units="xy", scale=1, width=0.003, alpha=0.6, zorder=3

@@ -91,8 +91,8 @@ def _warnings(facts: dict[str, Any]) -> list[str]:
 def _session_rows(
     sessions: dict[str, Any],
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    header = ("session", "tested on", "frames", "targets", "error", "95 % interval", "pixels")
-    rows = [
+    header: tuple[str, ...] = ("session", "tested on", "frames", "targets", "error", "95 % interval", "pixels")
+    rows: list[tuple[str, ...]] = [
         (
             name,
             entry["tested_as"],

@@ -25,13 +25,13 @@ from custom_gaze.errors import InputError
 from custom_gaze.features import Copies, Store, features_of, frozen_features
 from custom_gaze.files import sha256_of, write_text
 from custom_gaze.geometry import angular_error_deg
-from custom_gaze.network import GazeNetwork, take_batchnorm_statistics
+from custom_gaze.network import GazeNetwork
 from custom_gaze.params import Params, TrainParams
 from custom_gaze.paths import Paths, project_root
 from custom_gaze.progress import bar
 from custom_gaze.splits import TRAIN, VALIDATION
-from custom_gaze.weights import BaseNetwork, read_base
-
+from custom_gaze.start import starting_network
+from custom_gaze.weights.base import BaseNetwork, read_base
 
 KEEP_EVERY_S = 15.0  # so much work an interruption may cost
 
@@ -50,7 +50,7 @@ class Epoch:
 class TrainResult:
     """What `custom-gaze train` says it did."""
 
-    epochs: int
+    epochs: int  # beside epoch 0, the start
     best: Epoch
     train_frames: int
     validation_frames: int
@@ -99,7 +99,7 @@ def run(params: Params, paths: Paths) -> TrainResult:
         save_checkpoint(Checkpoint(**{**paper, "state": state, "training": training}), path)
     write_text(paths.training_log, _as_csv(history))
     shutil.rmtree(scratch, ignore_errors=True)
-    return TrainResult(len(history), top, len(train), len(validation))
+    return TrainResult(len(history) - 1, top, len(train), len(validation))
 
 
 def fit(
@@ -131,7 +131,8 @@ def fit(
     history, best = _resume(state_path, network, optimizer)
     kept_at = time.monotonic()
 
-    epochs = bar(range(len(history) + 1, params.epochs + 1), "training", unit="epochs")
+    # Epoch 0 is what training starts from: where no epoch improves on it, it is the best one.
+    epochs = bar(range(len(history), params.epochs + 1), "training", unit="epochs")
     for number in epochs:
         if _stopped(history, params.patience):
             break
@@ -142,10 +143,12 @@ def fit(
         for start in range(0, len(order), params.batch_size):
             rows = np.sort(order[start : start + params.batch_size])  # sorted: reads in file order
             x = torch.from_numpy(store[rows]).to(device).float()  # (B, C, h, w)
-            loss = torch.nn.functional.mse_loss(network.trained(x), labels[rows].to(device))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            with torch.set_grad_enabled(number > 0):
+                loss = torch.nn.functional.mse_loss(network.trained(x), labels[rows].to(device))
+            if number > 0:
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
             total += loss.item() * len(rows)
 
         # Validation on plain crops.
@@ -171,7 +174,7 @@ def predict(network: GazeNetwork, features: Tensor, batch_size: int) -> Tensor:
     """Features (N, channels, h, w) of the frozen blocks → (N, 2) degrees, float32 on the CPU."""
     device = next(network.parameters()).device
     with torch.inference_mode():
-        batches = features.split(batch_size)
+        batches = torch.split(features, batch_size)
         return torch.cat([network.trained(batch.to(device).float()).cpu() for batch in batches])
 
 
@@ -193,31 +196,27 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def starting_network(
-    base: BaseNetwork, params: TrainParams, train: Sequence[Sample], paths: Paths
-) -> GazeNetwork:
-    """The base network's trunk under a head that answers the mean of the training labels."""
-    network = GazeNetwork(base.trunk, params.frozen_through)
-    network.load_trunk(base.trunk_state)
-    if base.kind == "random":
-        images = np.stack([load_crop(sample, paths) for sample in train[:32]])
-        take_batchnorm_statistics(network, torch.from_numpy(crops.normalise(images)))
-    mean = torch.from_numpy(labels_deg(train).mean(axis=0))
-    torch.nn.init.normal_(network.head.weight, std=1e-3)
-    with torch.no_grad():
-        network.head.bias.copy_(mean)
-    return network.eval()
-
-
 def _papers(
     params: Params, base: BaseNetwork, train: Sequence[Sample], validation: Sequence[Sample]
 ) -> dict[str, Any]:
     return {
         "trunk": base.trunk,
         "frozen_through": params.train.frozen_through,
-        "base": {"source": base.source, "sha256": base.sha256, "kind": base.kind},
+        "base": {
+            "source": base.source,
+            "sha256": base.sha256,
+            "kind": base.kind,
+            "trunk": base.trunk,
+            "bins": base.heads.bins if base.heads else 0,
+            "batchnorm_folded": base.batchnorm_folded,
+        },
         "sessions": list(params.sessions),
-        "params": json.loads(json.dumps(dataclasses.asdict(params))),
+        "params": {
+            "geometry": dataclasses.asdict(params.geometry),
+            "prepare": dataclasses.asdict(params.prepare),
+            "augment": dataclasses.asdict(params.augment),
+            "train": dataclasses.asdict(params.train),
+        },
         "preprocessing": crops.Preprocessing(
             params.prepare.margin, params.prepare.size_px
         ).as_dict(),

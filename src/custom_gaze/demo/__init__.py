@@ -4,8 +4,9 @@ A photograph everyone has (the NASA portrait in scikit-image) lends its face; th
 
 - `seeds`: which person seeds serve which purpose, and the random streams drawn from them
 - `person`, `conditions`: who is sitting there, and how: drawn from seeds
-- `portrait`, `head`, `eyes`, `skin`, `room`: the photograph, the head's shape, and what is drawn
-- `render`: one image of a person with a given gaze and head pose
+- `portrait`, `head`, `skin`: the photograph, the head's relief, the photograph as the person's face
+- `eyes`, `eyeball`, `lids`, `glasses`, `room`: what is drawn
+- `render`, `camera`: one image of a person with a given gaze and head pose, as a webcam gives it
 - `session`, `sheet`: a calibration session in the app's format, and a picture of it
 
 Angles are the product's: yaw right positive, pitch down positive, in degrees, in the frame as the

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from custom_gaze.demo.arrays import Floats, floats, sample
 
 PIVOT_MM = np.array([0.0, 60.0, -80.0])  # in the neck's upper end
 STIFF_TO_MM, STILL_FROM_MM = 105.0, 185.0  # below the chin the turn fades out
@@ -43,7 +43,8 @@ class HeadPose:
         turn_roll = np.array(
             [[np.cos(roll), -np.sin(roll), 0], [np.sin(roll), np.cos(roll), 0], [0, 0, 1]]
         )
-        return turn_roll @ turn_yaw @ turn_pitch
+        rotation: NDArray[np.float64] = turn_roll @ turn_yaw @ turn_pitch
+        return rotation
 
 
 def direction(yaw_deg: float, pitch_deg: float) -> NDArray[np.float64]:
@@ -78,15 +79,14 @@ def relief() -> Floats:
 
 def _falling(value: NDArray[np.float64], slope: float, width: float) -> NDArray[np.float64]:
     """A hyperbola: flat at zero, falling with `slope` far out."""
-    return slope * width * (np.sqrt(1 + (value / width) ** 2) - 1)
+    fall: NDArray[np.float64] = slope * width * (np.sqrt(1 + (value / width) ** 2) - 1)
+    return fall
 
 
 def relief_at(points_mm: Floats) -> Floats:
     """Depth and its two slopes (rows, columns, 3) at points (rows, columns, 2) on the head."""
-    at = (points_mm - GRID_LOW_MM.astype(np.float32)) / np.float32(GRID_MM)
-    return cv2.remap(
-        relief(), at.astype(np.float32), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+    at = (points_mm - floats(GRID_LOW_MM)) / np.float32(GRID_MM)
+    return floats(sample(relief(), at, border=cv2.BORDER_REPLICATE))
 
 
 def _stiffness(y_mm: Floats) -> tuple[Floats, Floats]:
@@ -127,4 +127,4 @@ def untwisted(camera_mm: Floats, pose: HeadPose) -> Floats:
         step_x = (d * miss[..., 0] - b * miss[..., 1]) / determinant
         step_y = (a * miss[..., 1] - c * miss[..., 0]) / determinant
         at += np.clip(np.stack([step_x, step_y], -1), -40, 40)
-    return at
+    return floats(at)

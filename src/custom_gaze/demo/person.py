@@ -12,7 +12,7 @@ Color = tuple[float, float, float]
 IRIS_COLORS: tuple[tuple[Color, Color], ...] = (  # outer and inner colour, RGB 0 … 255
     ((62, 38, 24), (86, 52, 28)),  # dark brown
     ((92, 60, 34), (120, 78, 40)),  # brown
-    ((120, 98, 58), (140, 92, 44)),  # hazel
+    ((104, 86, 54), (122, 84, 46)),  # hazel
     ((104, 116, 82), (146, 118, 66)),  # green
     ((96, 126, 150), (132, 146, 150)),  # blue
     ((124, 138, 148), (150, 150, 142)),  # grey
@@ -95,6 +95,7 @@ class Person:
     brow_width_px: float
     suit_hue_deg: float
     suit_saturation: float
+    suit_brightness: float
     freckles: float
     warps: tuple[tuple[float, float, float, float, float], ...]  # x, y, sigma, dx, dy in mm
     face_stretch: tuple[float, float]
@@ -139,7 +140,8 @@ def draw_person(seed: int) -> Person:
         brow_darkness=float(rng.uniform(0.05, 0.62)),
         brow_width_px=float(rng.uniform(0.7, 2.1)),
         suit_hue_deg=float(rng.uniform(0, 360)),
-        suit_saturation=float(rng.uniform(0.1, 0.75)),
+        suit_saturation=float(rng.uniform(0.05, 0.5)),
+        suit_brightness=float(rng.uniform(0.35, 0.95)),
         freckles=float(max(0.0, rng.uniform(-0.15, 0.12))),
         warps=_warps(rng),
         face_stretch=(float(rng.uniform(0.94, 1.07)), float(rng.uniform(0.95, 1.06))),
@@ -164,7 +166,7 @@ def _choice(rng: np.random.Generator, shares: NDArray[np.float64], melanin: floa
 
 
 def _varied(rng: np.random.Generator, color: Color, spread: float) -> Color:
-    """The colour made lighter or darker by up to `spread`, and its tint changed by a third of it."""
+    """The colour made lighter or darker by up to `spread`, its tint changed by a third of it."""
     lightness, tint = rng.uniform(-1, 1), rng.uniform(-1, 1)
     change = spread * (lightness + 0.35 * tint * np.array([1.0, 0.1, -1.0]))
     red, green, blue = np.array(color) * (1 + change)

@@ -5,17 +5,15 @@ millimetres to them. What cannot be computed is measured on the photograph and w
 outlines, the eyes' places, the brows.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from custom_gaze.demo.arrays import Floats, blurred, floats
 from custom_gaze.demo.seeds import STREAM_ROOM, stream
-
-Image = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 
 # Middle between the eyes, scale (63 mm between the eyes) and tilt of the head in the photograph.
 CENTER_PX = (225.2, 102.1)
@@ -66,6 +64,10 @@ class Portrait:
     suit: Floats
     brows: Floats
 
+    def part(self, box: tuple[slice, slice]) -> "Portrait":
+        """A rectangle (rows, columns) of all of it."""
+        return Portrait(**{entry.name: getattr(self, entry.name)[box] for entry in fields(self)})
+
 
 def points(text: str) -> NDArray[np.float64]:
     """'x,y x,y …' → (n, 2)."""
@@ -107,8 +109,8 @@ def portrait() -> Portrait:
     person = _ragged(_mask(PERSON_OUTLINE, photo.shape[0], 2.0), rows)
     lips, suit = mouth * (1 - teeth), suit.astype(np.float32)
     parts = Portrait(rgb, person, skin, hair, lips, teeth, suit, _brow_distance())
-    for name in parts.__dataclass_fields__:
-        getattr(parts, name).setflags(write=False)
+    for entry in fields(parts):
+        getattr(parts, entry.name).setflags(write=False)
     return parts
 
 
@@ -116,7 +118,7 @@ def _mask(outline: str, size_px: int, softness_px: float) -> Floats:
     mask = np.zeros((size_px, size_px), np.uint8)
     corners = np.round(points(outline) * 16).astype(np.int32)
     cv2.fillPoly(mask, [corners], 255, lineType=cv2.LINE_AA, shift=4)
-    return cv2.GaussianBlur(mask.astype(np.float32) / 255, (0, 0), softness_px)
+    return blurred(mask.astype(np.float32) / 255, softness_px)
 
 
 def _ragged(soft: Floats, rows: Floats) -> Floats:
@@ -124,15 +126,15 @@ def _ragged(soft: Floats, rows: Floats) -> Floats:
     frayed where it is hair's.
     """
     strands = stream(STREAM_ROOM, 1).standard_normal(soft.shape).astype(np.float32)
-    strands = cv2.GaussianBlur(strands, (0, 0), 0.8) * 0.45
+    strands = blurred(strands, 0.8) * 0.45
     frayed = np.clip((HAIR_BELOW_PX - 5 - rows) / 10, 0, 1) * 4 * soft * (1 - soft)
     ragged: Floats = np.clip((soft - 0.58 + frayed * strands) / (0.3 + 0.25 * frayed) + 0.5, 0, 1)
-    return cv2.GaussianBlur(ragged, (0, 0), 0.5)
+    return blurred(ragged, 0.5)
 
 
 def _without_eyes(photo: Floats) -> Floats:
     """Replace both eyes by the smooth membrane that the skin around them spans (Laplace)."""
-    result = photo.copy()
+    result: Floats = photo.copy()
     ys, xs = np.mgrid[: photo.shape[0], : photo.shape[1]]
     for x, y in EYES_PX:
         turned = np.deg2rad(TILT_DEG)
@@ -153,12 +155,12 @@ def _without_backdrop(photo: Floats, person: Floats) -> Floats:
     sure = (person > 0.97).astype(np.float32)[..., None]
     spread, weight = photo * sure, sure.copy()
     for sigma_px in (1.5, 4.0, 12.0):
-        near = cv2.GaussianBlur(photo * sure, (0, 0), sigma_px)
-        near_weight = cv2.GaussianBlur(sure, (0, 0), sigma_px)[..., None]
+        near = blurred(photo * sure, sigma_px)
+        near_weight = blurred(sure, sigma_px)[..., None]
         missing = weight < 0.05
         spread = np.where(missing, near, spread)
         weight = np.where(missing, near_weight, weight)
-    return (spread / np.maximum(weight, 1e-3)).astype(np.float32)
+    return floats(spread / np.maximum(weight, 1e-3))
 
 
 def _brow_distance() -> Floats:
@@ -167,4 +169,4 @@ def _brow_distance() -> Floats:
         corners = np.round((points(brow) + 0.5) * 4).astype(np.int32)
         cv2.polylines(lines, [corners], False, 0, thickness=1)
     distance = cv2.distanceTransform(lines, cv2.DIST_L2, 5) / 4
-    return cv2.resize(distance, (512, 512), interpolation=cv2.INTER_AREA).astype(np.float32)
+    return floats(cv2.resize(distance, (512, 512), interpolation=cv2.INTER_AREA))

@@ -4,8 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]
-Floats = NDArray[np.float32]
+from custom_gaze.demo.arrays import Floats, Image, blurred, resized
 
 SKETCH_WIDTH_PX = 320
 
@@ -22,8 +21,8 @@ def draw_room(rng: np.random.Generator, size_px: tuple[int, int]) -> Image:
         _add_thing(rng, room)
     if rng.random() < 0.3:
         _add_window(rng, room)
-    room = cv2.GaussianBlur(room, (0, 0), float(rng.uniform(1.0, 9.0)))
-    room = cv2.resize(room, size_px, interpolation=cv2.INTER_CUBIC)
+    room = blurred(room, float(rng.uniform(1.0, 9.0)))
+    room = resized(room, size_px, cv2.INTER_CUBIC)
     return np.clip(room, 0, 255).astype(np.uint8)
 
 

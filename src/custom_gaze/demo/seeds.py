@@ -61,7 +61,9 @@ def check_session_seed(seed: int, day: int) -> None:
         InputError: one of the two is out of range.
     """
     if not 0 <= seed <= MAX_SESSION_SEED:
-        raise InputError(f"session seed {seed} is out of range; choose from 0 to {MAX_SESSION_SEED}")
+        raise InputError(
+            f"session seed {seed} is out of range; choose from 0 to {MAX_SESSION_SEED}"
+        )
     if not 1 <= day <= MAX_DAY:
         raise InputError(f"day {day} is out of range; choose from 1 to {MAX_DAY}")
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from custom_gaze.demo.camera import as_jpeg
 from custom_gaze.demo.conditions import Conditions, Moment, draw_conditions, draw_moment
 from custom_gaze.demo.person import Person, draw_person
 from custom_gaze.demo.render import Scene
@@ -143,13 +144,9 @@ def _check_size(grid: tuple[int, int], frames_per_target: int) -> None:
 
 
 def _write_frame(folder: Path, scene: Scene, frame: DemoFrame) -> None:
-    import cv2
-
-    picture = scene.frame(frame.moment)
-    quality = [cv2.IMWRITE_JPEG_QUALITY, scene.conditions.jpeg_quality]
-    _, content = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), quality)
+    content = as_jpeg(scene.frame(frame.moment), scene.conditions.jpeg_quality)
     stem = f"img_{frame.timestamp_ms}"
-    (folder / f"{stem}.jpg").write_bytes(content.tobytes())
+    (folder / f"{stem}.jpg").write_bytes(content)
     (folder / f"{stem}.json").write_text(json.dumps(_record(scene, frame), indent=2) + "\n")
 
 

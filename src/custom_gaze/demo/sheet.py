@@ -16,6 +16,8 @@ from custom_gaze.sessions import Frame, load_frame, read_session
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
+    from custom_gaze.demo.person import Person
+
 Image = NDArray[np.uint8]
 
 PAPER, INK, PALE, MARK = (250, 249, 246), (38, 38, 42), (206, 206, 202), (214, 58, 40)
@@ -58,30 +60,22 @@ def persons_sheet(output: Path, seeds: Sequence[int], columns: int = 6) -> None:
     Raises:
         CustomGazeError: the picture cannot be written.
     """
-    from custom_gaze.demo.conditions import draw_conditions
     from custom_gaze.demo.person import draw_person
 
-    tiles = []
-    for seed in bar(seeds, "sheet of persons", unit="persons"):
-        person = draw_person(seed)
-        face = _face(seed, draw_conditions(person, 1, 1).room_seed, (0.0, 0.0))
-        tiles.append(_captioned(face, f"person {seed}"))
+    shown = bar(seeds, "sheet of persons", unit="persons")
+    tiles = [_captioned(_face(draw_person(seed)), f"person {seed}") for seed in shown]
     _write(output, _page(tiles, columns, f"{len(tiles)} persons", "day 1, looking at the centre"))
 
 
-def _face(seed: int, repeat: int, gaze_deg: tuple[float, float], day: int = 1) -> Image:
-    """A person's face as the network sees it, enlarged or reduced to FACE_PX."""
+def _face(person: "Person") -> Image:
+    """A person's face on the first day as the network sees it, at FACE_PX."""
     from custom_gaze.demo.conditions import draw_conditions, draw_moment
-    from custom_gaze.demo.person import draw_person
     from custom_gaze.demo.render import Scene
 
-    person = draw_person(seed)
-    conditions = draw_conditions(person, day, 1)
-    moment = draw_moment(person, conditions, gaze_deg, (seed, day, 1, repeat))
-    scene = Scene(person, conditions, whole=False)
-    raw = scene.image(moment.gaze_deg, moment.pose, scene.crop_framing(moment.pose))
-    crop = scene.develop(raw, np.random.default_rng(moment.noise_seed))
-    return _resized(crop, (FACE_PX, FACE_PX))
+    conditions = draw_conditions(person, 1, 1)
+    moment = draw_moment(person, conditions, (0.0, 0.0), (person.seed, 1, 1))
+    rng = np.random.default_rng(moment.noise_seed)
+    return Scene(person, conditions, whole=False).crop(moment.gaze_deg, moment.pose, FACE_PX, rng)
 
 
 def sessions_sheet(output: Path, seed: int, days: Sequence[int] = (1, 2, 3, 4)) -> None:

@@ -9,19 +9,21 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from custom_gaze.demo.arrays import Floats, Image, blurred, floats, image, resized, sample
 from custom_gaze.demo.eyes import eye_middles_mm
-from custom_gaze.demo.person import Glasses, Person
+from custom_gaze.demo.person import Person
 from custom_gaze.demo.portrait import EYES_PX, portrait, to_head, to_source
 from custom_gaze.demo.seeds import STREAM_PERSON, stream
 
-Floats = NDArray[np.float32]
-Image = NDArray[np.uint8]
-
 BUST_MM = ((-300.0, -150.0), (410.0, 560.0))  # all of the portrait that can come into a frame
 HEAD_MM = ((-170.0, -150.0), (170.0, 230.0))  # what a crop around the face shows
-GLASSES_MM = ((-80.0, -32.0), (80.0, 40.0))
+WHOLE_PX = (slice(0, 512), slice(0, 512))  # rows and columns of the portrait
+HEAD_PX = (slice(0, 300), slice(80, 380))  # those that HEAD_MM needs
+FRECKLED_ROW = 121  # of the portrait: nose and cheeks
+PORES_FROM_PX_PER_MM = 1.0  # coarser pictures show none
+SHARPENED = 0.5
+MAP_STEP_MM = 4.0  # the face's warp is computed on this grid and interpolated
 EYE_SPREAD_MM = 17.0  # about each eye the picture shifts as one
 
 
@@ -32,34 +34,31 @@ class Picture:
     rgb: Floats
     alpha: Floats
     low_mm: tuple[float, float]
-    px_per_mm: float
 
 
 def make_picture(person: Person, px_per_mm: float, whole: bool) -> Picture:
     """The person's picture at a resolution: the whole bust, or the head alone (quicker)."""
     low, high = BUST_MM if whole else HEAD_MM
     columns, rows = (round((high[i] - low[i]) * px_per_mm) for i in (0, 1))
-    x = low[0] + (np.arange(columns, dtype=np.float32) + 0.5) / np.float32(px_per_mm)
-    y = low[1] + (np.arange(rows, dtype=np.float32) + 0.5) / np.float32(px_per_mm)
-    source_map = _source_map(person, low, high, (columns, rows))
-    painted = cv2.remap(
-        _recolored(person), source_map, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-    )
-    rgb, alpha = painted[..., :3].astype(np.float32), painted[..., 3].astype(np.float32) / 255
-    if px_per_mm > 1.0:
-        rgb = rgb + 0.5 * (rgb - cv2.GaussianBlur(rgb, (0, 0), 1.3 * px_per_mm))
-    rgb *= _grain(person, x, y, px_per_mm)
-    return Picture(np.clip(rgb, 0, 255), alpha, low, px_per_mm)
+    source_px = _source_map(person, low, (columns, rows), px_per_mm)
+    part_px = source_px if whole else source_px - floats([HEAD_PX[1].start, HEAD_PX[0].start])
+    painted = sample(_recolored(person, whole), part_px, cv2.INTER_CUBIC, cv2.BORDER_REPLICATE)
+    rgb, alpha = floats(painted[..., :3]), floats(painted[..., 3] / np.float32(255))
+    if px_per_mm > PORES_FROM_PX_PER_MM:
+        rgb = rgb + SHARPENED * (rgb - blurred(rgb, 1.3 * px_per_mm))
+        rgb *= _pores_at(person, source_px)
+    return Picture(floats(np.clip(rgb, 0, 255)), alpha, low)
 
 
 @lru_cache(maxsize=4)
-def _recolored(person: Person) -> Image:
-    """The portrait in the person's colours, RGB and opacity (512, 512, 4) uint8."""
-    parts = portrait()
+def _recolored(person: Person, whole: bool) -> Image:
+    """The portrait, or HEAD_PX of it, in the person's colours: RGB and opacity, 4 channels."""
+    box = WHOLE_PX if whole else HEAD_PX
+    parts = portrait().part(box)
     rgb = parts.rgb.copy()
     skin = parts.skin[..., None]
     # teeth keep their brightness better than skin does
-    gain = np.array(person.skin_gain, np.float32)
+    gain = floats(person.skin_gain)
     rgb *= 1 + (parts.skin * (1 - 0.75 * parts.teeth))[..., None] * (gain - 1)
     rgb *= 1 + parts.lips[..., None] * (np.array(person.lips_gain, np.float32) - 1)
     rgb *= 1 + skin * person.blush * np.array([0.6, -0.8, -0.6], np.float32)
@@ -71,33 +70,30 @@ def _recolored(person: Person) -> Image:
     gray = rgb @ np.array([0.3, 0.59, 0.11], np.float32)
     rgb += hair * (gray[..., None] * np.array(person.hair_gain, np.float32) - rgb)
     rgb += parts.suit[..., None] * (_dyed(rgb, person) - rgb)
+    rgb *= _blemishes(person, parts.skin, box)[..., None]
     layers = np.concatenate([rgb, 255 * parts.person[..., None]], -1)
-    return np.clip(layers, 0, 255).astype(np.uint8)
+    return image(np.clip(layers, 0, 255).astype(np.uint8))
 
 
 def _dyed(rgb: Floats, person: Person) -> Floats:
-    """The suit in another colour: its brightness kept, hue and saturation the person's."""
+    """The suit in the person's colour, its folds kept."""
     angle = np.deg2rad(person.suit_hue_deg) + np.array([0, -2 * np.pi / 3, 2 * np.pi / 3])
-    hue = (1 + person.suit_saturation * np.cos(angle)).astype(np.float32)
+    hue = floats(person.suit_brightness * (1 + person.suit_saturation * np.cos(angle)))
     gray = rgb @ np.array([0.42, 0.4, 0.18], np.float32)
     dyed: Floats = gray[..., None] * hue
     return dyed
 
 
 def _source_map(
-    person: Person,
-    low: tuple[float, float],
-    high: tuple[float, float],
-    size: tuple[int, int],
+    person: Person, low: tuple[float, float], size: tuple[int, int], px_per_mm: float
 ) -> Floats:
     """The portrait's pixel that each of the picture's pixels shows (rows, columns, 2)."""
-    step_mm = 4.0
-    columns, rows = (int(np.ceil((high[i] - low[i]) / step_mm)) for i in (0, 1))
-    x = low[0] + (np.arange(columns) + 0.5) * (high[0] - low[0]) / columns
-    y = low[1] + (np.arange(rows) + 0.5) * (high[1] - low[1]) / rows
-    grid = np.stack(np.meshgrid(x, y), -1).astype(np.float32)
-    coarse = to_source(grid + _displacement(person, grid))
-    return cv2.resize(coarse, size, interpolation=cv2.INTER_LINEAR)
+    size_mm = (size[0] / px_per_mm, size[1] / px_per_mm)
+    columns, rows = (int(np.ceil(side / MAP_STEP_MM)) for side in size_mm)
+    x = low[0] + (np.arange(columns) + 0.5) * size_mm[0] / columns
+    y = low[1] + (np.arange(rows) + 0.5) * size_mm[1] / rows
+    grid = floats(np.stack(np.meshgrid(x, y), -1))
+    return resized(to_source(grid + _displacement(person, grid)), size)
 
 
 def _displacement(person: Person, at: Floats) -> Floats:
@@ -113,7 +109,7 @@ def _displacement(person: Person, at: Floats) -> Floats:
     overlap = float(_spread(middles[:1], middles[1], EYE_SPREAD_MM)[0])
     lacking = wanted - _plain_warps(person, middles)
     both = np.linalg.solve(np.array([[1, overlap], [overlap, 1]]), lacking).astype(np.float32)
-    return _plain_warps(person, at) + left * both[0] + right * both[1]
+    return floats(_plain_warps(person, at) + left * both[0] + right * both[1])
 
 
 def _spread(at: Floats, center: Floats, sigma: float) -> Floats:
@@ -132,58 +128,25 @@ def _plain_warps(person: Person, at: Floats) -> Floats:
     return total
 
 
-def _grain(person: Person, x: Floats, y: Floats, px_per_mm: float) -> Floats:
-    """Pores and freckles: what an enlarged photograph lacks in detail, as a factor."""
+def _blemishes(person: Person, skin: Floats, box: tuple[slice, slice]) -> Floats:
+    """Uneven tone and freckles on the portrait's `skin` in `box`, as a factor of its size."""
     rng = stream(STREAM_PERSON, person.seed, 2)
-    coarse = rng.standard_normal((110, 90)).astype(np.float32)
-    fine = rng.standard_normal((440, 360)).astype(np.float32)
-    spots = np.clip(cv2.GaussianBlur(fine, (0, 0), 1.0) * 3.5 - 1.6, 0, 1)
-    size = (len(x), len(y))
-    grain = 0.010 * cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC)
-    visible = min(1.0, px_per_mm / 1.5)
-    grain += 0.020 * visible * cv2.resize(fine, size, interpolation=cv2.INTER_AREA)
-    if person.freckles:
-        face = np.exp(-0.5 * (x / 45) ** 2)[None] * np.exp(-0.5 * ((y - 25) / 22) ** 2)[:, None]
-        grain -= 1.6 * person.freckles * face * cv2.resize(spots, size)
-    return (1 + grain)[..., None].astype(np.float32)
+    noise = rng.standard_normal((WHOLE_PX[0].stop, WHOLE_PX[1].stop), np.float32)[box]
+    uneven = blurred(noise, 2.5)
+    spots = np.clip(blurred(noise, 0.9) * 4.0 - 2.0, 0, 1)
+    row = np.arange(box[0].start, box[0].stop)[:, None]
+    freckled = person.freckles * np.exp(-0.5 * ((row - FRECKLED_ROW) / 15) ** 2)
+    return floats(1 + skin * (0.09 * uneven - 1.6 * freckled * spots))
 
 
-def draw_glasses(person: Person, glasses: Glasses, px_per_mm: float) -> Floats:
-    """The glasses' flat front (rows, columns, 4) float32: colour times opacity, and opacity.
+@lru_cache(maxsize=1)
+def _pores() -> Floats:
+    """The detail that an enlarged photograph lacks, as a factor (1024, 1024); the same for all."""
+    rng = stream(STREAM_PERSON, 0, 3)
+    return floats(1 + 0.02 * blurred(rng.standard_normal((1024, 1024), np.float32), 0.5))
 
-    0 … 255 both; it covers GLASSES_MM. The lenses gleam a little.
-    """
-    low, high = GLASSES_MM
-    size = (round((high[0] - low[0]) * px_per_mm), round((high[1] - low[1]) * px_per_mm))
-    shift = 16  # of OpenCV's fixed-point coordinates, in parts
-    frame = np.zeros((size[1], size[0]), np.uint8)
-    lens = np.zeros_like(frame)
-    width_px = max(1, round(glasses.line_mm * px_per_mm))
 
-    def place(points_mm: NDArray[np.float64]) -> NDArray[np.int32]:
-        spots = (points_mm - np.array(low)) * px_per_mm - 0.5
-        return np.round(spots * shift).astype(np.int32)
-
-    def line(points_mm: NDArray[np.float64], closed: bool) -> None:
-        cv2.polylines(frame, [place(points_mm)], closed, 255, width_px, cv2.LINE_AA, 4)
-
-    angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
-    power = 2 / glasses.roundness
-    ring = np.stack([np.cos(angle), np.sin(angle)], -1)
-    ring = np.sign(ring) * np.abs(ring) ** power
-    ring *= (glasses.half_width_mm, glasses.half_height_mm)
-    for middle, side in zip(eye_middles_mm(person), (-1, 1), strict=True):
-        outline = middle + (side * 1.5, 3.0) + ring
-        cv2.fillPoly(lens, [place(outline)], 255, cv2.LINE_AA, 4)
-        line(outline, True)
-        edge = middle[0] + side * (1.5 + glasses.half_width_mm)
-        line(np.array([[edge, -3.0], [side * 70.0, -4.0]]), False)
-    gap = person.eye_distance_mm / 2 + 1.5 - glasses.half_width_mm
-    line(np.array([[-gap, 0.0], [-gap / 2, -2.2], [gap / 2, -2.2], [gap, 0.0]]), False)
-    opacity = frame.astype(np.float32) / 255 * min(1.0, glasses.line_mm * px_per_mm)
-    columns = np.arange(size[0], dtype=np.float32)[None] / px_per_mm
-    rows = np.arange(size[1], dtype=np.float32)[:, None] / px_per_mm
-    streak = 0.5 + 0.5 * np.sin((columns + 0.7 * rows) / 7.0)
-    gleam = glasses.gleam * streak**2 * (lens.astype(np.float32) / 255) * (1 - opacity)
-    color = np.array(glasses.color, np.float32) * opacity[..., None] + 235 * gleam[..., None]
-    return np.concatenate([color, 255 * (opacity + gleam)[..., None]], -1)
+def _pores_at(person: Person, source_px: Floats) -> Floats:
+    """The pores of a person, whose skin shows a part of them of its own, (rows, columns, 1)."""
+    first = floats(stream(STREAM_PERSON, person.seed, 3).uniform(0, 1024, 2))
+    return floats(sample(_pores(), 2 * source_px + first, border=cv2.BORDER_WRAP))[..., None]

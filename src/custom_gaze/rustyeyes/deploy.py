@@ -217,7 +217,19 @@ def _record(
 
 
 def read_app(app: Path) -> bytes:
-    """The bytes of config.json, once `app` is known to look like the app's folder."""
+    """The bytes of config.json, once `app` is known to look like the app's folder.
+
+    Raises:
+        InputError: it is not, holds links where files should be, or cannot be read.
+    """
+    try:
+        _check_app(app)
+        return (app / CONFIG_FILE).read_bytes()
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from None
+
+
+def _check_app(app: Path) -> None:
     if not app.is_dir():
         raise InputError(f"{app}: no folder; give the folder of the RustyEyes app")
     for name in (CONFIG_FILE, "models"):
@@ -231,10 +243,6 @@ def read_app(app: Path) -> bytes:
             raise InputError(f"{app / name}: is a link; put the real thing in its place first")
     if (app / "models").stat().st_dev != app.stat().st_dev:
         raise InputError(f"{app / 'models'}: lies on another file system than {app}")
-    try:
-        return (app / CONFIG_FILE).read_bytes()
-    except OSError as error:
-        raise InputError(f"{app / CONFIG_FILE}: cannot be read ({error.strerror})") from None
 
 
 def _correction(geometry: ScreenGeometry, app_pixels_per_degree: float | None) -> Correction:
@@ -276,6 +284,8 @@ def _locked(app: Path) -> Iterator[None]:
             raise CustomGazeError(
                 f"{app}: another deploy or rollback is at work there; wait until it is done"
             ) from None
+        except OSError as error:
+            raise CustomGazeError(f"{app}: cannot be locked ({error.strerror})") from None
         yield
     finally:
         os.close(handle)

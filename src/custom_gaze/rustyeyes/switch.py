@@ -7,9 +7,9 @@ the folder `before`, which holds copies of what was there: nothing looks differe
 replaced by the files they point to. A file that is absent on one side is a link to nothing,
 which a program that looks for it takes for absent.
 
-A record is one folder in custom_gaze_backups, with `before`, `after` and plan.json, which is
-renamed to manifest.json once the change is complete. `recover` finishes what was interrupted
-after the turn and undoes what was interrupted before it.
+A record is one folder in custom_gaze_backups, with `before`, `after` and plan.json. Once the change
+is complete, that is renamed to manifest.json, or to done.json if the record is not to be kept.
+`recover` finishes what was interrupted after the turn and undoes what was interrupted before it.
 """
 
 import json
@@ -28,9 +28,11 @@ from custom_gaze.files import sha256_of
 BACKUPS = "custom_gaze_backups"
 CURRENT = "current"
 BEFORE, AFTER, LINKS = "before", "after", "links"
-PLAN, MANIFEST = "plan.json", "manifest.json"
-TRASH = ".trash"
-RECORD_NAME = re.compile(r"[0-9]{4}-[0-9TZ-]+-(?P<kind>deploy|rollback)(?P<trash>\.trash)?")
+PLAN, MANIFEST, DONE = "plan.json", "manifest.json", "done.json"
+COMPLETED, UNDONE = ".completed", ".undone"  # a record that is being removed, and why
+RECORD_NAME = re.compile(
+    r"[0-9]{4}-[0-9TZ-]+-(?P<kind>deploy|rollback)(?P<removed>\.completed|\.undone)?"
+)
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,10 @@ def switch(app: Path, name: str, changes: Sequence[Change], record: Record) -> N
     _stage(app, folder, changes, record)
     _point_current(app, folder, BEFORE)
     for change in changes:
+        _check_unchanged(app, change)
         os.replace(folder / LINKS / change.path, app / change.path)
-    _check_unchanged(app, changes)
+    for change in changes:  # another program may have written through a link
+        _check_unchanged(app, change)
     _point_current(app, folder, AFTER)
     _finish(app, folder, record)
 
@@ -102,7 +106,8 @@ def recover(app: Path, allowed: frozenset[str]) -> tuple[str, bool] | None:
         folder, finished = backups / name, side == AFTER
         (_finish if finished else _undo)(app, folder, read_record(folder, allowed))
         outcome = (folder.name.rpartition("-")[2], finished)
-    return (_sweep(app, allowed) if backups.is_dir() else None) or outcome
+    swept = _sweep(app, allowed) if backups.is_dir() else None
+    return outcome or swept
 
 
 def read_record(folder: Path, allowed: frozenset[str]) -> Record:
@@ -111,7 +116,9 @@ def read_record(folder: Path, allowed: frozenset[str]) -> Record:
     Raises:
         CustomGazeError: it is missing, damaged, or names a file that is not in `allowed`.
     """
-    path = folder / (MANIFEST if (folder / MANIFEST).exists() else PLAN)
+    path = next(
+        (folder / name for name in (MANIFEST, DONE) if (folder / name).exists()), folder / PLAN
+    )
     try:
         content = json.loads(path.read_bytes())
         files = tuple(FileRecord(**entry) for entry in content.pop("files"))
@@ -140,7 +147,7 @@ def complete_records(app: Path, kind: str, allowed: frozenset[str]) -> list[tupl
     folders = [
         path.parent
         for path, name in zip(found, names, strict=True)
-        if name is not None and name["kind"] == kind and not name["trash"]
+        if name is not None and name["kind"] == kind and not name["removed"]
     ]
     return [(folder, read_record(folder, allowed)) for folder in folders]
 
@@ -215,22 +222,21 @@ def _point_current(app: Path, folder: Path, side: str) -> None:
     _sync(app / BACKUPS)
 
 
-def _check_unchanged(app: Path, changes: Sequence[Change]) -> None:
-    for change in changes:
-        path = app / change.path
-        if (sha256_of(path) if path.exists() else None) != change.before_sha256:
-            raise CustomGazeError(
-                f"{path}: was changed by another program just now; close the app and try again"
-            )
+def _check_unchanged(app: Path, change: Change) -> None:
+    path = app / change.path
+    if (sha256_of(path) if path.exists() else None) != change.before_sha256:
+        raise CustomGazeError(
+            f"{path}: was changed by another program just now; close the app and try again"
+        )
 
 
 def _finish(app: Path, folder: Path, record: Record) -> None:
     """All after the turn; every step can be repeated."""
     _settle(app, folder / AFTER, record)
     if record.undoes is not None:
-        _discard(app / BACKUPS / record.undoes)
+        _discard(app / BACKUPS / record.undoes, COMPLETED)
     if (folder / PLAN).exists():
-        os.replace(folder / PLAN, folder / MANIFEST)
+        os.replace(folder / PLAN, folder / (MANIFEST if record.keep else DONE))
     (app / BACKUPS / CURRENT).unlink()
     _tidy(folder, record)
     _remove_if_empty(app / BACKUPS)
@@ -240,7 +246,7 @@ def _undo(app: Path, folder: Path, record: Record) -> None:
     """Back to before the turn; every step can be repeated."""
     _settle(app, folder / BEFORE, record)
     (app / BACKUPS / CURRENT).unlink()
-    _discard(folder)
+    _discard(folder, UNDONE)
     _remove_if_empty(app / BACKUPS)
 
 
@@ -263,15 +269,15 @@ def _sweep(app: Path, allowed: frozenset[str]) -> tuple[str, bool] | None:
         name = RECORD_NAME.fullmatch(folder.name)
         if name is None:
             continue
-        if name["trash"]:
+        if name["removed"]:
+            outcome = (name["kind"], name["removed"] == COMPLETED)
             shutil.rmtree(folder)
         elif (folder / MANIFEST).exists():
-            record = read_record(folder, allowed)
-            _tidy(folder, record)
-            outcome = outcome if record.keep else (name["kind"], True)
+            _tidy(folder, read_record(folder, allowed))
         else:
-            _discard(folder)
-            outcome = (name["kind"], False)
+            completed = (folder / DONE).exists()
+            outcome = (name["kind"], completed)
+            _discard(folder, COMPLETED if completed else UNDONE)
     _remove_if_empty(app / BACKUPS)
     return outcome
 
@@ -279,18 +285,18 @@ def _sweep(app: Path, allowed: frozenset[str]) -> tuple[str, bool] | None:
 def _tidy(folder: Path, record: Record) -> None:
     """Of a complete record, keep the files it replaced and the manifest, or nothing."""
     if not record.keep:
-        _discard(folder)
+        _discard(folder, COMPLETED)
         return
     for side in (AFTER, LINKS):
         shutil.rmtree(folder / side, ignore_errors=True)
 
 
-def _discard(folder: Path) -> None:
+def _discard(folder: Path, why: str) -> None:
     """Remove a record, first its name, so that half of one is never taken for one."""
-    trash = folder.with_name(folder.name + TRASH)
+    removed = folder.with_name(folder.name + why)
     if folder.exists():
-        os.replace(folder, trash)
-    shutil.rmtree(trash, ignore_errors=True)
+        os.replace(folder, removed)
+    shutil.rmtree(removed, ignore_errors=True)
 
 
 def _remove_if_empty(folder: Path) -> None:

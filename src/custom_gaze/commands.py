@@ -1,0 +1,198 @@
+"""What each verb of the command line does: call the module that knows, print what it says.
+
+Everything heavy is imported inside, so that --help answers at once.
+"""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from custom_gaze.params import Params
+    from custom_gaze.paths import Paths
+
+
+def _project() -> "tuple[Params, Paths]":
+    from custom_gaze.params import load_params
+    from custom_gaze.paths import Paths
+
+    paths = Paths()
+    return load_params(paths.params), paths
+
+
+def run_fetch(_: argparse.Namespace) -> None:
+    from custom_gaze import fetch
+
+    params, paths = _project()
+    result = fetch.run(params, paths)
+    base = result.base
+    print(f"face detector  {result.detector.value} → {paths.faces}")
+    mesh = f"→ {paths.faces}" if result.mesh else "none: crops follow the detector's box"
+    print(f"face mesh      {mesh}")
+    print(f"base network   {base.trunk}, {base.kind}, {base.source} → {paths.base}")
+    for warning in base.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def run_prepare(arguments: argparse.Namespace) -> None:
+    from custom_gaze import prepare
+
+    params, paths = _project()
+    result = prepare.run(arguments.session, params, paths)
+    print(f"{result.used} of {result.frames} frames → {result.folder} ({result.detector})")
+    for entry in result.left_out:
+        print(f"left out: {entry.filename}: {entry.reason}", file=sys.stderr)
+
+
+def run_index(_: argparse.Namespace) -> None:
+    from custom_gaze import dataset
+
+    params, paths = _project()
+    result = dataset.run(params, paths)
+    for side, frames in result.frames.items():
+        print(f"{side:<10} {frames} frames of {result.targets[side]} targets")
+    print(f"→ {paths.index}")
+
+
+def run_train(_: argparse.Namespace) -> None:
+    from custom_gaze import train
+
+    params, paths = _project()
+    result = train.run(params, paths)
+    print(
+        f"{result.epochs} epochs on {result.train_frames} frames; best: epoch {result.best.epoch}, "
+        f"{result.best.validation_error_deg:.2f}° on {result.validation_frames} validation frames"
+    )
+    print(f"→ {paths.checkpoint}, {paths.last_checkpoint}")
+
+
+def run_export(_: argparse.Namespace) -> None:
+    from custom_gaze import export
+
+    params, paths = _project()
+    result = export.run(params, paths)
+    print(
+        f"{result.size_mb:.1f} MB; PyTorch and onnxruntime agree within "
+        f"{result.difference_deg:.6f}° on {result.crops} validation crops"
+    )
+    print(f"→ {paths.model}")
+
+
+def run_evaluate(_: argparse.Namespace) -> None:
+    from custom_gaze import evaluate, report
+
+    params, paths = _project()
+    result = evaluate.run(params, paths)
+    print(report.closing_table(paths))
+    print(result.tracked)
+
+
+def run_report(_: argparse.Namespace) -> None:
+    from custom_gaze import report
+    from custom_gaze.paths import Paths
+
+    print(report.closing_table(Paths()))
+
+
+def run_import(arguments: argparse.Namespace) -> None:
+    from custom_gaze.importing import import_session
+
+    params, paths = _project()
+    result = import_session(
+        arguments.path, arguments.session, paths, params.geometry, params.split.same_target_px
+    )
+    for entry in result.left_out:
+        print(f"will be left out: {entry.filename}: {entry.reason}", file=sys.stderr)
+    left, top, right, bottom = result.extent_px
+    print(f"{result.frames} usable frames of {result.targets} targets → {result.folder}")
+    print(f"targets from ({left:.0f}, {top:.0f}) to ({right:.0f}, {bottom:.0f}) pixels")
+    print(f"next: {result.next_command}")
+
+
+def run_crop(arguments: argparse.Namespace) -> None:
+    from custom_gaze import prepare
+
+    params, paths = _project()
+    result = prepare.crop_picture(arguments.image, arguments.output, params, paths)
+    print(f"crop   → {result.crop} (from the {result.crop_from})")
+    print(f"boxes  → {result.boxes}")
+
+
+def run_demo(arguments: argparse.Namespace) -> None:
+    from custom_gaze.demo.session import parse_grid, write_session
+    from custom_gaze.importing import put_under_dvc
+    from custom_gaze.params import check_session_id
+
+    params, paths = _project()
+    folder = paths.sessions / check_session_id(arguments.session, "--session")
+    if arguments.if_missing and folder.exists():
+        print(f"{folder} is there")
+        return
+    frames = write_session(
+        folder,
+        person=arguments.person,
+        day=arguments.day,
+        seed=arguments.seed,
+        grid=parse_grid(arguments.grid),
+        frames_per_target=arguments.frames_per_target,
+        geometry=params.geometry,
+    )
+    put_under_dvc(folder, paths)
+    print(f"{frames} frames → {folder}; look at them: custom-gaze sheet {arguments.session}")
+
+
+def run_sheet(arguments: argparse.Namespace) -> None:
+    from custom_gaze.demo.sheet import sheet
+    from custom_gaze.params import check_session_id
+
+    params, paths = _project()
+    check_session_id(arguments.session, "sheet")
+    output = arguments.output or paths.reports / f"sheet_{arguments.session}.png"
+    sheet(paths.sessions / arguments.session, output, params.geometry)
+    print(f"→ {output}")
+
+
+def run_mlflow(arguments: argparse.Namespace) -> None:
+    from custom_gaze import tracking
+
+    tracking.serve(arguments.port)
+
+
+def run_inspect(arguments: argparse.Namespace) -> None:
+    from custom_gaze.weights.inspect import describe
+
+    print(describe(arguments.file))
+
+
+def run_deploy(arguments: argparse.Namespace) -> None:
+    from custom_gaze.rustyeyes.deploy import DeployPlan, deploy, plan_deploy
+
+    def show(plan: DeployPlan) -> None:
+        print("\n".join(plan.lines()))
+
+    params, paths = _project()
+    model = arguments.model or paths.model
+    scale = arguments.app_pixels_per_degree
+    if arguments.dry_run:
+        show(plan_deploy(arguments.app, model, params.geometry, scale))
+        return
+    result = deploy(arguments.app, model, params.geometry, scale, show=show)
+    if result.backup is not None:
+        print(f"backup → {result.backup}; undo with: custom-gaze rollback {arguments.app}")
+
+
+def run_rollback(arguments: argparse.Namespace) -> None:
+    from custom_gaze.rustyeyes.deploy import rollback
+
+    result = rollback(arguments.app)
+    print(result.note)
+    for name in result.restored:
+        print(f"restored: {name}")
+    if result.kept is not None:
+        print(f"changed since the deploy, kept in: {result.kept}")
+
+
+def run_status(arguments: argparse.Namespace) -> None:
+    from custom_gaze.rustyeyes.status import status
+
+    print("\n".join(status(arguments.app).lines()))
