@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from custom_gaze import dataset, train
+from custom_gaze import dataset, evaluate, export, train
 from custom_gaze.network import GazeNetwork
 from custom_gaze.params import Params, load_params
 from custom_gaze.paths import Paths
@@ -153,14 +153,38 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def trained(trained_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A project that was trained and only has to be exported; a copy of its own for each test."""
-    root = tmp_path / "trained"
+@pytest.fixture(scope="session")
+def evaluated_once(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("evaluated") / "project"
     shutil.copytree(trained_once, root)
     project = Project(Paths(root))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        enter(project, monkeypatch)
+        export.run(project.params, project.paths)
+        monkeypatch.setenv("DVC_EXP_NAME", "brave-owl")
+        evaluate.run(project.params, project.paths)
+    return root
+
+
+def _copy(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A copy that the test may change, without the first one's MLflow store."""
+    left_behind = shutil.ignore_patterns("mlflow.db", "mlartifacts")
+    shutil.copytree(root, tmp_path / "copy", ignore=left_behind)
+    project = Project(Paths(tmp_path / "copy"))
     enter(project, monkeypatch)
     return project
+
+
+@pytest.fixture
+def trained(trained_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project that was trained and only has to be exported."""
+    return _copy(trained_once, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def evaluated(evaluated_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project in which every stage has run; MLflow's experiment was called brave-owl."""
+    return _copy(evaluated_once, tmp_path, monkeypatch)
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from custom_gaze.demo.conditions import Moment, draw_conditions, draw_moment
 from custom_gaze.demo.head import HeadPose
 from custom_gaze.demo.person import draw_person
 from custom_gaze.demo.render import Scene
-from custom_gaze.demo.seeds import PERSON_SEEDS, check_person_seed, purpose_of
+from custom_gaze.demo.seeds import PERSON_SEEDS, check_person_seed
 from custom_gaze.demo.session import grid_targets, parse_grid, plan_frames, write_session
 from custom_gaze.demo.sheet import persons_sheet, sessions_sheet, sheet
 from custom_gaze.detectors import embedded_detector, load_detector
@@ -45,7 +45,6 @@ def test_no_person_serves_two_purposes() -> None:
     for purpose, allowed in PERSON_SEEDS.items():
         for seed in (allowed.start, allowed.stop - 1):
             assert check_person_seed(seed, purpose) == seed
-            assert purpose_of(seed) == purpose
 
 
 @pytest.mark.parametrize(
@@ -62,11 +61,6 @@ def test_no_person_serves_two_purposes() -> None:
 def test_a_seed_for_another_purpose_is_refused(seed: int, purpose: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         check_person_seed(seed, purpose)
-
-
-def test_a_seed_without_purpose_is_refused() -> None:
-    with pytest.raises(InputError, match=r"5000 is out of range.*2000-2999 \(tuning\)"):
-        purpose_of(5000)
 
 
 def test_persons_differ_and_stay_the_same() -> None:
@@ -183,6 +177,14 @@ def test_the_same_seeds_write_the_same_bytes(session: Path, tmp_path: Path) -> N
     assert content(again) == content(session)
     write_session(other, person=7, day=2, seed=3, grid=(3, 2), frames_per_target=1)
     assert not set(content(other).values()) & set(content(session).values())
+    one, second = (
+        np.array([f.eyes_px for f in read_session(folder, GEOMETRY).frames])
+        for folder in (session, other)
+    )
+    apart = [np.linalg.norm(eyes[:, 1] - eyes[:, 0], axis=1).mean() for eyes in (one, second)]
+    seats = [draw_conditions(draw_person(7), day, 3).distance_mm for day in (1, 2)]
+    assert apart[0] / apart[1] == pytest.approx(seats[1] / seats[0], rel=0.02)
+    assert abs(seats[0] - seats[1]) > 20
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from custom_gaze.weights.torch_files import base_from_torch
 
 @pytest.fixture(scope="module")
 def base() -> BaseNetwork:
-    state = nets.gaze_network("resnet18").state_dict()
+    state = nets.random_network("resnet18").state_dict()
     loaded = base_from_torch(dict(state), "net.pt", "net.pt", "ab" * 32)
     return dataclasses.replace(loaded, warnings=("a remark",), batchnorm_folded=True)
 
@@ -35,7 +35,8 @@ def test_a_stored_base_comes_back_as_it_was(base: BaseNetwork, tmp_path: Path) -
     for back in (read(tmp_path / "base.pt"), load_base(tmp_path / "base.pt")):
         assert back.trunk_state.keys() == base.trunk_state.keys()
         assert all(torch.equal(back.trunk_state[k], v) for k, v in base.trunk_state.items())
-        assert back.heads is not None and base.heads is not None
+        assert back.heads is not None
+        assert base.heads is not None
         assert torch.equal(back.heads.yaw_weight, base.heads.yaw_weight)
         assert torch.equal(back.heads.pitch_bias, base.heads.pitch_bias)
         plain = {"trunk_state": {}, "heads": None}

@@ -25,12 +25,14 @@ from custom_gaze.weights import (
     save_base,
 )
 from custom_gaze.weights.mirror import portrait_crops
+from custom_gaze.weights.onnx_file import parse_onnx
 from custom_gaze.weights.self_check import check_images
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
 )
-X = torch.from_numpy(normalise(check_images()))
+X = torch.from_numpy(normalise(check_images()[[0, 2]]))
+FACE = portrait_crops()[:1]  # enough for the mirror test
 
 
 def angles_of(base: BaseNetwork) -> np.ndarray:
@@ -55,11 +57,11 @@ def test_a_folded_resnet50_answers_as_its_pytorch_twin(tmp_path: Path, current: 
     assert_answers(base, network)
 
 
-def test_a_resnet34_of_28_bins_with_weights_beside_it(tmp_path: Path) -> None:
-    network = nets.gaze_network("resnet34", bins=28)
+def test_28_bins_with_weights_beside_the_file(tmp_path: Path) -> None:
+    network = nets.gaze_network("resnet18", bins=28)
     more = {"external_data": True, "optimize": False}
     base = load_base(nets.export(network, tmp_path / "n.onnx", current=True, opset=18, **more))
-    assert (base.trunk, base.batchnorm_folded) == ("resnet34", False)
+    assert (base.trunk, base.batchnorm_folded) == ("resnet18", False)
     assert base.source.startswith("n.onnx with n.onnx.data (sha256 ")
     assert base.heads is not None
     assert base.heads.bins == 28
@@ -118,16 +120,16 @@ PITCH_FIRST = ("fc_pitch", "fc_yaw")
 @pytest.mark.parametrize(
     ("returned", "names", "warned"),
     [
-        (YAW_FIRST, ("495", "496"), False),
+        (YAW_FIRST, ("out_1", "out_2"), False),
         (PITCH_FIRST, ("pitch", "yaw"), False),
         (PITCH_FIRST, ("yaw", "pitch"), True),
-        (PITCH_FIRST, ("495", "496"), True),
+        (PITCH_FIRST, ("out_1", "out_2"), True),
     ],
 )
 def test_the_mirror_tells_which_output_is_horizontal(
     tmp_path: Path, returned: tuple[str, str], names: tuple[str, str], warned: bool
 ) -> None:
-    base = load_base(reexported(tmp_path, returned, names))
+    base = load_base(reexported(tmp_path, returned, names), FACE)
     network = nets.gaze_network("resnet18")
     assert_answers(base, network)
     assert len(base.warnings) == warned
@@ -136,7 +138,7 @@ def test_the_mirror_tells_which_output_is_horizontal(
         assert "the second is the horizontal angle" in base.warnings[0]
 
 
-GREY = np.full((3, 448, 448, 3), 128, np.uint8)  # equal to its mirror image: it tells nothing
+GREY = np.full((1, 448, 448, 3), 128, np.uint8)  # equal to its mirror image: it tells nothing
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,7 @@ GREY = np.full((3, 448, 448, 3), 128, np.uint8)  # equal to its mirror image: it
     [
         (PITCH_FIRST, ("pitch", "yaw"), True, "name"),
         (PITCH_FIRST, ("yaw", "pitch"), False, "name"),
-        (YAW_FIRST, ("495", "496"), True, "order"),
+        (YAW_FIRST, ("out_1", "out_2"), True, "order"),
     ],
 )
 def test_where_the_mirror_tells_nothing_names_decide_then_order(
@@ -167,7 +169,7 @@ def test_a_state_dict_with_its_heads_named_the_wrong_way_round(tmp_path: Path) -
         for key, value in network.state_dict().items()
     }
     torch.save(state, tmp_path / "net.pt")
-    base = load_base(tmp_path / "net.pt", portrait_crops()[:2])
+    base = load_base(tmp_path / "net.pt", FACE)
     assert_answers(base, network)
     assert "of the outputs 'fc_yaw' and 'fc_pitch', in this order, the second" in base.warnings[0]
 
@@ -189,37 +191,36 @@ def test_no_crops_are_refused(tmp_path: Path) -> None:
 
 
 def test_training_from_folded_weights_works_as_from_unfolded_ones(tmp_path: Path) -> None:
-    """The last block and a head learn the same from either, within what folding changes."""
+    """The last block and a head learn as much from either."""
     network = nets.gaze_network("resnet18")
-    x = nn.functional.interpolate(torch.cat([X, X.flip(3)]), size=96)
-    target = torch.tensor(
-        [[5.0, 2], [-7, 9], [11, -4], [3, 8], [-5, 2], [7, 9], [-11, -4], [-3, 8]]
-    )
-    kept = {}
+    x = nn.functional.interpolate(torch.cat([X, X.flip(3)]), size=128)
+    target = torch.tensor([[5.0, 2], [-7, 9], [11, -4], [3, 8]])
+    losses = {}
     for folded in (True, False):
         path = nets.export(network, tmp_path / "net.onnx", folded=folded)
-        state = onnx_graph.walk(onnx_file_graph(path)).state
         torch.manual_seed(2)
         student = GazeNetwork("resnet18", "layer3").eval()
-        student.trunk.load_state_dict(state, strict=True)
-        optimiser = torch.optim.Adam(student.trained_parameters(), lr=1e-3)
-        losses = []
-        for _ in range(25):
-            loss = nn.functional.mse_loss(student(x), target)
-            losses.append(float(loss))
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-        kept[folded] = losses
-    assert kept[True][0] == pytest.approx(kept[False][0], rel=1e-4)
-    assert kept[False][-1] < 0.1 * kept[False][0]
-    assert kept[True][-1] < 0.1 * kept[True][0]
+        walked = onnx_graph.walk(parse_onnx(path.read_bytes(), path)[0])
+        student.trunk.load_state_dict(walked.state, strict=True)
+        losses[folded] = learn(student, x, target)
+    assert losses[True][0] == pytest.approx(losses[False][0], rel=1e-4)
+    assert losses[False][-1] < 0.02 * losses[False][0]
+    assert losses[True][-1] < 0.02 * losses[True][0]
 
 
-def onnx_file_graph(path: Path) -> Any:
-    from custom_gaze.weights.onnx_file import parse_onnx
-
-    return parse_onnx(path.read_bytes(), path)[0]
+def learn(student: GazeNetwork, x: torch.Tensor, target: torch.Tensor) -> list[float]:
+    """The loss before each of 30 steps."""
+    with torch.no_grad():
+        frozen = student.frozen(x)
+    optimiser = torch.optim.Adam(student.trained_parameters(), lr=3e-4)
+    losses = []
+    for _ in range(30):
+        loss = nn.functional.mse_loss(student.trained(frozen), target)
+        losses.append(float(loss))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return losses
 
 
 def test_describe_a_base_network_in_each_form(tmp_path: Path) -> None:
@@ -233,7 +234,7 @@ def test_describe_a_base_network_in_each_form(tmp_path: Path) -> None:
     assert "the rebuilt network and onnxruntime agree" in lines
     assert lines[-1].startswith("sha256 ")
     assert len(lines[-1]) == len("sha256 ") + 64
-    save_base(load_base(path), tmp_path / "base.pt")
+    save_base(load_base(path, FACE), tmp_path / "base.pt")
     own = describe(tmp_path / "base.pt")
     assert "base network (onnx) from net.onnx\nresnet18, two heads" in own
     torch.save({"bn1.weight": torch.zeros(1)}, tmp_path / "other.pth")

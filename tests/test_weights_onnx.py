@@ -38,7 +38,7 @@ def exported(tmp: Path, trunk: str, current: bool, folded: bool) -> bytes:
     path = tmp / f"{trunk}{current}{folded}.onnx"
     opset = 18 if current else 17
     return nets.export(
-        nets.gaze_network(trunk), path, current=current, opset=opset, folded=folded
+        nets.random_network(trunk), path, current=current, opset=opset, folded=folded
     ).read_bytes()
 
 
@@ -91,14 +91,14 @@ def assert_same(walked: Walked, network: nets.GazeResNet, folded: bool) -> None:
 @pytest.mark.parametrize("folded", [True, False])
 @pytest.mark.parametrize("opset", [11, 13, 20])
 def test_the_legacy_exporters_files(tmp_path: Path, opset: int, folded: bool) -> None:
-    network = nets.gaze_network("resnet18")
+    network = nets.random_network("resnet18")
     path = nets.export(network, tmp_path / "net.onnx", opset=opset, folded=folded)
     assert_same(read(path), network, folded)
 
 
 @pytest.mark.parametrize(("opset", "folded"), [(18, True), (20, True), (20, False)])
 def test_the_current_exporters_files(tmp_path: Path, opset: int, folded: bool) -> None:
-    network = nets.gaze_network("resnet18", bins=28)
+    network = nets.random_network("resnet18", bins=28)
     path = nets.export(network, tmp_path / "net.onnx", current=True, opset=opset, folded=folded)
     names = {tensor.name for tensor in onnx.load(path).graph.initializer}
     assert "conv1.weight" in names  # folded or not: the name is no proof
@@ -112,11 +112,11 @@ def test_the_deeper_trunks(
 ) -> None:
     walked = read(write(make(trunk, folded=folded), tmp_path / "net.onnx"))
     assert walked.trunk == trunk
-    assert_same(walked, nets.gaze_network(trunk), folded)
+    assert_same(walked, nets.random_network(trunk), folded)
 
 
 def test_dynamic_batch_and_weights_listed_as_inputs(tmp_path: Path) -> None:
-    network = nets.gaze_network("resnet18")
+    network = nets.random_network("resnet18")
     more = {"dynamic_axes": {"input": {0: "n"}}, "keep_initializers_as_inputs": True}
     path = nets.export(network, tmp_path / "net.onnx", **more)
     assert len(onnx.load(path).graph.input) > 20
@@ -137,7 +137,7 @@ def test_mangled_names(make: Callable[..., Model], tmp_path: Path, current: bool
     rename_weights(model, {name: f"w{hash(name) % 10**9}" for name in weights})
     for node in model.graph.node:
         node.name = ""
-    assert_same(read(write(model, tmp_path / "net.onnx")), nets.gaze_network("resnet18"), True)
+    assert_same(read(write(model, tmp_path / "net.onnx")), nets.random_network("resnet18"), True)
 
 
 @pytest.mark.parametrize("folded", [True, False])
@@ -161,7 +161,7 @@ def test_downsample_first_with_its_name_and_conv3s_swapped(
     del model.graph.node[:]
     model.graph.node.extend([*rest[:first], *block, *rest[first:]])
     walked = read(write(model, tmp_path / "net.onnx"))
-    assert_same(walked, nets.gaze_network("resnet50"), folded)
+    assert_same(walked, nets.random_network("resnet50"), folded)
     swapped = walked.state["layer1.0.conv3.weight"], walked.state["layer1.0.downsample.0.weight"]
     assert swapped[0].shape == swapped[1].shape
     assert not torch.allclose(*swapped)
@@ -178,7 +178,7 @@ def test_a_network_whose_weights_are_constant_nodes(
     rest = list(model.graph.node)
     del model.graph.initializer[:], model.graph.node[:]
     model.graph.node.extend([*nodes, *rest])
-    assert_same(read(write(model, tmp_path / "net.onnx")), nets.gaze_network("resnet18"), False)
+    assert_same(read(write(model, tmp_path / "net.onnx")), nets.random_network("resnet18"), False)
 
 
 def test_matmul_add_and_transposed_weights(make: Callable[..., Model], tmp_path: Path) -> None:
@@ -195,12 +195,12 @@ def test_matmul_add_and_transposed_weights(make: Callable[..., Model], tmp_path:
         ]
         for offset, made in enumerate(new):
             model.graph.node.insert(place + offset, made)
-    assert_same(read(write(model, tmp_path / "net.onnx")), nets.gaze_network("resnet18"), True)
+    assert_same(read(write(model, tmp_path / "net.onnx")), nets.random_network("resnet18"), True)
 
 
 @pytest.mark.parametrize("current", [True, False])
 def test_zero_biases_that_were_left_out_or_shared(tmp_path: Path, current: bool) -> None:
-    network = nets.gaze_network("resnet18")
+    network = nets.random_network("resnet18")
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.zeros_(module.bias)
@@ -233,7 +233,7 @@ def test_files_that_onnxruntime_optimised(
     content = make(folded=False).SerializeToString()
     onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     if readable:
-        assert_same(read(tmp_path / "optimised.onnx"), nets.gaze_network("resnet18"), True)
+        assert_same(read(tmp_path / "optimised.onnx"), nets.random_network("resnet18"), True)
     else:
         with pytest.raises(InputError, match=r"onnxruntime's own operators \(com\.microsoft"):
             load_base(tmp_path / "optimised.onnx")
@@ -241,7 +241,7 @@ def test_files_that_onnxruntime_optimised(
 
 @pytest.mark.parametrize("opset", [13, 17])
 def test_training_mode_is_refused(tmp_path: Path, opset: int) -> None:
-    network = nets.gaze_network("resnet18").train()
+    network = nets.random_network("resnet18").train()
     more = {"training": torch.onnx.TrainingMode.TRAINING, "do_constant_folding": False}
     path = nets.export(network, tmp_path / "net.onnx", opset=opset, **more)
     with pytest.raises(InputError, match=r"BatchNormalization '/\S+' is in training mode"):
@@ -418,7 +418,7 @@ def test_a_file_that_is_cut_short_is_refused(
 def beside(make: Callable[..., Model], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model whose weights lie in `net.onnx.data` beside it, as the current exporter writes it."""
     folder = tmp_path_factory.mktemp("beside")
-    network = nets.gaze_network("resnet18")
+    network = nets.random_network("resnet18")
     return nets.export(network, folder / "net.onnx", current=True, external_data=True)
 
 
@@ -438,13 +438,13 @@ def moved(beside: Path, folder: Path, location: str | None = None, **entries: in
 def test_weights_beside_the_file(beside: Path, tmp_path: Path) -> None:
     weights = beside.parent / "net.onnx.data"
     assert weights.stat().st_size > 40e6 > 1e6 > beside.stat().st_size
-    assert_same(read(beside), nets.gaze_network("resnet18"), folded=True)
+    assert_same(read(beside), nets.random_network("resnet18"), folded=True)
     _, source = parse_onnx(beside.read_bytes(), beside)
     assert source.startswith("net.onnx with net.onnx.data (sha256 ")
     path = moved(beside, tmp_path / "a", "sub/w.bin")
     (path.parent / "sub").mkdir()
     (path.parent / "sub" / "w.bin").write_bytes(weights.read_bytes())
-    assert_same(read(path), nets.gaze_network("resnet18"), folded=True)
+    assert_same(read(path), nets.random_network("resnet18"), folded=True)
 
 
 def test_weights_outside_the_folder_are_never_read(
@@ -478,8 +478,7 @@ def test_weights_that_are_missing_or_cut_short(beside: Path, tmp_path: Path) -> 
         (path.parent / "net.onnx.data").write_bytes(content)
         with pytest.raises(InputError, match="which is cut short"):
             load_base(path)
-    for length in (40, 4000):
-        path = moved(beside, tmp_path / "d", None, length=length)
-        (path.parent / "net.onnx.data").write_bytes(content)
-        with pytest.raises(InputError, match="is no valid ONNX|values do not fill its shape"):
-            load_base(path)
+    path = moved(beside, tmp_path / "d", None, length=40)
+    (path.parent / "net.onnx.data").write_bytes(content)
+    with pytest.raises(InputError, match="is no valid ONNX: .* is too small"):
+        load_base(path)

@@ -74,14 +74,14 @@ def test_the_official_file_gives_its_own_angles(tmp_path: Path, legacy: bool) ->
 
 @pytest.mark.parametrize("trunk", ["resnet18", "resnet34", "resnet50"])
 def test_mobilegaze_files_are_told_apart(tmp_path: Path, trunk: str) -> None:
-    state = nets.gaze_network(trunk).state_dict()
+    state = nets.random_network(trunk).state_dict()
     base = read(saved(state, tmp_path / "net.pt"))
     assert (base.trunk, base.kind) == (trunk, "mobilegaze-state-dict")
     assert_same(base, state, nets.MOBILEGAZE)
 
 
 def test_28_bins_prefix_wrapper_and_half_precision(tmp_path: Path) -> None:
-    state = nets.gaze_network("resnet18", nets.L2CS, 28).state_dict()
+    state = nets.random_network("resnet18", nets.L2CS, 28).state_dict()
     prefixed = {f"module.{key}": value for key, value in state.items()}
     for content in (prefixed, {"state_dict": prefixed}, {"epoch": 3, "model_state_dict": state}):
         base = read(saved(content, tmp_path / "net.pkl"))
@@ -149,7 +149,7 @@ def tiny_but_huge(like: Tensor) -> Tensor:
 def test_what_does_not_fit_is_refused_with_its_key(
     tmp_path: Path, change: Callable[[State], Any], match: str
 ) -> None:
-    state = dict(nets.gaze_network("resnet18").state_dict())
+    state = dict(nets.random_network("resnet18").state_dict())
     path = saved(change(state), tmp_path / "net.pt")
     with pytest.raises(InputError, match=match) as raised:
         load_base(path)
@@ -195,7 +195,7 @@ def test_a_pickle_with_code_runs_nothing(tmp_path: Path, form: str) -> None:
 
 
 def test_a_whole_pickled_network_is_refused_by_name(tmp_path: Path) -> None:
-    path = saved(nets.gaze_network("resnet18"), tmp_path / "net.pt")
+    path = saved(nets.random_network("resnet18"), tmp_path / "net.pt")
     with pytest.raises(InputError, match=r"objects \(weights_nets\.GazeResNet\).* state_dict\(\)"):
         load_base(path)
 
@@ -215,7 +215,7 @@ def test_torchscript_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_cut_short_is_refused(tmp_path: Path, legacy: bool, kept: float) -> None:
     buffer = io.BytesIO()
     torch.save(
-        nets.gaze_network("resnet18").state_dict(),
+        nets.random_network("resnet18").state_dict(),
         buffer,
         _use_new_zipfile_serialization=not legacy,
     )

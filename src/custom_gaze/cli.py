@@ -55,9 +55,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, default=1, help="of the session; default: 1")
     sub.add_argument("--if-missing", action="store_true", help="do nothing where ID exists")
 
-    sub = verb("sheet", commands.run_sheet, "draw a session's contact sheet")
-    sub.add_argument("session", metavar="ID")
-    sub.add_argument("--output", type=Path, help="default: reports/sheet_ID.png")
+    sub = verb("sheet", commands.run_sheet, "draw a session's contact sheet, or demo persons")
+    what = sub.add_mutually_exclusive_group(required=True)
+    what.add_argument("session", metavar="ID", nargs="?", help="a session under data/sessions")
+    what.add_argument("--persons", type=int, nargs=2, metavar=("FIRST", "LAST"), help="seeds")
+    what.add_argument("--days", type=int, metavar="PERSON", help="four days of one demo person")
+    sub.add_argument("--output", type=Path, help="default: reports/sheet_….png")
 
     sub = verb("inspect", commands.run_inspect, "say what a weights or model file is")
     sub.add_argument("file", type=Path)

@@ -142,13 +142,25 @@ def run_demo(arguments: argparse.Namespace) -> None:
 
 
 def run_sheet(arguments: argparse.Namespace) -> None:
-    from custom_gaze.demo.sheet import sheet
+    from custom_gaze.demo.seeds import purpose_of
+    from custom_gaze.demo.sheet import persons_sheet, sessions_sheet, sheet
     from custom_gaze.params import check_session_id
 
     params, paths = _project()
-    check_session_id(arguments.session, "sheet")
-    output = arguments.output or paths.reports / f"sheet_{arguments.session}.png"
-    sheet(paths.sessions / arguments.session, output, params.geometry)
+    if arguments.persons is not None:
+        first, last = arguments.persons
+        for seed in (first, last):
+            purpose_of(seed)
+        output = arguments.output or paths.reports / f"sheet_persons_{first}-{last}.png"
+        persons_sheet(output, range(first, last + 1))
+    elif arguments.days is not None:
+        purpose_of(arguments.days)
+        output = arguments.output or paths.reports / f"sheet_days_{arguments.days}.png"
+        sessions_sheet(output, arguments.days)
+    else:
+        check_session_id(arguments.session or "", "sheet")
+        output = arguments.output or paths.reports / f"sheet_{arguments.session}.png"
+        sheet(paths.sessions / arguments.session, output, params.geometry)
     print(f"→ {output}")
 
 

@@ -16,7 +16,7 @@ from custom_gaze.demo.person import Person
 PATCH_LOW_MM = (-21.0, -17.0)  # the patch about the opening's middle
 PATCH_SIZE_MM = (42.0, 32.0)
 CENTER_BEHIND_MM = 10.0  # the eyeball's centre behind the skin's relief
-CENTER_BELOW_MM = -0.4  # and below the line between the corners
+CENTER_ABOVE_MM = 0.4  # and above the line between the corners
 
 
 def eye_middles_mm(person: Person) -> NDArray[np.float64]:
@@ -50,7 +50,7 @@ def eyeball_view(
 ) -> tuple[Floats, NDArray[np.float64]]:
     """(2, 2) skin to camera millimetres at an eye, and the eyeball's centre seen there (2,)."""
     _, jacobian = turned(floats(middle_mm)[None, None], pose)
-    center: NDArray[np.float64] = pose.matrix()[:2] @ [0.0, CENTER_BELOW_MM, -CENTER_BEHIND_MM]
+    center: NDArray[np.float64] = pose.matrix()[:2] @ [0.0, -CENTER_ABOVE_MM, -CENTER_BEHIND_MM]
     return jacobian[0, 0], center
 
 

@@ -156,9 +156,9 @@ class Scene:
             lay_over(shown, self._glasses, self.px_per_mm, pose, self.scale, framing.center_px)
         return shown
 
-    def frame(self, moment: Moment, size_px: tuple[int, int] = FRAME_SIZE_PX) -> Image:
-        """A webcam's frame of a moment, before its JPEG, (height, width, 3) RGB uint8."""
-        framing = self.framing(moment, size_px)
+    def frame(self, moment: Moment) -> Image:
+        """A webcam's frame of a moment, before its JPEG, (720, 1280, 3) RGB uint8."""
+        framing = self.framing(moment)
         raw = self.image(moment.gaze_deg, moment.pose, framing, moment.closed)
         rng = np.random.default_rng(moment.noise_seed)
         return develop(raw, self.conditions, rng, moment.motion_px)
@@ -187,12 +187,13 @@ class Scene:
         way = cv2.INTER_AREA if photo.shape[0] > size_px else cv2.INTER_LINEAR
         return image(cv2.resize(photo, (size_px, size_px), interpolation=way))
 
-    def framing(self, moment: Moment, size_px: tuple[int, int] = FRAME_SIZE_PX) -> Framing:
-        """Where the person sits in the frame at a moment."""
-        seat = self.conditions.seat
-        x = seat[0] * size_px[0] + moment.shift_mm[0] * self.scale
-        y = seat[1] * size_px[1] + moment.shift_mm[1] * self.scale
-        return Framing(size_px, (x, y))
+    def framing(self, moment: Moment) -> Framing:
+        """Where the person sits in the webcam's frame at a moment."""
+        x, y = (
+            self.conditions.seat[axis] * FRAME_SIZE_PX[axis] + moment.shift_mm[axis] * self.scale
+            for axis in (0, 1)
+        )
+        return Framing(FRAME_SIZE_PX, (x, y))
 
     def crop_framing(
         self,

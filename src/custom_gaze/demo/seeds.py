@@ -41,19 +41,6 @@ def check_person_seed(seed: int, purpose: str) -> int:
     return seed
 
 
-def purpose_of(seed: int) -> str:
-    """The purpose that a person seed serves.
-
-    Raises:
-        InputError: the seed lies in none of the ranges.
-    """
-    for purpose, allowed in PERSON_SEEDS.items():
-        if seed in allowed:
-            return purpose
-    ranges = ", ".join(f"{r.start}-{r.stop - 1} ({name})" for name, r in PERSON_SEEDS.items())
-    raise InputError(f"person seed {seed} is out of range; choose from {ranges}")
-
-
 def check_session_seed(seed: int, day: int) -> None:
     """Refuse a session seed or a day that names no session.
 

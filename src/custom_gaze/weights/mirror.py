@@ -15,11 +15,11 @@ from custom_gaze.errors import InputError
 from custom_gaze.weights.base import BaseNetwork, build_base, expected_angles
 
 SIZE_PX = 448
-MAX_CROPS = 8  # more crops of one person tell no more
+MAX_CROPS = 6  # more crops of one person tell no more
 
 # The portrait's face (x, y of its centre, side of the square around it, pixels), and the same
 # a little off, nearer and further away.
-PORTRAIT_SQUARES = ((224, 122, 190), (214, 118, 170), (232, 130, 220), (226, 116, 160))
+PORTRAIT_SQUARES = ((224, 122, 190), (214, 118, 170), (232, 130, 220))
 
 # A mirror score is -1 for an angle that only changes its sign and +1 for one that stays. Between
 # these two the answer is not taken for clear.
@@ -42,7 +42,7 @@ class Naming:
 
 
 def portrait_crops() -> NDArray[np.uint8]:
-    """Four crops of the face in scikit-image's public-domain portrait, uint8 (4, 448, 448, 3)."""
+    """Three crops of the face in scikit-image's public-domain portrait, uint8 (3, 448, 448, 3)."""
     import skimage.data
 
     frame: NDArray[np.uint8] = skimage.data.astronaut()

@@ -39,7 +39,7 @@ def check_images() -> NDArray[np.uint8]:
     coloured blotches. Pure noise would drive a network far from where its answers mean anything,
     and rounding with them."""
     random = np.random.default_rng(1)
-    plain, dark, noisy = portrait_crops()[:3]
+    plain, dark, noisy = portrait_crops()
     dark = dark[:, ::-1] // 3
     noisy = np.clip(noisy + random.normal(0, 40, noisy.shape), 0, 255).astype(np.uint8)
     blotches = resize(random.integers(0, 256, (7, 7, 3), dtype=np.uint8), SIZE_PX, SIZE_PX)

@@ -1,0 +1,203 @@
+"""The whole pipeline under DVC, in a clone of this working tree with sessions of its own."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+import yaml
+
+from conftest import REPOSITORY, SMALL, Project
+from custom_gaze.paths import Paths
+
+MINUTES = 60
+
+
+@dataclass(frozen=True)
+class Clone:
+    """A clone of the project and the commands a user types in it."""
+
+    root: Path
+
+    def run(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "DVC_NO_ANALYTICS": "true",
+        }
+        done = subprocess.run(
+            words,
+            cwd=self.root,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=5 * MINUTES,
+        )
+        assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return done
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self.run(*words).stdout)
+
+    def runs(self) -> list[Any]:
+        """MLflow's runs in the clone's own store."""
+        client = mlflow.MlflowClient(f"sqlite:///{self.root / 'mlflow.db'}")
+        experiment = client.get_experiment_by_name("custom-gaze")
+        return list(client.search_runs([experiment.experiment_id]))
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """The working tree as a fresh repository with small parameters and three demo sessions."""
+    root = tmp_path_factory.mktemp("clone") / "custom-gaze"
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        source, own = REPOSITORY / name, name.startswith("data/sessions/")
+        if source.is_file() and not own:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, root / name)
+    (root / "dvc.lock").unlink(missing_ok=True)
+    (root / "data" / "sessions").mkdir(parents=True)
+    small = Project(Paths(root))
+    small.change(**{**SMALL, "sessions": ["one"], "evaluate": {"sessions": ["other"]}})
+    small.change(prepare={"size_px": 64}, augment={"copies": 1}, train={"epochs": 2})
+    clone = Clone(root)
+    clone.run("git", "init", "--quiet", "-b", "main")
+    clone.run("git", "config", "user.email", "tests@example.invalid")
+    clone.run("git", "config", "user.name", "tests")
+    for name, person, day in (("one", "5", "1"), ("other", "5", "2"), ("two", "17", "1")):
+        clone.run(
+            *("custom-gaze", "demo", "--person", person, "--day", day, "--session", name),
+            *("--grid", "3x3", "--frames-per-target", "1"),
+        )
+    clone.run("git", "add", "--all")
+    clone.run("git", "commit", "--quiet", "-m", "A project of its own")
+    return clone
+
+
+@pytest.fixture(scope="module")
+def reproduced(clone: Clone) -> Clone:
+    clone.run("dvc", "repro", "--quiet")
+    clone.run("git", "add", "--all")
+    clone.run("git", "commit", "--quiet", "-m", "A first run")
+    return clone
+
+
+def test_repro_makes_every_output(reproduced: Clone) -> None:
+    for stage in yaml.safe_load((reproduced.root / "dvc.yaml").read_text())["stages"].values():
+        for entry in [*stage.get("outs", []), *stage.get("metrics", [])]:
+            name = entry if isinstance(entry, str) else next(iter(entry))
+            if "${" not in name:
+                assert (reproduced.root / name).exists(), name
+    assert {path.name for path in (reproduced.root / "data/dataset_clean").iterdir()} == {
+        "one",
+        "other",
+        ".gitignore",
+    }
+
+
+def test_the_second_repro_is_a_no_op(reproduced: Clone) -> None:
+    assert "Data and pipelines are up to date." in reproduced.run("dvc", "repro").stdout
+    assert reproduced.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_metrics_plots_and_parameters_have_something_to_show(reproduced: Clone) -> None:
+    [shown] = reproduced.json("dvc", "metrics", "show", "--json").values()
+    metrics = shown["data"]["reports/metrics.json"]["data"]
+    assert metrics["test"]["error_deg"] > 0
+    assert metrics["test"]["error_px"] == pytest.approx(
+        metrics["test"]["error_deg"] / 0.0307, rel=1e-3
+    )
+    assert metrics["further"]["frames"] == 9
+    plots = reproduced.json("dvc", "plots", "show", "--json")
+    drawn = set(plots.get("data", plots))
+    assert {"reports/loss.png", "reports/screen.png", "Loss per epoch"} <= drawn
+    project = Project(Paths(reproduced.root))
+    project.change(train={"patience": 3})
+    changed = reproduced.json("dvc", "params", "diff", "--json")
+    assert changed["params.yaml"]["train.patience"] == {"old": 8, "new": 3, "diff": -5}
+    reproduced.run("git", "checkout", "--quiet", "params.yaml")
+
+
+def test_the_model_of_this_run_is_an_artifact(reproduced: Clone) -> None:
+    model = reproduced.root / "models" / "custom_gaze.onnx"
+    before = model.read_bytes()
+    model.unlink()
+    reproduced.run("dvc", "checkout", "models/custom_gaze.onnx")
+    assert model.read_bytes() == before
+
+
+def test_experiments_compare_sessions_line_by_line(reproduced: Clone) -> None:
+    """In the workspace and in a temporary copy; both land in the one MLflow store."""
+    changes = ("-S", "sessions=[two]", "-S", "evaluate.sessions=[]")
+    before = len(reproduced.runs())
+    reproduced.run("dvc", "exp", "run", "--quiet", "--temp", "--name", "second", *changes)
+    assert reproduced.run("git", "status", "--porcelain").stdout == ""
+    runs = reproduced.runs()
+    assert len(runs) == before + 1
+    assert [run.data.tags["sessions"] for run in runs if run.info.run_name == "second"] == ["two"]
+    shown = reproduced.json("dvc", "exp", "show", "--json")
+    lines = {}
+    for revision in shown:
+        for experiment in revision["experiments"] or []:
+            data = experiment["revs"][-1]["data"]
+            lines[experiment["name"]] = data["metrics"]["reports/metrics.json"]["data"]
+            assert data["params"]["params.yaml"]["data"]["sessions"] == ["two"]
+    assert lines["second"]["test"]["frames"] == 2
+    assert lines["second"]["test"]["error_px"] > 0
+    assert "further" not in lines["second"]
+
+
+def test_a_further_change_redoes_what_it_touches_and_nothing_else(reproduced: Clone) -> None:
+    Project(Paths(reproduced.root)).change(evaluate={"bootstrap": 300})
+    said = reproduced.run("dvc", "repro")
+    ran = [line for line in said.stdout.splitlines() if line.startswith("> custom-gaze")]
+    assert ran == ["> custom-gaze evaluate"]
+    reproduced.run("git", "checkout", "--quiet", "params.yaml", "dvc.lock", "reports")
+    reproduced.run("dvc", "checkout", "--quiet")
+
+
+def test_a_session_named_as_a_string_is_refused(reproduced: Clone) -> None:
+    Project(Paths(reproduced.root)).change(sessions="one")
+    done = reproduced.run("custom-gaze", "index", code=2)
+    assert "-S 'sessions=[one]'" in done.stderr
+    reproduced.run("git", "checkout", "--quiet", "params.yaml")
+
+
+def test_no_sessions_is_an_error_and_not_an_empty_run(reproduced: Clone) -> None:
+    before = (reproduced.root / "reports" / "metrics.json").read_bytes()
+    Project(Paths(reproduced.root)).change(sessions=[], evaluate={"sessions": []})
+    done = reproduced.run("dvc", "repro", code=255)
+    assert "sessions is empty" in done.stdout + done.stderr
+    assert (reproduced.root / "reports" / "metrics.json").read_bytes() == before
+    reproduced.run("git", "checkout", "--quiet", "params.yaml", "dvc.lock")
+    reproduced.run("dvc", "checkout", "--quiet")
+
+
+def test_import_and_run_as_the_readme_says(reproduced: Clone, tmp_path: Path) -> None:
+    captured = tmp_path / "calibration_data"
+    shutil.copytree(reproduced.root / "data" / "sessions" / "two", captured)
+    raw = {path.name: path.read_bytes() for path in captured.iterdir()}
+    said = reproduced.run("custom-gaze", "import", str(captured), "--session", "mine")
+    assert "dvc exp run -S 'sessions=[mine]'" in said.stdout
+    imported = reproduced.root / "data" / "sessions" / "mine"
+    assert {path.name: path.read_bytes() for path in imported.iterdir()} == raw
+    assert "data/sessions/mine.dvc" in reproduced.run("git", "status", "--porcelain").stdout
+    reproduced.run("dvc", "exp", "run", "--quiet", "-S", "sessions=[mine]")
+    index = (reproduced.root / "data" / "index.csv").read_text()
+    assert "mine," in index
+    assert "one," not in index
+    assert {path.name: path.read_bytes() for path in imported.iterdir()} == raw

@@ -1,0 +1,123 @@
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from conftest import Project
+from custom_gaze import dataset, export
+from custom_gaze.checkpoint import load_checkpoint
+from custom_gaze.crops import normalise
+from custom_gaze.errors import CustomGazeError, InputError
+from custom_gaze.files import sha256_of
+
+
+def test_the_file_keeps_the_app_s_contract(trained: Project) -> None:
+    trained.change(sessions=["one"])
+    result = export.run(trained.params, trained.paths)
+    model = onnx.load(trained.paths.model)
+    onnx.checker.check_model(model, full_check=True)
+    [entry], [answer] = model.graph.input, model.graph.output
+    assert entry.name == "input"
+    assert [d.dim_value for d in entry.type.tensor_type.shape.dim] == [1, 3, 64, 64]
+    assert [d.dim_value for d in answer.type.tensor_type.shape.dim] == [1, 2]
+    assert entry.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    assert model.opset_import[0].version == trained.params.export.opset == 18
+    assert result.crops == 6
+    assert result.difference_deg < 1e-4
+
+
+def test_onnxruntime_answers_what_pytorch_answers(trained: Project) -> None:
+    export.run(trained.params, trained.paths)
+    samples = dataset.read_index(trained.paths.index)[:6]
+    x = normalise(np.stack([dataset.load_crop(sample, trained.paths) for sample in samples]))
+    session = onnxruntime.InferenceSession(trained.paths.model)
+    with torch.inference_mode():
+        ours = load_checkpoint(trained.paths.checkpoint).network()(torch.from_numpy(x)).numpy()
+    theirs = np.concatenate([session.run(None, {"input": x[i : i + 1]})[0] for i in range(6)])
+    assert np.ptp(ours, axis=0).min() > 0.1  # the answers differ from crop to crop
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
+def test_one_file_without_paths_of_this_machine(trained: Project) -> None:
+    export.run(trained.params, trained.paths)
+    content = trained.paths.model.read_bytes()
+    assert list(trained.paths.model.parent.glob("custom_gaze.onnx*")) == [trained.paths.model]
+    model = onnx.load_from_string(content)
+    assert not any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer)
+    for said in (b"site-packages", b"custom_gaze/", str(trained.paths.root).encode(), b"/home"):
+        assert said not in content
+    assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
+
+
+def test_the_metadata_says_where_the_model_is_from(trained: Project) -> None:
+    export.run(trained.params, trained.paths)
+    metadata = {p.key: p.value for p in onnx.load(trained.paths.model).metadata_props}
+    checkpoint = load_checkpoint(trained.paths.checkpoint)
+    assert json.loads(metadata["custom_gaze.sessions"]) == ["one"]
+    assert json.loads(metadata["custom_gaze.geometry"])["deg_per_pixel"] == 0.0307
+    assert json.loads(metadata["custom_gaze.preprocessing"])["size_px"] == 64
+    assert json.loads(metadata["custom_gaze.base"])["kind"] == "random"
+    assert float(metadata["custom_gaze.validation_error_deg"]) == pytest.approx(
+        checkpoint.training["validation_error_deg"]
+    )
+    assert metadata["custom_gaze.code_version"].startswith("0.1.0+")
+
+
+def test_the_same_checkpoint_gives_the_same_bytes(trained: Project) -> None:
+    export.run(trained.params, trained.paths)
+    first = sha256_of(trained.paths.model)
+    export.run(trained.params, trained.paths)
+    assert sha256_of(trained.paths.model) == first
+
+
+def test_a_network_that_changes_on_the_way_is_not_written(
+    trained: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faithful = export.to_onnx
+
+    def lossy(network: torch.nn.Module, size_px: int, opset: int) -> onnx.ModelProto:
+        with torch.no_grad():
+            network.head.bias += 0.02  # type: ignore[union-attr,operator]
+        model = faithful(network, size_px, opset)
+        with torch.no_grad():
+            network.head.bias -= 0.02  # type: ignore[union-attr,operator]
+        return model
+
+    trained.paths.model.write_bytes(b"an earlier model")
+    monkeypatch.setattr(export, "to_onnx", lossy)
+    with pytest.raises(CustomGazeError, match=r"not written; .* by 0\.0200 degrees") as caught:
+        export.run(trained.params, trained.paths)
+    assert caught.value.exit_code == 1
+    assert trained.paths.model.read_bytes() == b"an earlier model"
+    assert [
+        path.name for path in trained.paths.model.parent.iterdir() if ".part" in path.name
+    ] == []
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut short"])
+def test_a_damaged_checkpoint_is_named(trained: Project, content: bytes) -> None:
+    trained.paths.checkpoint.write_bytes(content)
+    with pytest.raises(InputError, match=r"checkpoint.pt: no checkpoint .*custom-gaze train"):
+        export.run(trained.params, trained.paths)
+
+
+def test_a_checkpoint_with_code_in_it_is_data(trained: Project, tmp_path: object) -> None:
+    class Harm:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            import os
+
+            return os.mkdir, (str(trained.paths.root / "harm"),)
+
+    torch.save({"format": Harm()}, trained.paths.checkpoint)
+    with pytest.raises(InputError, match=r"checkpoint.pt: no checkpoint"):
+        export.run(trained.params, trained.paths)
+    assert not (trained.paths.root / "harm").exists()
+
+
+def test_a_missing_checkpoint(trained: Project) -> None:
+    trained.paths.checkpoint.unlink()
+    with pytest.raises(InputError, match=r"not found; run `custom-gaze train` first"):
+        export.run(trained.params, trained.paths)
