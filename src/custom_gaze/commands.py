@@ -142,7 +142,7 @@ def run_demo(arguments: argparse.Namespace) -> None:
 
 
 def run_sheet(arguments: argparse.Namespace) -> None:
-    from custom_gaze.demo.seeds import purpose_of
+    from custom_gaze.demo.seeds import check_person_seed
     from custom_gaze.demo.sheet import persons_sheet, sessions_sheet, sheet
     from custom_gaze.params import check_session_id
 
@@ -150,11 +150,11 @@ def run_sheet(arguments: argparse.Namespace) -> None:
     if arguments.persons is not None:
         first, last = arguments.persons
         for seed in (first, last):
-            purpose_of(seed)
+            check_person_seed(seed, "demo")
         output = arguments.output or paths.reports / f"sheet_persons_{first}-{last}.png"
         persons_sheet(output, range(first, last + 1))
     elif arguments.days is not None:
-        purpose_of(arguments.days)
+        check_person_seed(arguments.days, "demo")
         output = arguments.output or paths.reports / f"sheet_days_{arguments.days}.png"
         sessions_sheet(output, arguments.days)
     else:

@@ -23,12 +23,18 @@ class ScreenGeometry:
     def to_degrees(self, points_px: ArrayLike) -> NDArray[np.float64]:
         """Screen points (..., 2) [x, y] in pixels → (..., 2) [yaw, pitch] in degrees, float64."""
         center = np.array([self.center_x_px, self.center_y_px])
-        return (np.asarray(points_px, dtype=np.float64) - center) * self.deg_per_pixel
+        angles: NDArray[np.float64] = (
+            np.asarray(points_px, np.float64) - center
+        ) * self.deg_per_pixel
+        return angles
 
     def to_pixels(self, angles_deg: ArrayLike) -> NDArray[np.float64]:
         """Gaze angles (..., 2) [yaw, pitch] in degrees → (..., 2) [x, y] in screen pixels."""
         center = np.array([self.center_x_px, self.center_y_px])
-        return np.asarray(angles_deg, dtype=np.float64) / self.deg_per_pixel + center
+        points: NDArray[np.float64] = (
+            np.asarray(angles_deg, np.float64) / self.deg_per_pixel + center
+        )
+        return points
 
 
 def angular_error_deg(predicted_deg: ArrayLike, true_deg: ArrayLike) -> NDArray[np.float64]:

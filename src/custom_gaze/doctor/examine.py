@@ -1,0 +1,195 @@
+"""The whole examination: every session asked for, then the environment."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from custom_gaze.crops import Preprocessing
+from custom_gaze.doctor.environment import look_at_environment
+from custom_gaze.doctor.findings import Finding, Severity, worst_first
+from custom_gaze.doctor.frames import Examiner, Features, FrameLook, check_frames
+from custom_gaze.doctor.labels import base_features, check_labels
+from custom_gaze.doctor.screen import look_at_screen
+from custom_gaze.errors import InputError
+from custom_gaze.eye_points import load_eye_finder
+from custom_gaze.faces import load_finder
+from custom_gaze.params import Params
+from custom_gaze.paths import Paths
+from custom_gaze.predict import session_folder
+from custom_gaze.progress import bar
+from custom_gaze.sessions import Session, read_session
+from custom_gaze.weights import read_base
+
+
+@dataclass(frozen=True)
+class SessionLook:
+    """One session's examination. `map` draws the screen, `add_px` are targets worth adding.
+
+    `label_error_deg` is the mean error of leaving one target out, `guess_error_deg` that of
+    guessing; None where labels were not checked.
+    """
+
+    id: str
+    folder: Path
+    frames: int
+    with_face: int | None  # None: there is no face detector yet
+    targets: int
+    map: str
+    add_px: tuple[tuple[int, int], ...]
+    label_error_deg: float | None
+    guess_error_deg: float | None
+
+
+@dataclass(frozen=True)
+class DoctorResult:
+    """What `custom-gaze doctor` says; the findings come worst first."""
+
+    environment: dict[str, str]
+    sessions: tuple[SessionLook, ...]
+    findings: tuple[Finding, ...]
+
+
+def run(session: str | None, params: Params, paths: Paths) -> DoctorResult:
+    """Examine one session, an id or a folder, or all that params.yaml names; and the environment.
+
+    Raises:
+        InputError: the session asked for cannot be read. One that params.yaml names and that
+            cannot be read is a finding.
+    """
+    findings: list[Finding] = []
+    if session is not None:
+        sessions = [read_session(session_folder(session, paths), params.geometry)]
+    else:
+        sessions = _named(params, paths, findings)
+    environment = look_at_environment(params, paths)
+    findings.extend(environment.findings)
+    examiner = _examiner(params, paths, findings)
+    looks = [_examine(one, examiner, params, findings) for one in sessions]
+    return DoctorResult(environment.facts, tuple(looks), worst_first(findings))
+
+
+def _named(params: Params, paths: Paths, findings: list[Finding]) -> list[Session]:
+    """The sessions that params.yaml names, as far as they can be read."""
+    sessions = []
+    for name in (*params.sessions, *params.evaluate.sessions):
+        try:
+            sessions.append(read_session(paths.sessions / name, params.geometry))
+        except InputError as error:
+            advice = f"import or pull it, or take {name} out of params.yaml"
+            findings.append(Finding(Severity.ERROR, "session", str(error), advice, name))
+    return sessions
+
+
+def _examiner(params: Params, paths: Paths, findings: list[Finding]) -> Examiner | None:
+    """The tools to look at frames; what is missing of them is a finding."""
+    try:
+        finder = load_finder(paths.faces, params.prepare.min_score)
+    except InputError as error:
+        what = f"faces, eyes and labels were not checked ({error})"
+        findings.append(Finding(Severity.ERROR, "face", what, "then run this again"))
+        return None
+    spec = Preprocessing(margin=params.prepare.margin, size_px=params.prepare.size_px)
+    return Examiner(finder, load_eye_finder(), spec, _features(paths, findings))
+
+
+def _features(paths: Paths, findings: list[Finding]) -> Features | None:
+    advice = "set fetch.base in params.yaml to a base network and run `custom-gaze fetch`"
+    try:
+        base = read_base(paths.base)
+    except InputError as error:
+        reason = str(error)
+    else:
+        if base.kind != "random":
+            return base_features(base)
+        reason = f"{paths.base} holds random weights, which know nothing of eyes"
+    what = f"labels were not checked: there is no base network ({reason})"
+    findings.append(Finding(Severity.NOTE, "label", what, advice))
+    return None
+
+
+def _examine(
+    session: Session, examiner: Examiner | None, params: Params, findings: list[Finding]
+) -> SessionLook:
+    """Look at every frame once, then at the session as a whole."""
+    for entry in session.left_out:
+        advice = "capture it again if the target matters"
+        findings.append(
+            Finding(
+                Severity.WARNING, "session", entry.reason, advice, session.id, (entry.filename,)
+            )
+        )
+    looks: list[FrameLook] = []
+    if examiner:
+        looks = [examiner.look(frame) for frame in bar(session.frames, f"examine {session.id}")]
+    usable = [look.frame for look in looks if look.face] if examiner else list(session.frames)
+    same_px = params.split.same_target_px
+    coverage, found = look_at_screen(usable, params.geometry, same_px, session.id)
+    findings.extend([*check_frames(looks, session.id), *found])
+    label = None
+    if examiner and examiner.features:
+        label, found = check_labels(looks, params.geometry, same_px, session.id)
+        findings.extend(found)
+    return SessionLook(
+        id=session.id,
+        folder=session.folder,
+        frames=len(session.frames) + len(session.left_out),
+        with_face=len(usable) if examiner else None,
+        targets=coverage.targets,
+        map=coverage.map,
+        add_px=coverage.add_px,
+        label_error_deg=float(label.errors_deg.mean()) if label else None,
+        guess_error_deg=label.guess_deg if label else None,
+    )
+
+
+def as_json(result: DoctorResult) -> str:
+    """The whole result as indented JSON."""
+    content = dataclasses.asdict(result)
+    for entry in content["sessions"]:
+        entry["folder"] = str(entry["folder"])
+        entry["map"] = entry["map"].split("\n")
+    for finding in content["findings"]:
+        finding["severity"] = finding["severity"].value
+    return json.dumps(content, indent=2, allow_nan=False)
+
+
+def as_text(result: DoctorResult) -> str:
+    """The result for people: facts, each session with its map, findings worst first."""
+    width = max(len(name) for name in result.environment)
+    lines = [f"{name:<{width}}  {fact}" for name, fact in result.environment.items()]
+    for look in result.sessions:
+        lines += ["", *_about(look)]
+    lines.append("")
+    lines += [_named_line(finding, result.sessions) for finding in result.findings]
+    return "\n".join([*lines, _sum(result.findings)])
+
+
+def _about(look: SessionLook) -> list[str]:
+    faces = "" if look.with_face is None else f", {look.with_face} with one clear face"
+    lines = [f"{look.id}: {look.frames} frames{faces}, {look.targets} targets"]
+    if look.label_error_deg is not None:
+        lines.append(
+            f"a target left out is found to within {look.label_error_deg:.1f}° by the base "
+            f"network's features (guessing: {look.guess_error_deg:.1f}°)"
+        )
+    added = ", + a target worth adding" if look.add_px else ""
+    return [*lines, f"frames on each part of the screen{added}:", look.map]
+
+
+def _named_line(finding: Finding, sessions: Sequence[SessionLook]) -> str:
+    """Where several sessions were looked at, a finding says which one it is about."""
+    if len(sessions) < 2 or finding.session is None:
+        return finding.line()
+    what = f"{finding.what} (session {finding.session})"
+    return dataclasses.replace(finding, what=what).line()
+
+
+def _sum(findings: Sequence[Finding]) -> str:
+    if not findings:
+        return "nothing found: all is well"
+    counts = [(s.value, sum(f.severity is s for f in findings)) for s in Severity]
+    return ", ".join(
+        f"{count} {name}{'s' if count != 1 else ''}" for name, count in counts if count
+    )

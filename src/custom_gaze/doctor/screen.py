@@ -1,0 +1,184 @@
+"""The targets against the screen: beside it, on another one than the parameters say, gaps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from custom_gaze.doctor.findings import Finding, Severity
+from custom_gaze.geometry import ScreenGeometry
+from custom_gaze.sessions import Frame
+from custom_gaze.splits import MIN_TARGETS, target_groups
+
+FEW_TARGETS = 9  # a 3 x 3 grid, the least the app's own calibration takes
+# The farthest that a point of the screen may be from a target, in screens: a grid of 3 x 3 passes.
+# A network has to guess beyond the outermost targets, so the edge counts for more.
+REACH, EDGE_REACH = 0.35, 0.25
+EDGE_SHARE = 0.04  # how far from the edge new targets are proposed
+PLACES = (13, 9)  # columns and rows of places a new target may have
+MOST_ADDED = 24
+MAP_CELLS = (24, 9)  # columns and rows of the map in text
+OTHER_SCREEN = 0.08  # so far off in both directions, the targets belong to another screen
+SAME_SHAPE = 0.15  # a screen whose width and height are off by factors no further apart than this
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How the targets lie: a map in text, and targets worth adding in screen pixels (x, y)."""
+
+    targets: int
+    map: str
+    add_px: tuple[tuple[int, int], ...]
+
+
+def look_at_screen(
+    frames: Sequence[Frame], geometry: ScreenGeometry, same_target_px: float, session: str
+) -> tuple[Coverage, list[Finding]]:
+    """Check where the targets of a session's usable frames lie."""
+    points = np.array([[f.target_x_px, f.target_y_px] for f in frames]).reshape(-1, 2)
+    targets = _targets(points, same_target_px)
+    screen_px = np.array([2 * geometry.center_x_px, 2 * geometry.center_y_px])
+    add_px = tuple((round(x), round(y)) for x, y in worth_adding(targets / screen_px) * screen_px)
+    coverage = Coverage(
+        len(targets), _map(points / screen_px, np.array(add_px) / screen_px), add_px
+    )
+    findings = [
+        *_beside(frames, points, screen_px, session),
+        *_other_screen(targets, screen_px, session),
+        *_gaps(coverage, session),
+    ]
+    return coverage, findings
+
+
+def _targets(points: NDArray[np.float64], same_target_px: float) -> NDArray[np.float64]:
+    """The middle of each target's frames, (T, 2) in pixels."""
+    groups = target_groups(points, same_target_px)
+    count = int(groups.max()) + 1 if len(groups) else 0
+    middles = [points[groups == number].mean(axis=0) for number in range(count)]
+    return np.array(middles).reshape(-1, 2)
+
+
+def _beside(
+    frames: Sequence[Frame],
+    points: NDArray[np.float64],
+    screen_px: NDArray[np.float64],
+    session: str,
+) -> list[Finding]:
+    outside = ((points < 0) | (points > screen_px)).any(axis=1)
+    if not outside.any():
+        return []
+    x, y = points[outside][0]
+    return [
+        Finding(
+            Severity.ERROR,
+            "geometry",
+            f"the target lies beside the screen of {screen_px[0]:g} × {screen_px[1]:g} pixels, "
+            f"the first at ({x:.0f}, {y:.0f})",
+            "set geometry in params.yaml to the screen of the capture",
+            session,
+            tuple(f.image.name for f, out in zip(frames, outside, strict=True) if out),
+        )
+    ]
+
+
+def _other_screen(
+    targets: NDArray[np.float64], screen_px: NDArray[np.float64], session: str
+) -> list[Finding]:
+    """A grid is laid out evenly: its first and last target add up to the screen's size."""
+    if len(targets) < MIN_TARGETS:
+        return []
+    likely_px = targets.min(axis=0) + targets.max(axis=0)
+    factors = likely_px / screen_px
+    off = np.abs(factors - 1) > OTHER_SCREEN
+    like_shape = abs(factors[0] / factors[1] - 1) < SAME_SHAPE
+    beside = bool((targets > screen_px).any())
+    if not (beside or (off.all() and like_shape)):
+        return []
+    width, height = likely_px
+    return [
+        Finding(
+            Severity.ERROR if beside else Severity.WARNING,
+            "geometry",
+            f"the targets lie as on a screen of about {width:.0f} × {height:.0f} pixels, "
+            f"and params.yaml says {screen_px[0]:g} × {screen_px[1]:g}",
+            f"if that was the screen, set geometry.center_x_px to about {width / 2:.0f} and "
+            f"center_y_px to about {height / 2:.0f}",
+            session,
+        )
+    ]
+
+
+def _gaps(coverage: Coverage, session: str) -> list[Finding]:
+    findings = []
+    if coverage.targets < FEW_TARGETS:
+        few = coverage.targets < MIN_TARGETS
+        findings.append(
+            Finding(
+                Severity.ERROR if few else Severity.WARNING,
+                "coverage",
+                f"{coverage.targets} different targets",
+                f"{MIN_TARGETS} are the least that can be split, {FEW_TARGETS} the least that "
+                "calibrates, 25 are good",
+                session,
+            )
+        )
+    if coverage.add_px:
+        places = ", ".join(f"({x}, {y})" for x, y in coverage.add_px)
+        findings.append(
+            Finding(
+                Severity.WARNING,
+                "coverage",
+                "parts of the screen are far from any target",
+                f"capture targets at {places} pixels too",
+                session,
+            )
+        )
+    return findings
+
+
+def worth_adding(targets: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where targets are missing: targets (T, 2) and result (N, 2) in shares of the screen, 0 … 1.
+
+    Taken greedily, each time the place that is farthest beyond its reach from every target. The
+    distance that counts is that of the screen's own edge or corner, not of the place proposed.
+    """
+    columns, rows = PLACES
+    grid = np.stack(
+        np.meshgrid(np.linspace(0, 1, columns), np.linspace(0, 1, rows)), axis=-1
+    ).reshape(-1, 2)
+    at_edge = ((grid == 0) | (grid == 1)).any(axis=1)
+    reach = np.where(at_edge, EDGE_REACH, REACH)
+    places = np.clip(grid, EDGE_SHARE, 1 - EDGE_SHARE)
+    distance = np.full(len(grid), np.inf)
+    for target in targets:
+        distance = np.minimum(distance, np.hypot(*(grid - target).T))
+    added: list[NDArray[np.float64]] = []
+    while len(added) < MOST_ADDED and (distance > reach).any():
+        place = places[int(np.argmax(distance / reach))]
+        added.append(place)
+        distance = np.minimum(distance, np.hypot(*(grid - place).T))
+    return np.array(added).reshape(-1, 2)
+
+
+def _map(points: NDArray[np.float64], added: NDArray[np.float64]) -> str:
+    """The screen as text: how many frames look at each cell, + where a target is worth adding."""
+    columns, rows = MAP_CELLS
+    counts = np.zeros((rows, columns), dtype=int)
+    for x, y in _cells(points):
+        counts[y, x] += 1
+    cells = [["·" if n == 0 else str(min(n, 9)) for n in row] for row in counts]
+    for x, y in _cells(added):
+        cells[y][x] = "+"
+    edge = "─" * (2 * columns + 1)
+    return "\n".join([f"┌{edge}┐", *(f"│ {' '.join(row)} │" for row in cells), f"└{edge}┘"])
+
+
+def _cells(shares: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """The cells (column, row) of points in shares of the screen; those beside it are left out."""
+    columns, rows = MAP_CELLS
+    return [
+        (min(int(x * columns), columns - 1), min(int(y * rows), rows - 1))
+        for x, y in np.asarray(shares).reshape(-1, 2)
+        if 0 <= x <= 1 and 0 <= y <= 1
+    ]
