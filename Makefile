@@ -8,17 +8,19 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: demo test lint mlflow lock clean-demo
+.PHONY: demo test mlflow lock
 
 # What the demo asks for beside params.yaml, until training is fast: fewer copies and epochs.
-DEMO_PERSON := 1
+DEMO_PERSON := 17
 DEMO_CHANGES := -S 'evaluate.sessions=[demo-day2]' -S augment.copies=3 -S train.epochs=12
 
 demo: .venv/installed
-	@custom-gaze demo --person $(DEMO_PERSON) --session demo-day1 --day 1 --grid 5x5 --frames-per-target 2
-	@custom-gaze demo --person $(DEMO_PERSON) --session demo-day2 --day 2 --grid 4x4 --frames-per-target 2
-	@dvc exp run $(DEMO_CHANGES)
-	@custom-gaze report
+	@custom-gaze demo --if-missing --person $(DEMO_PERSON) --session demo-day1 --day 1 --grid 5x5
+	@custom-gaze demo --if-missing --person $(DEMO_PERSON) --session demo-day2 --day 2 --grid 4x4
+	@if dvc status --quiet; \
+	then echo "Everything is up to date: nothing to do."; \
+	else dvc exp run $(DEMO_CHANGES); fi
+	@echo; custom-gaze report
 
 test: .venv/installed
 	@ruff check .
