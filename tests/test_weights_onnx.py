@@ -81,8 +81,9 @@ def assert_same(walked: Walked, network: nets.GazeResNet, folded: bool) -> None:
     wanted = {k: v for k, v in truth.items() if "fc" not in k and "num_batches" not in k}
     assert walked.state.keys() == wanted.keys()
     for key, value in wanted.items():
-        tolerance = {"rtol": 2e-6, "atol": 2e-6} if folded else {"rtol": 0, "atol": 0}
-        np.testing.assert_allclose(walked.state[key], value, err_msg=key, **tolerance)
+        tolerance = 2e-6 if folded else 0.0
+        close = torch.allclose(walked.state[key].double(), value.double(), tolerance, tolerance)
+        assert close, key
     for head, name in zip(walked.heads, network.returned, strict=True):
         assert torch.equal(head.weight, network.state_dict()[f"{name}.weight"])
         assert torch.equal(head.bias, network.state_dict()[f"{name}.bias"])
@@ -198,6 +199,28 @@ def test_matmul_add_and_transposed_weights(make: Callable[..., Model], tmp_path:
     assert_same(read(write(model, tmp_path / "net.onnx")), nets.random_network("resnet18"), True)
 
 
+def test_a_bias_before_batchnorm_shifts_its_mean(
+    make: Callable[..., Model], tmp_path: Path
+) -> None:
+    model = make(folded=False)
+    bias = np.linspace(-1, 1, 64, dtype=np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(bias, "bias"))
+    node_of(model, "Conv").input.append("bias")
+    replace_weight(model, "bn1.running_mean", lambda mean: mean + bias)
+    walked = read(write(model, tmp_path / "net.onnx"))
+    mean = nets.random_network().bn1.running_mean
+    assert torch.allclose(walked.state["bn1.running_mean"], mean, atol=1e-6)
+
+
+def test_a_linear_layer_stored_the_other_way_round(
+    make: Callable[..., Model], tmp_path: Path
+) -> None:
+    model = make()
+    set_attribute(node_of(model, "Gemm"), "transB", 0)
+    replace_weight(model, "fc_yaw.weight", lambda weight: np.ascontiguousarray(weight.T))
+    assert_same(read(write(model, tmp_path / "net.onnx")), nets.random_network(), True)
+
+
 @pytest.mark.parametrize("current", [True, False])
 def test_zero_biases_that_were_left_out_or_shared(tmp_path: Path, current: bool) -> None:
     network = nets.random_network("resnet18")
@@ -298,6 +321,24 @@ def resize_input(model: Model) -> None:
         dim.dim_value = 224
 
 
+def with_two_trunks(model: Model) -> None:
+    """The second head reads what one block less makes."""
+    relu = node_of(model, "Relu", -3).output[0]
+    new = [
+        onnx.helper.make_node("GlobalAveragePool", [relu], ["pooled"]),
+        onnx.helper.make_node("Flatten", ["pooled"], ["flat"]),
+    ]
+    head = model.graph.node.pop()
+    head.input[0] = "flat"
+    model.graph.node.extend([*new, head])
+
+
+def with_rows_averaged(model: Model) -> None:
+    pool = node_of(model, "GlobalAveragePool")
+    pool.op_type = "ReduceMean"
+    set_attribute(pool, "axes", [2])
+
+
 def second_conv(model: Model) -> str:
     return str(node_of(model, "Conv", 1).input[1])
 
@@ -309,6 +350,8 @@ def second_conv(model: Model) -> str:
         (with_softmax, "is no ResNet with two gaze heads: .* Softmax .* is there"),
         (with_pixels, "first convolution, reads 'scaled' and not the image 'input'"),
         (without_shortcut, r"does not join the two paths .* \(2 and 2 convolutions\)"),
+        (with_two_trunks, "its two outputs do not come from one trunk"),
+        (with_rows_averaged, "ReduceMean .* does not average over the image"),
         (with_subgraph, "If 'y' holds a graph of its own"),
         (resize_input, r"takes images of 1 × 3 × 224 × 224, but the app feeds 1 × 3 × 448"),
         (

@@ -5,6 +5,7 @@ are fitted to the built-in portrait: mirrored, the horizontal angle changes its 
 one does not. So every test of order, names and values has something to find.
 """
 
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 
@@ -94,6 +95,11 @@ def gaze_network(
 ) -> GazeResNet:
     """A network in eval mode; the first of `heads` is the horizontal angle. Equal arguments give
     equal weights."""
+    return deepcopy(_gaze_network(trunk, heads, bins))
+
+
+@cache
+def _gaze_network(trunk: str, heads: tuple[str, str], bins: int) -> GazeResNet:
     torch.manual_seed(3)
     network = GazeResNet(trunk, heads, bins)
     state, features = _trunk(trunk)
@@ -112,6 +118,11 @@ def random_network(
 ) -> GazeResNet:
     """As `gaze_network`, but made at once, for tests of what weights are read: its answers mean
     nothing, and no two of its tensors are alike."""
+    return deepcopy(_random_network(trunk, heads, bins))
+
+
+@cache
+def _random_network(trunk: str, heads: tuple[str, str], bins: int) -> GazeResNet:
     torch.manual_seed(5)
     network = GazeResNet(trunk, heads, bins)
     for module in network.modules():

@@ -70,7 +70,9 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
 
 def _plain(checkpoint: Checkpoint) -> dict[str, Any]:
     plain = asdict(checkpoint)
-    plain["state"] = {name: tensor.detach().cpu() for name, tensor in checkpoint.state.items()}
+    plain["state"] = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.state.items()
+    }
     return plain
 
 

@@ -4,6 +4,7 @@ The commands import what they need when they run, so that --help answers at once
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -87,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command. 0: done; 2: bad input; 1: a failure of ours; 130: interrupted."""
+    # OpenMP's threads would wait for each other in busy loops: as soon as another program wants a
+    # core, a forward pass takes ten times as long. It reads this when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)

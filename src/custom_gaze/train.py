@@ -71,7 +71,8 @@ def run(params: Params, paths: Paths) -> TrainResult:
     device = pick_device(params.train.device)
     base = read_base(paths.base)
     torch.manual_seed(params.train.seed)
-    network = starting_network(base, params.train, train, paths).to(device)
+    network = starting_network(base, params.train, train, paths)
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     scratch = project_root() / ".dvc" / "tmp" / "custom-gaze" / _key(params, paths)
     copies = Copies(train, paths, params.augment, params.train.seed)

@@ -39,10 +39,9 @@ def look_at_screen(
     points = np.array([[f.target_x_px, f.target_y_px] for f in frames]).reshape(-1, 2)
     targets = _targets(points, same_target_px)
     screen_px = np.array([2 * geometry.center_x_px, 2 * geometry.center_y_px])
-    add_px = tuple((round(x), round(y)) for x, y in worth_adding(targets / screen_px) * screen_px)
-    coverage = Coverage(
-        len(targets), _map(points / screen_px, np.array(add_px) / screen_px), add_px
-    )
+    added = worth_adding(targets / screen_px)
+    add_px = tuple((round(x), round(y)) for x, y in added * screen_px)
+    coverage = Coverage(len(targets), _map(points / screen_px, added), add_px)
     findings = [
         *_beside(frames, points, screen_px, session),
         *_other_screen(targets, screen_px, session),
@@ -65,7 +64,7 @@ def _beside(
     screen_px: NDArray[np.float64],
     session: str,
 ) -> list[Finding]:
-    outside = ((points < 0) | (points > screen_px)).any(axis=1)
+    outside = np.asarray(((points < 0) | (points > screen_px)).any(axis=1), bool)
     if not outside.any():
         return []
     x, y = points[outside][0]
