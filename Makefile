@@ -26,14 +26,14 @@ test: .venv/installed
 	@ruff check .
 	@ruff format --check .
 	@mypy
-	@pytest
+	@pytest -n auto --maxprocesses 4 --dist loadfile
 
 mlflow: .venv/installed
 	@custom-gaze mlflow
 
 # Resolve pyproject.toml anew, for every platform and Python at once.
-lock: .venv/installed
-	@uv pip compile --universal --python-version 3.10 --extra dev --no-header pyproject.toml -o requirements.txt
+lock:
+	@uv pip compile --quiet --universal --python-version 3.10 --extra dev --no-header pyproject.toml -o requirements.txt
 
 .venv/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("custom-gaze needs Python 3.10 or newer, this is " + sys.version.split()[0])'

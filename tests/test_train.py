@@ -14,7 +14,8 @@ from custom_gaze import dataset, train
 from custom_gaze.checkpoint import load_checkpoint
 from custom_gaze.errors import InputError
 from custom_gaze.tables import read_columns
-from custom_gaze.weights import BaseNetwork, read_base, save_base
+from custom_gaze.weights import BaseNetwork, load_base, read_base, save_base
+from weights_nets import export, gaze_network
 
 
 def sha256(path: Path) -> str:
@@ -150,3 +151,31 @@ def test_a_block_the_trunk_has_not(ready: Project) -> None:
     ready.change(train={"frozen_through": "layer9"})
     with pytest.raises(InputError, match="train.frozen_through is 'layer9'"):
         train.run(ready.params, ready.paths)
+
+
+@pytest.fixture(scope="module")
+def folded_and_unfolded(tmp_path_factory: pytest.TempPathFactory) -> list[BaseNetwork]:
+    """One network as the app's ONNX file, with BatchNorm folded into the convolutions and not."""
+    folder = tmp_path_factory.mktemp("onnx")
+    network = gaze_network("resnet18")
+    return [
+        load_base(export(network, folder / f"folded_{folded}.onnx", current=True, folded=folded))
+        for folded in (True, False)
+    ]
+
+
+def test_a_folded_base_trains_as_an_unfolded_one(
+    ready: Project, folded_and_unfolded: list[BaseNetwork]
+) -> None:
+    ready.change(train={"epochs": 5, "learning_rate": 3e-4, "patience": 5})
+    logs = []
+    for base, folded in zip(folded_and_unfolded, (True, False), strict=True):
+        assert base.batchnorm_folded is folded
+        save_base(base, ready.paths.base)
+        train.run(ready.params, ready.paths)
+        logs.append(read_columns(ready.paths.training_log)["validation_loss"])
+    for log in logs:
+        assert log.min() < 0.8 * log[0]
+    one, other = logs
+    assert one[0] == pytest.approx(other[0], rel=1e-3)  # the same network to start from
+    assert one.min() == pytest.approx(other.min(), rel=0.25)

@@ -21,7 +21,10 @@ from custom_gaze.weights.onnx_graph import Walked, walk
 
 # What PyTorch says of its legacy exporter, of opsets it translates, and of training mode.
 pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
+    "ignore::DeprecationWarning",
+    "ignore::FutureWarning",
+    "ignore::UserWarning",
+    "ignore::torch.jit.TracerWarning",
 )
 
 Model = Any

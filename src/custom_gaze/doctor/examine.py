@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from custom_gaze.crops import Preprocessing
 from custom_gaze.doctor.environment import look_at_environment
 from custom_gaze.doctor.findings import Finding, Severity, worst_first
-from custom_gaze.doctor.frames import Examiner, Features, FrameLook, check_frames
-from custom_gaze.doctor.labels import base_features, check_labels
+from custom_gaze.doctor.frames import Examiner, FrameLook, check_frames
+from custom_gaze.doctor.labels import check_labels
 from custom_gaze.doctor.screen import look_at_screen
 from custom_gaze.errors import InputError
 from custom_gaze.eye_points import load_eye_finder
@@ -20,7 +19,6 @@ from custom_gaze.paths import Paths
 from custom_gaze.predict import session_folder
 from custom_gaze.progress import bar
 from custom_gaze.sessions import Session, read_session
-from custom_gaze.weights import read_base
 
 
 @dataclass(frozen=True)
@@ -90,23 +88,7 @@ def _examiner(params: Params, paths: Paths, findings: list[Finding]) -> Examiner
         what = f"faces, eyes and labels were not checked ({error})"
         findings.append(Finding(Severity.ERROR, "face", what, "then run this again"))
         return None
-    spec = Preprocessing(margin=params.prepare.margin, size_px=params.prepare.size_px)
-    return Examiner(finder, load_eye_finder(), spec, _features(paths, findings))
-
-
-def _features(paths: Paths, findings: list[Finding]) -> Features | None:
-    advice = "set fetch.base in params.yaml to a base network and run `custom-gaze fetch`"
-    try:
-        base = read_base(paths.base)
-    except InputError as error:
-        reason = str(error)
-    else:
-        if base.kind != "random":
-            return base_features(base)
-        reason = f"{paths.base} holds random weights, which know nothing of eyes"
-    what = f"labels were not checked: there is no base network ({reason})"
-    findings.append(Finding(Severity.NOTE, "label", what, advice))
-    return None
+    return Examiner(finder, load_eye_finder(), params.prepare.margin)
 
 
 def _examine(
@@ -128,7 +110,7 @@ def _examine(
     coverage, found = look_at_screen(usable, params.geometry, same_px, session.id)
     findings.extend([*check_frames(looks, session.id), *found])
     label = None
-    if examiner and examiner.features:
+    if examiner:
         label, found = check_labels(looks, params.geometry, same_px, session.id)
         findings.extend(found)
     return SessionLook(
@@ -171,8 +153,8 @@ def _about(look: SessionLook) -> list[str]:
     lines = [f"{look.id}: {look.frames} frames{faces}, {look.targets} targets"]
     if look.label_error_deg is not None:
         lines.append(
-            f"a target left out is found to within {look.label_error_deg:.1f}° by the base "
-            f"network's features (guessing: {look.guess_error_deg:.1f}°)"
+            f"a target left out is found from the others' eyes to within "
+            f"{look.label_error_deg:.1f}° (by guessing: {look.guess_error_deg:.1f}°)"
         )
     added = ", + a target worth adding" if look.add_px else ""
     return [*lines, f"frames on each part of the screen{added}:", look.map]

@@ -1,13 +1,13 @@
 """One look at each frame, and the checks that need no more: face, border, eyes, duplicates."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from custom_gaze.crops import Box, Preprocessing, gaze_crop, resize
+from custom_gaze.crops import Box, gaze_crop_box, resize
 from custom_gaze.doctor.findings import Finding, Severity
 from custom_gaze.errors import InputError
 from custom_gaze.eye_points import EyeFinder, Point
@@ -25,6 +25,7 @@ PATCH_PX = (64, 48)  # width, height of the patch around an eye
 PATCH_SHARE = 0.56  # of the distance between the eyes that its width spans
 PATCH_INSIDE = (slice(8, 40), slice(8, 56))  # rows and columns looked at: no spectacle frames
 BLUR_SIGMA_PX = 1.5
+LOOK_PX = (28, 20)  # width, height of a patch as `eye_look` keeps it
 CLOSED_BELOW = 0.65  # of the session's median
 DARK = 4.0  # grey levels added before the logarithm, so that noise in black does not count
 LEAST_FRAMES = 5  # for a median to compare with
@@ -35,9 +36,6 @@ SAME_BELOW = 3.0  # grey levels, mean difference of the block that differs most
 NEIGHBOURS = 50  # earlier frames that each one is compared with
 
 
-Features = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # crop (size, size, 3) RGB -> (d,)
-
-
 @dataclass(frozen=True)
 class FrameLook:
     """What one look at a frame kept, a few kilobytes of it.
@@ -45,7 +43,7 @@ class FrameLook:
     `face` is None where the frame cannot be used; `reason` says why. `cut_share` is how much of
     the crop's side falls outside the frame at worst, `cut_edges` where. `openness` is a measure of
     the eyes with a unit of its own, None where no eyes were found. `small` is the frame in grey,
-    uint8 (90, 160); `features` are what the base network makes of the crop, float32 (d,).
+    uint8 (90, 160); `eyes` what the eyes look like, float32 (1120,), see `eye_look`.
     """
 
     frame: Frame
@@ -55,7 +53,7 @@ class FrameLook:
     cut_edges: tuple[str, ...] = ()
     openness: float | None = None
     small: NDArray[np.uint8] | None = None
-    features: NDArray[np.float32] | None = None
+    eyes: NDArray[np.float32] | None = None
 
     @property
     def name(self) -> str:
@@ -65,33 +63,34 @@ class FrameLook:
 
 @dataclass(frozen=True)
 class Examiner:
-    """What it takes to look at a frame; `features` is None where there is no base network."""
+    """What it takes to look at a frame."""
 
     finder: FaceFinder
     eyes: EyeFinder
-    spec: Preprocessing
-    features: Features | None
+    margin: float
 
     def look(self, frame: Frame) -> FrameLook:
         """Look at one frame; one that cannot be used is no error here."""
         try:
             pixels = load_frame(frame.image)
             face = self.finder.find(pixels)
-            crop = gaze_crop(pixels, face.box, self.spec)
+            height_px, width_px = pixels.shape[:2]
+            gaze_crop_box(face.box, width_px, height_px, self.margin)  # raises where there is none
         except FrameError as error:
             return FrameLook(frame, None, error.reason)
         except InputError as error:
             return FrameLook(frame, None, str(error))
-        cut_share, cut_edges = cut_off(face.box, pixels.shape[1], pixels.shape[0], self.spec.margin)
+        cut_share, cut_edges = cut_off(face.box, width_px, height_px, self.margin)
         found = self.eyes.find(pixels, face.detected)
+        patches = [eye_patch(pixels, eye, found) for eye in found] if found else []
         return FrameLook(
             frame,
             face,
             cut_share=cut_share,
             cut_edges=cut_edges,
-            openness=eye_openness(pixels, found) if found else None,
+            openness=eye_openness(patches) if found else None,
             small=cv2.cvtColor(resize(pixels, *SMALL_PX), cv2.COLOR_RGB2GRAY).astype(np.uint8),
-            features=self.features(crop) if self.features else None,
+            eyes=eye_look(patches) if found else None,
         )
 
 
@@ -114,17 +113,8 @@ def cut_off(
     return max(across, down), tuple(beyond)
 
 
-def eye_openness(frame: NDArray[np.uint8], eyes: tuple[Point, Point]) -> float:
-    """Mean strength of the upright edges in two patches around the eyes, in logarithmic grey.
-
-    Open eyes have them between iris and white; over a closed eye there is a lid, and lashes that
-    lie. The logarithm makes it blind to how bright the light is. `frame` is uint8 (H, W, 3) RGB.
-    """
-    return float(np.mean([_upright_edges(_patch(frame, eye, eyes)) for eye in eyes]))
-
-
-def _patch(frame: NDArray[np.uint8], eye: Point, eyes: tuple[Point, Point]) -> NDArray[np.uint8]:
-    """The patch around one eye, turned so that the eyes lie level: uint8 (48, 64, 3)."""
+def eye_patch(frame: NDArray[np.uint8], eye: Point, eyes: tuple[Point, Point]) -> NDArray[np.uint8]:
+    """The patch around one eye, turned so that the eyes lie level: uint8 (48, 64, 3) RGB."""
     (left_x, left_y), (right_x, right_y) = eyes
     along = np.array([right_x - left_x, right_y - left_y]) * PATCH_SHARE / PATCH_PX[0]
     down = np.array([-along[1], along[0]])
@@ -135,10 +125,31 @@ def _patch(frame: NDArray[np.uint8], eye: Point, eyes: tuple[Point, Point]) -> N
     return np.asarray(patch, np.uint8)
 
 
-def _upright_edges(patch: NDArray[np.uint8]) -> float:
+def eye_openness(patches: Sequence[NDArray[np.uint8]]) -> float:
+    """Mean strength of the upright edges in both eyes' patches (48, 64, 3), in logarithmic grey.
+
+    Open eyes have them between iris and white; over a closed eye there is a lid, and lashes that
+    lie. The logarithm makes it blind to how bright the light is.
+    """
+    return float(np.mean([np.abs(np.diff(_smooth_log(p), axis=1)).mean() for p in patches]))
+
+
+def eye_look(patches: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    """Both eyes' patches (48, 64, 3) small, in logarithmic grey, mean 0 and deviation 1: (1120,).
+
+    Enough to tell where a person looks once a few dozen frames of that person say what it means.
+    """
+    rows = []
+    for patch in patches:
+        small = cv2.resize(_smooth_log(patch), LOOK_PX, interpolation=cv2.INTER_AREA)
+        rows.append(((small - small.mean()) / (small.std() + 1e-3)).ravel())
+    return np.concatenate(rows).astype(np.float32)
+
+
+def _smooth_log(patch: NDArray[np.uint8]) -> NDArray[np.float32]:
     grey = cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    inside = cv2.GaussianBlur(grey, (0, 0), BLUR_SIGMA_PX)[PATCH_INSIDE]
-    return float(np.abs(np.diff(np.log(inside + DARK), axis=1)).mean())
+    smooth = cv2.GaussianBlur(grey, (0, 0), BLUR_SIGMA_PX)[PATCH_INSIDE]
+    return np.asarray(np.log(smooth + DARK), np.float32)
 
 
 def check_frames(looks: Sequence[FrameLook], session: str) -> list[Finding]:
