@@ -32,12 +32,13 @@ mlflow: .venv/installed
 	@custom-gaze mlflow
 
 # Resolve pyproject.toml anew, for every platform and Python at once.
-lock:
+lock: .venv/installed
+	@$(BIN)/python -m pip install --quiet uv==0.13.9
 	@uv pip compile --quiet --universal --python-version 3.10 --extra dev --no-header pyproject.toml -o requirements.txt
 
 .venv/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("custom-gaze needs Python 3.10 or newer, this is " + sys.version.split()[0])'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on -r requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
 	@touch $@
