@@ -164,10 +164,34 @@ def test_experiments_compare_sessions_line_by_line(reproduced: Clone) -> None:
 def test_a_further_change_redoes_what_it_touches_and_nothing_else(reproduced: Clone) -> None:
     Project(Paths(reproduced.root)).change(evaluate={"bootstrap": 300})
     said = reproduced.run("dvc", "repro")
-    ran = [line for line in said.stdout.splitlines() if line.startswith("> custom-gaze")]
-    assert ran == ["> custom-gaze evaluate"]
+    ran = [line for line in said.stdout.splitlines() if line.startswith("> PYTHONPATH")]
+    assert ran == ["> PYTHONPATH=src custom-gaze evaluate"]
     reproduced.run("git", "checkout", "--quiet", "params.yaml", "dvc.lock", "reports")
     reproduced.run("dvc", "checkout", "--quiet")
+
+
+def test_a_run_uses_its_own_code(reproduced: Clone) -> None:
+    """The clone's, not that of the checkout which happens to be installed."""
+    path = reproduced.root / "src" / "custom_gaze" / "report.py"
+    path.write_text(path.read_text().replace('"measured on"', '"measured here on"'))
+    reproduced.run("dvc", "repro", "--quiet")
+    assert "measured here on" in (reproduced.root / "reports" / "report.html").read_text()
+    reproduced.run("git", "checkout", "--quiet", "src", "dvc.lock", "reports")
+    reproduced.run("dvc", "checkout", "--quiet")
+
+
+def test_after_a_failed_stage_its_outputs_come_back(reproduced: Clone) -> None:
+    """DVC removes a stage's outputs before it runs; the error says what brings them back."""
+    model = reproduced.root / "models" / "custom_gaze.onnx"
+    before = model.read_bytes()
+    Project(Paths(reproduced.root)).change(export={"tolerance_deg": 0.0})
+    done = reproduced.run("dvc", "repro", code=255)
+    said = done.stdout + done.stderr
+    assert "export.tolerance_deg allows 0" in said
+    assert "`dvc checkout` brings back" in said
+    reproduced.run("git", "checkout", "--quiet", "params.yaml")
+    reproduced.run("dvc", "checkout", "--quiet")
+    assert model.read_bytes() == before
 
 
 def test_a_session_named_as_a_string_is_refused(reproduced: Clone) -> None:

@@ -14,17 +14,18 @@ def test_the_figures_of_known_errors() -> None:
     assert result.low_deg < 4.0 < result.high_deg
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+@pytest.mark.parametrize("count", [5, 10, 20])
+def test_the_interval_covers_the_truth_about_as_often_as_it_says(count: int) -> None:
     """Frames of one target share an error: an interval over frames would cover far less often."""
     generator = np.random.default_rng(0)
     covered = 0
     for trial in range(300):
-        shared = np.repeat(generator.gamma(2.0, 1.0, 20), 5)  # 20 targets of 5 frames, mean 2
-        predicted = np.stack([shared, np.zeros(100)], axis=1)
-        targets = np.repeat(np.arange(20), 5).tolist()
-        result = measure(predicted, np.zeros((100, 2)), targets, 0.03, 300, seed=trial)
+        shared = np.repeat(generator.gamma(2.0, 1.0, count), 5)  # 5 frames a target, mean 2
+        predicted = np.stack([shared, np.zeros(5 * count)], axis=1)
+        targets = np.repeat(np.arange(count), 5).tolist()
+        result = measure(predicted, np.zeros((5 * count, 2)), targets, 0.03, 300, seed=trial)
         covered += result.low_deg <= 2.0 <= result.high_deg
-    assert 0.86 < covered / 300 < 0.98
+    assert 0.84 < covered / 300 < 0.99
 
 
 def test_the_interval_follows_from_the_seed() -> None:

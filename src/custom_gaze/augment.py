@@ -5,7 +5,6 @@ other way) and nothing rotates (roll turns yaw into pitch).
 """
 
 import hashlib
-import os
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +19,6 @@ class Augmenter:
     """
 
     def __init__(self, params: AugmentParams, seed: int) -> None:
-        # Its import would ask the package index for a newer version.
-        os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
         import albumentations
         import cv2
 

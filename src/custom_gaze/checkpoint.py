@@ -56,8 +56,9 @@ def load_tensors(path: Path, what: str, remedy: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"{path}: not found; {remedy}") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: no {what} ({reason}); {remedy}") from None
+        raise InputError(
+            f"{path}: no {what}: damaged, or something else ({type(error).__name__}); {remedy}"
+        ) from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: no {what}; {remedy}")
     return content

@@ -11,6 +11,9 @@ from pathlib import Path
 from custom_gaze import __version__, commands
 from custom_gaze.errors import CustomGazeError
 
+# Said after an error: DVC has removed the stage's outputs by then, before our code ran.
+UNDER_DVC = "custom-gaze: `dvc checkout` brings back what DVC removed before it ran this stage"
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -88,17 +91,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command. 0: done; 2: bad input; 1: a failure of ours; 130: interrupted."""
-    # OpenMP's threads would wait for each other in busy loops: as soon as another program wants a
-    # core, a forward pass takes ten times as long. It reads this when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)
     except CustomGazeError as error:
         print(f"custom-gaze: {error}", file=sys.stderr)
+        if "DVC_STAGE" in os.environ:
+            print(UNDER_DVC, file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("custom-gaze: interrupted; what was there before is kept", file=sys.stderr)
+        print("custom-gaze: interrupted", file=sys.stderr)
         return 130
     return 0
 

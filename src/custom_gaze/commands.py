@@ -96,6 +96,7 @@ def run_report(_: argparse.Namespace) -> None:
 
 def run_import(arguments: argparse.Namespace) -> None:
     from custom_gaze.importing import import_session
+    from custom_gaze.splits import MIN_TARGETS
 
     params, paths = _project()
     result = import_session(
@@ -106,7 +107,14 @@ def run_import(arguments: argparse.Namespace) -> None:
     left, top, right, bottom = result.extent_px
     print(f"{result.frames} usable frames of {result.targets} targets → {result.folder}")
     print(f"targets from ({left:.0f}, {top:.0f}) to ({right:.0f}, {bottom:.0f}) pixels")
-    print(f"next: {result.next_command}")
+    if result.targets < MIN_TARGETS:
+        print(
+            f"warning: a run needs {MIN_TARGETS} targets; name this session together with others",
+            file=sys.stderr,
+        )
+    # Another person's session, left in params.yaml by the demo, is nothing to be tested on.
+    further = " -S 'evaluate.sessions=[]'" if params.evaluate.sessions else ""
+    print(f"next: {result.next_command}{further}")
 
 
 def run_crop(arguments: argparse.Namespace) -> None:

@@ -74,6 +74,7 @@ def run(params: Params, paths: Paths) -> IndexResult:
         for sample, group, side in zip(own, groups, sides, strict=True)
     ]
     samples += [sample for name in params.evaluate.sessions for sample in _read_labels(name, paths)]
+    _refuse_shared_frames(samples)
     named = (*params.sessions, *params.evaluate.sessions)
     manifests = [_read_manifest(name, paths) for name in named]
     _write_index(samples, paths.index)
@@ -112,6 +113,18 @@ def _read_labels(session: str, paths: Paths) -> list[Sample]:
             ) from None
         samples.append(Sample(session, crop.name, *angles, *target, -1, FURTHER, checksum))
     return samples
+
+
+def _refuse_shared_frames(samples: Sequence[Sample]) -> None:
+    """One frame in two sessions could be trained on as the one and tested on as the other."""
+    first: dict[str, Sample] = {}
+    for sample in samples:
+        other = first.setdefault(sample.crop_sha256, sample)
+        if other is not sample:
+            raise InputError(
+                f"{sample.session}/{sample.filename} and {other.session}/{other.filename} are the "
+                "same frame; a session that was imported twice can be named only once"
+            )
 
 
 def _read_manifest(session: str, paths: Paths) -> Any:
@@ -184,7 +197,7 @@ def of_split(samples: Sequence[Sample], split: str) -> tuple[Sample, ...]:
 
 
 def target_names(samples: Sequence[Sample]) -> list[tuple[object, ...]]:
-    """(N) names of the frames' targets; in a further session a target is its point on the screen."""
+    """(N) names of the frames' targets; in further sessions a target's name is its point."""
     return [
         (s.target,) if s.target >= 0 else (s.session, s.target_x_px, s.target_y_px) for s in samples
     ]

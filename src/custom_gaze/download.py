@@ -51,7 +51,7 @@ def obtain(source: str, sha256: str | None, target: Path, root: Path) -> str:
         return _copy(_local(source, root), expected, target)
     _check_address(source)
     if expected is None:
-        raise InputError(f"{_shown(source)}: an address needs the SHA-256 of its file beside it")
+        raise InputError(f"{shown(source)}: an address needs the SHA-256 of its file beside it")
     if target.is_file() and sha256_of(target) == expected:
         return expected
     return _copy(_downloaded(source, expected, root / DOWNLOADS_FOLDER), expected, target)
@@ -63,7 +63,7 @@ def _checked_hash(sha256: str | None, source: str) -> str | None:
     expected = sha256.strip().lower()
     if not SHA256.fullmatch(expected):
         raise InputError(
-            f"{_shown(source)}: {sha256!r} is no SHA-256; expected 64 hexadecimal digits"
+            f"{shown(source)}: {sha256!r} is no SHA-256; expected 64 hexadecimal digits"
         )
     return expected
 
@@ -93,7 +93,7 @@ def _copy(path: Path, expected: str | None, target: Path) -> str:
 # -------------------------------------------------------------------------------- addresses
 
 
-def _shown(address: str) -> str:
+def shown(address: str) -> str:
     """An address for messages, without user, password and query: they may be secret."""
     try:
         parts = urllib.parse.urlsplit(address)
@@ -112,7 +112,7 @@ def _check_address(address: str) -> None:
         scheme, host = "", None
     if host and (scheme == "https" or (scheme == "http" and _is_loopback(host))):
         return
-    raise InputError(f"{_shown(address)}: not an https address; only https and paths are read")
+    raise InputError(f"{shown(address)}: not an https address; only https and paths are read")
 
 
 def _is_loopback(host: str) -> bool:
@@ -155,7 +155,7 @@ def _downloaded(address: str, expected: str, folder: Path) -> Path:
         if found != expected:
             part.unlink()
             raise InputError(
-                f"{_shown(address)}: answers with a file whose SHA-256 is {found}, but {expected} "
+                f"{shown(address)}: answers with a file whose SHA-256 is {found}, but {expected} "
                 "was named; nothing of it was kept"
             )
         part.replace(complete)
@@ -191,13 +191,13 @@ def _fetch(address: str, part: Path) -> str:
     request = urllib.request.Request(address, headers=headers)
     try:
         with opener.open(request, timeout=TIMEOUT_S) as response:
-            _save(response, part, have if response.status == 206 else 0, _shown(address))
+            _save(response, part, have if response.status == 206 else 0, shown(address))
     except urllib.error.HTTPError as error:
         error.close()
         if error.code != 416 or not have:  # 416: nothing left to send, the part is whole or wrong
             kind = InputError if error.code < 500 else CustomGazeError
             raise kind(
-                f"{_shown(address)}: the server answers {error.code} {error.reason}"
+                f"{shown(address)}: the server answers {error.code} {error.reason}"
             ) from None
     except urllib.error.URLError as error:
         raise _broken(address, error.reason, part) from None
@@ -210,7 +210,7 @@ def _broken(address: str, reason: Any, part: Path) -> CustomGazeError:
     have = part.stat().st_size if part.is_file() else 0
     kept = f"; {have} bytes are kept, run this again to resume" if have else "; run this again"
     return CustomGazeError(
-        f"{_shown(address)}: the connection failed ({' '.join(str(reason).split())}){kept}"
+        f"{shown(address)}: the connection failed ({' '.join(str(reason).split())}){kept}"
     )
 
 

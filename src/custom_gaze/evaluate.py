@@ -56,12 +56,9 @@ def run(params: Params, paths: Paths) -> EvaluateResult:
     metrics: dict[str, Any] = {}
     for name in predicted:
         metrics[name] = _measure(predicted[name], groups[name], params).as_dict()
-    for name in ("test", "further"):
-        if name in predicted:
-            always = np.broadcast_to(constant, predicted[name].shape)
-            metrics[name]["constant_deg"] = _measure(always, groups[name], params).as_dict()[
-                "error_deg"
-            ]
+        always = np.broadcast_to(constant, predicted[name].shape)
+        constant_deg = _measure(always, groups[name], params).as_dict()["error_deg"]
+        metrics[name]["constant_deg"] = constant_deg
     sessions = _by_session(predicted, groups, constant, params)
     facts = _facts(session, params, paths, train)
 

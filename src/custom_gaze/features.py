@@ -25,6 +25,7 @@ from torch import Tensor
 from custom_gaze.augment import Augmenter
 from custom_gaze.crops import normalise
 from custom_gaze.dataset import Sample, load_crop
+from custom_gaze.errors import CustomGazeError
 from custom_gaze.files import write_json
 from custom_gaze.network import GazeNetwork
 from custom_gaze.params import AugmentParams
@@ -167,13 +168,30 @@ def _mapped(
 ) -> NDArray[np.float16]:
     """Fill a memory-mapped file, going on where an interrupted run stopped."""
     path, done_path = scratch / "features.f16", scratch / "features.json"
-    done = _done(done_path) if path.exists() else 0
-    kept = np.memmap(path, np.float16, "r+" if done else "w+", shape=shape)
+    done = _done(done_path) if _size(path) == int(np.prod(shape)) * 2 else 0
+    try:
+        _reserve(path, int(np.prod(shape)) * 2)
+        kept = np.memmap(path, np.float16, "r+", shape=shape)
+    except OSError as error:
+        raise CustomGazeError(
+            f"{path}: no room for the features ({error.strerror}); free some space, or lower "
+            "augment.copies"
+        ) from None
     for rows in bar(_chunks(done, len(copies)), "features", unit=f"× {CHUNK} copies"):
         _fill(kept, rows, network, copies, device)
         kept.flush()  # only what lies in the file may be called done
         write_json(done_path, {"done": rows.stop})
     return kept
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Make the file that large and take its blocks now: a disk that fills up later, while the file
+    is mapped, would end the process with a bus error."""
+    with path.open("ab") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
 
 
 def _chunks(start: int, stop: int) -> list[range]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from custom_gaze.detectors import DetectorKind, check_detector, embedded_detector
-from custom_gaze.download import is_address, obtain
+from custom_gaze.download import is_address, obtain, shown
 from custom_gaze.errors import InputError
 from custom_gaze.faces import DETECTOR_FILE, MESH_FILE, check_mesh
 from custom_gaze.files import sha256_of, whole_folder, write_bytes
@@ -45,7 +45,7 @@ def run(params: Params, paths: Paths) -> FetchResult:
             with _named(folder / MESH_FILE, wanted.mesh, "fetch.mesh"):
                 check_mesh(folder / MESH_FILE)
         base = _base(wanted)
-    save_base(base, paths.base)
+        save_base(base, paths.base)  # the larger file first: a full disk changes neither
     return FetchResult(kind, wanted.mesh is not None, base)
 
 
@@ -69,7 +69,7 @@ def _base(wanted: FetchParams) -> BaseNetwork:
         target = Path(scratch) / "base"
         obtain(wanted.base, wanted.base_sha256, target, project_root())
         with _named(target, wanted.base, "fetch.base"):
-            return dataclasses.replace(load_base(target), source=wanted.base)
+            return dataclasses.replace(load_base(target), source=shown(wanted.base))
 
 
 def _local_base(path: Path, sha256: str | None) -> BaseNetwork:
@@ -88,7 +88,7 @@ def _named(temporary: Path, source: str, key: str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(str(error).replace(str(temporary), f"{key}: {source}")) from None
+        raise InputError(str(error).replace(str(temporary), f"{key}: {shown(source)}")) from None
 
 
 def random_base(seed: int = 1) -> BaseNetwork:

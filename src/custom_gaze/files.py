@@ -74,7 +74,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 def _cannot_write(path: Path, error: OSError) -> CustomGazeError:
     reason = error.strerror or str(error)
-    return CustomGazeError(f"{path}: cannot be written ({reason}); what was there before is kept")
+    where = f" at {error.filename}" if error.filename else ""
+    return CustomGazeError(f"{path}: cannot be written ({reason}{where}); it is left as it was")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -128,7 +128,7 @@ def _read_source(source: Path, relative: Path) -> bytes:
 def _check_id_free(folder: Path) -> None:
     tracked = folder.with_name(f"{folder.name}.dvc")
     if tracked.exists():
-        advice = f"choose another id, or `dvc remove {tracked}` first"
+        advice = f"choose another id, or `dvc remove --outs {tracked}` first"
     elif folder.exists() or folder.is_symlink():
         advice = f"choose another id, or keep what is there: `dvc add {folder}`"
     else:

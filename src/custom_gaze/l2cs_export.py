@@ -83,7 +83,7 @@ def run(params: Params, paths: Paths, output: Path | None = None) -> L2csExportR
     content = _serialised(with_bins(original, str(paths.model)), target)
     layer_deg = layer_error_deg(RANGE_DEG, STEP_DEG)
     difference_deg = largest_difference_deg(paths.model, content, images)
-    worst_deg = max(layer_deg, difference_deg)
+    worst_deg = float(np.max([layer_deg, difference_deg]))
     if not worst_deg <= TOLERANCE_DEG:  # NaN is no agreement either
         raise CustomGazeError(
             f"{target}: not written; its angles differ from {paths.model}'s by {worst_deg:.4f} "
@@ -170,11 +170,11 @@ def layer_error_deg(range_deg: float, step_deg: float) -> float:
     )
     steps = round(range_deg / step_deg)
     values = np.linspace(-range_deg, range_deg, 2 * steps + 1)
-    worst = 0.0
+    errors = []
     for pair in np.stack([values, values[::-1]], axis=1):  # (yaw, pitch), one against the other
         answer = app_angles_deg(run_session(session, pair[None].astype(np.float32)), "the layer")
-        worst = max(worst, float(np.abs(answer - pair).max()))
-    return worst
+        errors.append(np.abs(answer - pair).max())
+    return float(np.max(errors))  # NaN stays NaN, which Python's max would lose
 
 
 def largest_difference_deg(
@@ -186,10 +186,10 @@ def largest_difference_deg(
     """
     ours: Any = cpu_session(original)
     theirs: Any = cpu_session(content)
-    worst = 0.0
+    differences = []
     for image in bar(images, "comparing", unit="crops"):
         x = crops.normalise(image[None])
         wanted = predict_onnx(ours, x)[0]
         read = app_angles_deg(run_session(theirs, x), "the two-output form")
-        worst = max(worst, float(np.abs(read - wanted).max()))
-    return worst
+        differences.append(np.abs(read - wanted).max())
+    return float(np.max(differences))

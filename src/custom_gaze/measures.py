@@ -40,10 +40,13 @@ def measure(
 ) -> Measure:
     """Measure (N, 2) predictions against (N, 2) truths, [yaw, pitch] in degrees, N ≥ 1.
 
-    `targets` (N) says which frames share a target. The interval is a percentile bootstrap over
-    whole targets: frames of one target are one observation made several times, and resampling
-    frames would make the interval narrower than it is (cluster bootstrap, Davison & Hinkley 1997,
-    section 3.8).
+    `targets` (N) says which frames share a target. The interval is a bootstrap over whole targets:
+    frames of one target are one observation made several times, and resampling frames would make
+    the interval narrower than it is (cluster bootstrap, Davison & Hinkley 1997, section 3.8). Its
+    percentiles are expanded for small samples (Hesterberg 2015, "What Teachers Should Know About
+    the Bootstrap", section 5.3): with five targets and skewed errors the plain ones cover the
+    mean 78 % of the time, these 86 %.
+    With fewer than five targets even these are too narrow.
     """
     errors = angular_error_deg(predicted_deg, true_deg)
     low, high = _cluster_interval(errors, targets, bootstrap, seed)
@@ -68,5 +71,18 @@ def _cluster_interval(
     counts = np.bincount(group)
     drawn = np.random.default_rng(seed).integers(0, len(sums), (bootstrap, len(sums)))
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
+    tail = _expanded_tail(len(sums))
+    low, high = np.percentile(means, [100 * tail, 100 * (1 - tail)])
     return float(low), float(high)
+
+
+def _expanded_tail(count: int) -> float:
+    """The tail of the bootstrap distribution of `count` clusters to cut for a 95 % interval.
+
+    Φ(−√(n / (n − 1)) · t), with t Student's 97.5 % quantile for n − 1 degrees of freedom.
+    """
+    from scipy.stats import norm, t
+
+    if count < 2:
+        return 0.025
+    return float(norm.cdf(-((count / (count - 1)) ** 0.5) * t.ppf(0.975, count - 1)))

@@ -148,7 +148,7 @@ def load_params(path: Path) -> Params:
 
 def build_section(kind: type, content: Any, where: str, source: str) -> Any:
     """Build the dataclass `kind` from the mapping `content`; `where` is its key so far."""
-    label = f"{source}: {where or 'the file'}"
+    label = f"{source}: {where.rstrip('.') or 'the file'}"
     if not isinstance(content, dict):
         raise InputError(f"{label} must be a mapping of keys to values, not {content!r}")
     names = [entry.name for entry in dataclasses.fields(kind)]

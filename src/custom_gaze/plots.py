@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -33,14 +34,11 @@ def _loss(paths: Paths) -> None:
     axes.plot(log["epoch"], log["validation_loss"], color=ANSWER, label="validation (plain frames)")
     best = int(np.argmin(log["validation_loss"]))
     axes.plot(log["epoch"][best], log["validation_loss"][best], "o", color=ANSWER)
-    axes.annotate(
-        f"best: epoch {int(log['epoch'][best])}, {log['validation_error_deg'][best]:.2f}°",
-        (float(log["epoch"][best]), float(log["validation_loss"][best])),
-        xytext=(0, 10),
-        textcoords="offset points",
-        ha="center",
+    error = log["validation_error_deg"][best]
+    title = (
+        f"Loss per epoch; the best is epoch {int(log['epoch'][best])}, {error:.2f}° on validation"
     )
-    axes.set(xlabel="epoch", ylabel="mean squared error (degrees²)", title="Loss per epoch")
+    axes.set(xlabel="epoch", ylabel="mean squared error (degrees²)", title=title)
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
@@ -49,7 +47,7 @@ def _loss(paths: Paths) -> None:
 
 
 def _screen(rows: Sequence[dict[str, Any]], path: Path, geometry: ScreenGeometry) -> None:
-    kinds = [kind for kind in NAMES if any(row["tested_as"] == kind for row in rows)]
+    kinds = _kinds(rows)
     figure = Figure(figsize=(6.5 * len(kinds), 4.8), layout="constrained")
     for kind, axes in zip(kinds, np.atleast_1d(figure.subplots(1, len(kinds))), strict=True):
         mine = [row for row in rows if row["tested_as"] == kind]
@@ -71,9 +69,21 @@ def _screen(rows: Sequence[dict[str, Any]], path: Path, geometry: ScreenGeometry
 
 
 def _error_map(rows: Sequence[dict[str, Any]], path: Path, geometry: ScreenGeometry) -> None:
-    """Each target as a disc: its colour is the mean error, its arrow the mean displacement."""
-    figure = Figure(figsize=(7, 4.8), layout="constrained")
-    axes = figure.subplots()
+    """Each target as a disc: its colour is the mean error, its arrow leads to the mean answer."""
+    kinds = _kinds(rows)
+    figure = Figure(figsize=(7 * len(kinds), 4.8), layout="constrained")
+    worst = max(row["error_deg"] for row in rows)
+    for kind, axes in zip(kinds, np.atleast_1d(figure.subplots(1, len(kinds))), strict=True):
+        mine = [row for row in rows if row["tested_as"] == kind]
+        discs = _error_discs(axes, mine, geometry, worst)
+        axes.set_title(f"Error over the screen: {NAMES[kind]}")
+    figure.colorbar(discs, label="mean error (degrees)")
+    _save(figure, path)
+
+
+def _error_discs(
+    axes: Axes, rows: Sequence[dict[str, Any]], geometry: ScreenGeometry, worst: float
+) -> PathCollection:
     _screen_frame(axes, geometry)
     points = np.array([[row["target_x"], row["target_y"]] for row in rows])
     answers = np.array([[row["predicted_x"], row["predicted_y"]] for row in rows])
@@ -83,21 +93,19 @@ def _error_map(rows: Sequence[dict[str, Any]], path: Path, geometry: ScreenGeome
     mean = np.bincount(group.ravel(), errors) / counts
     shift = np.stack([np.bincount(group.ravel(), d) / counts for d in (answers - points).T])
     discs = axes.scatter(
-        where[:, 0],
-        where[:, 1],
+        *(where[:, 0], where[:, 1]),
         c=mean,
         s=220,
         cmap="viridis_r",
         vmin=0,
+        vmax=worst,
         edgecolors="white",
         zorder=2,
     )
     axes.quiver(
         *where.T, *shift, angles="xy", scale_units="xy", scale=1, width=0.003, alpha=0.6, zorder=3
     )
-    figure.colorbar(discs, label="mean error (degrees)")
-    axes.set_title("Error over the screen; arrows lead to the mean answer")
-    _save(figure, path)
+    return discs
 
 
 def _screen_frame(axes: Axes, geometry: ScreenGeometry) -> None:
@@ -106,6 +114,11 @@ def _screen_frame(axes: Axes, geometry: ScreenGeometry) -> None:
     axes.set(xlabel="x (pixels)", ylabel="y (pixels)", aspect="equal")
     axes.set_xlim(-0.1 * width, 1.1 * width)
     axes.set_ylim(1.1 * height, -0.1 * height)  # down is positive, as on the screen
+
+
+def _kinds(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What was tested, in the order of NAMES."""
+    return [kind for kind in NAMES if any(row["tested_as"] == kind for row in rows)]
 
 
 def _points(rows: Sequence[dict[str, Any]], what: str) -> tuple[list[float], list[float]]:

@@ -10,9 +10,15 @@ Item = TypeVar("Item")
 
 
 def bar(
-    items: Iterable[Item], what: str, total: int | None = None, unit: str = "frames"
+    items: Iterable[Item],
+    what: str,
+    total: int | None = None,
+    unit: str = "frames",
+    done: int = 0,
 ) -> "tqdm[Item]":
-    """Iterate over `items`; after two seconds a bar appears. `set_postfix_str` adds figures.
+    """Iterate over `items`; after two seconds a bar appears, beginning at `done`.
+
+    `set_postfix_str(text, False)` adds figures that appear with the next redrawing.
 
     Where nobody watches (a log file, another machine), it prints a line now and then instead of
     redrawing itself ten times a second.
@@ -21,6 +27,7 @@ def bar(
         items,
         desc=what,
         total=total,
+        initial=done,
         unit=f" {unit}",
         delay=2.0,
         mininterval=0.2 if sys.stderr.isatty() else 5.0,

@@ -50,7 +50,7 @@ def _rows(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
             f"{entry['error_deg']:.2f}°",
             f"{entry['low_deg']:.2f}–{entry['high_deg']:.2f}°",
             f"{entry['error_px']:.0f}",
-            f"{entry['constant_deg']:.2f}°" if "constant_deg" in entry else "",
+            f"{entry['constant_deg']:.2f}°",
         )
         for name, entry in metrics.items()
         if name in WHAT
@@ -65,7 +65,8 @@ def write_html(
         "<h1>custom-gaze</h1>",
         *_warnings(facts),
         "<h2>Errors</h2>",
-        "<p>Mean angular error of the exported file, with a 95 % bootstrap interval over targets. "
+        "<p>Mean angular error of the exported file, with a 95 % bootstrap interval over targets "
+        "(with fewer than five targets it is narrower than that). "
         "The constant answer is the mean of the training targets.</p>",
         _table(HEADER, _rows(metrics)),
         "<h2>Sessions</h2>",
@@ -91,7 +92,15 @@ def _warnings(facts: dict[str, Any]) -> list[str]:
 def _session_rows(
     sessions: dict[str, Any],
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    header: tuple[str, ...] = ("session", "tested on", "frames", "targets", "error", "95 % interval", "pixels")
+    header: tuple[str, ...] = (
+        "session",
+        "tested on",
+        "frames",
+        "targets",
+        "error",
+        "95 % interval",
+        "pixels",
+    )
     rows: list[tuple[str, ...]] = [
         (
             name,

@@ -17,7 +17,6 @@ def cpu_session(model: bytes | Path) -> Any:
     """
     import onnxruntime
 
-    onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only: it warns of harmless rewrites
     name = str(model) if isinstance(model, Path) else "the exported model"

@@ -112,7 +112,7 @@ def checked_session(folder: Path, frames: list[Frame], left_out: list[LeftOut]) 
         first = left_out[0]
         more = f" ({len(left_out)} files in all)" if len(left_out) > 1 else ""
         raise InputError(
-            f"{folder}: not one usable frame; {first.filename} {first.reason}{more}; "
+            f"{folder}: not one usable frame; {first.filename}: {first.reason}{more}; "
             "capture the session again"
         )
     return Session(folder.resolve().name, folder, tuple(frames), tuple(left_out))

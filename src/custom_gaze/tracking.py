@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from custom_gaze.download import shown
 from custom_gaze.errors import CustomGazeError
 from custom_gaze.params import Params
 from custom_gaze.paths import Paths, project_root
@@ -121,7 +122,8 @@ def _log_params(client: Any, run_id: str, params: Params) -> None:
     flat = {"sessions": ",".join(params.sessions)}
     for section, values in dataclasses.asdict(params).items():
         if isinstance(values, dict):
-            flat.update({f"{section}.{key}": str(value) for key, value in values.items()})
+            # Addresses without their user, password and query: a record is no place for secrets.
+            flat.update({f"{section}.{key}": shown(str(value)) for key, value in values.items()})
     client.log_batch(run_id, params=[Param(key, value) for key, value in flat.items()])
 
 
@@ -163,10 +165,8 @@ def _now_ms() -> int:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No telemetry, no waiting for minutes on a server that is not there, no chatter."""
+    """No waiting for minutes on a server that is not there, no chatter."""
     settings = {
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "true",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
         "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -194,7 +194,6 @@ def serve(port: int) -> None:
     print(f"MLflow: {address} (Ctrl-C ends it)", flush=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--backend-store-uri", tracking_uri()]
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-    done = subprocess.run(command, env={**os.environ, **quiet}, check=False)
+    done = subprocess.run(command, check=False)
     if done.returncode > 0:
         raise CustomGazeError(f"MLflow's page at {address} stopped with code {done.returncode}")

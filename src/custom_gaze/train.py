@@ -6,10 +6,10 @@ import hashlib
 import io
 import json
 import math
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,10 @@ from custom_gaze.network import GazeNetwork
 from custom_gaze.params import Params, TrainParams
 from custom_gaze.paths import Paths, project_root
 from custom_gaze.progress import bar
+from custom_gaze.scratch import scratch_folder
 from custom_gaze.splits import TRAIN, VALIDATION
 from custom_gaze.start import starting_network
+from custom_gaze.version import code_version
 from custom_gaze.weights.base import BaseNetwork, read_base
 
 KEEP_EVERY_S = 15.0  # so much work an interruption may cost
@@ -74,33 +76,40 @@ def run(params: Params, paths: Paths) -> TrainResult:
     network = starting_network(base, params.train, train, paths)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    scratch = project_root() / ".dvc" / "tmp" / "custom-gaze" / _key(params, paths)
     copies = Copies(train, paths, params.augment, params.train.seed)
-    store = frozen_features(network, copies, device, scratch, _memory_budget(params.train))
+    labels = torch.from_numpy(labels_deg(train))[copies.frame_of(np.arange(len(copies)))]
     held_out = features_of(network, [load_crop(sample, paths) for sample in validation], device)
-    history, best = fit(
-        network,
-        store,
-        torch.from_numpy(labels_deg(train))[copies.frame_of(np.arange(len(copies)))],
-        held_out,
-        torch.from_numpy(labels_deg(validation)),
-        params.train,
-        scratch / "state.pt",
-    )
+    held_out_labels = torch.from_numpy(labels_deg(validation))
+    unfinished = project_root() / ".dvc" / "tmp" / "custom-gaze"
+    with scratch_folder(unfinished, _key(params, paths, device)) as scratch:
+        store = frozen_features(network, copies, device, scratch, _memory_budget(params.train))
+        state_path = scratch / "state.pt"
+        history, best = fit(
+            network, store, labels, held_out, held_out_labels, params.train, state_path
+        )
+        _save(network, best, history, _papers(params, base, train, validation), paths)
+    top = min(history, key=lambda epoch: epoch.validation_loss)
+    return TrainResult(len(history) - 1, top, len(train), len(validation))
 
+
+def _save(
+    network: GazeNetwork,
+    best: dict[str, Tensor],
+    history: Sequence[Epoch],
+    papers: dict[str, Any],
+    paths: Paths,
+) -> None:
+    """Write both checkpoints and the losses per epoch."""
     last = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     network.load_trained_state(best)
-    paper = _papers(params, base, train, validation)
     top = min(history, key=lambda epoch: epoch.validation_loss)
     for path, state, epoch in (
         (paths.checkpoint, network.state_dict(), top),
         (paths.last_checkpoint, last, history[-1]),
     ):
-        training = {**paper["training"], **dataclasses.asdict(epoch)}
-        save_checkpoint(Checkpoint(**{**paper, "state": state, "training": training}), path)
+        training = {**papers["training"], **dataclasses.asdict(epoch)}
+        save_checkpoint(Checkpoint(**{**papers, "state": state, "training": training}), path)
     write_text(paths.training_log, _as_csv(history))
-    shutil.rmtree(scratch, ignore_errors=True)
-    return TrainResult(len(history) - 1, top, len(train), len(validation))
 
 
 def fit(
@@ -133,9 +142,11 @@ def fit(
     kept_at = time.monotonic()
 
     # Epoch 0 is what training starts from: where no epoch improves on it, it is the best one.
-    epochs = bar(range(len(history), params.epochs + 1), "training", unit="epochs")
+    left = range(len(history), params.epochs + 1)
+    epochs = bar(left, "training", params.epochs + 1, "epochs", done=len(history))
     for number in epochs:
         if _stopped(history, params.patience):
+            epochs.close()
             break
 
         # One pass over all copies, in an order that follows from the seed and the epoch alone.
@@ -164,7 +175,7 @@ def fit(
         if not history or validation_loss < min(epoch.validation_loss for epoch in history):
             best = network.trained_state()
         history.append(Epoch(number, total / len(order), validation_loss, error))
-        epochs.set_postfix_str(f"loss {history[-1].train_loss:.2f}, validation {error:.2f}°")
+        epochs.set_postfix_str(f"loss {history[-1].train_loss:.2f}, validation {error:.2f}°", False)
         if time.monotonic() - kept_at >= KEEP_EVERY_S:
             _keep(state_path, network, optimizer, history, best)
             kept_at = time.monotonic()
@@ -225,10 +236,11 @@ def _papers(
     }
 
 
-def _key(params: Params, paths: Paths) -> str:
-    """Names the scratch folder of this very training: same inputs, same name."""
+def _key(params: Params, paths: Paths, device: torch.device) -> str:
+    """Names the scratch folder of this very training: same inputs, same code, same name."""
     said = json.dumps([dataclasses.asdict(params.augment), dataclasses.asdict(params.train)])
-    parts = [said, sha256_of(paths.index), sha256_of(paths.base), torch.__version__]
+    parts = [said, sha256_of(paths.index), sha256_of(paths.base), device.type, code_version()]
+    parts += [version(name) for name in ("torch", "torchvision", "albumentations")]
     return "train-" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

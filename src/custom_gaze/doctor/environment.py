@@ -55,12 +55,14 @@ def _packages(requirements: Path) -> tuple[str, list[Finding]]:
         what, advice = f"{requirements}: not found", "run this in the project's folder"
         return "not compared", [_finding(Severity.NOTE, f"{what}, so no versions compared", advice)]
     needed = _needed()
-    others, missing = [], []
+    same, others, missing = [], [], []
     for name, wanted in pinned:
         here = _installed(name)
         if here is None and name in needed:
             missing.append(f"{name} {wanted}")
-        elif here is not None and here not in (wanted, wanted.partition("+")[0]):
+        elif here == wanted.partition("+")[0]:
+            same.append(name)
+        elif here is not None:
             others.append(f"{name} {here} (pinned {wanted})")
     advice = f"pip install -r {requirements.name}, in an environment of its own"
     findings = []
@@ -68,8 +70,8 @@ def _packages(requirements: Path) -> tuple[str, list[Finding]]:
         findings.append(_finding(Severity.ERROR, f"not installed: {_some(missing)}", advice))
     if others:
         findings.append(_finding(Severity.WARNING, f"other versions: {_some(others)}", advice))
-    same = len(pinned) - len(others) - len(missing)
-    return f"{same} of {len(pinned)} as pinned in {requirements.name}", findings
+    total = len(same) + len(others) + len(missing)
+    return f"{len(same)} of {total} as pinned in {requirements.name}", findings
 
 
 def _pinned(text: str) -> Iterator[tuple[str, str]]:
