@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +101,9 @@ def write_synthetic(
         y = 80.0 + 950 * (place // columns) / (rows - 1) + number % per_target
         yaw, pitch = geometry.to_degrees([x, y]).tolist()
         name = f"img_{1766068421000 + number}.jpg"
-        crop = synthetic_crop(yaw, pitch, size_px, noise=number)
+        crop = synthetic_crop(
+            yaw, pitch, size_px, noise=zlib.crc32(name.encode() + session.encode())
+        )
         cv2.imwrite(str(folder / name), crop[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 100])
         lines.append(f"{name},{yaw!r},{pitch!r},{session},{x!r},{y!r}")
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")

@@ -62,6 +62,10 @@ def test_every_command_has_a_verb() -> None:
         (["demo", "--session", "d", "--grid", "1x3"], "4"),
         (["demo", "--session", "d", "--person", "-1"], "person"),
         (["sheet", "nobody"], "nobody"),
+        (["predict", "nobody"], "nobody"),
+        (["watch", "--source", "missing.avi"], "missing.avi"),
+        (["doctor", "nobody"], "nobody"),
+        (["export", "--as", "l2cs"], "custom_gaze.onnx"),
         (["crop", "missing.jpg"], "run `custom-gaze fetch` first"),
         (["inspect", "missing.onnx"], "missing.onnx"),
         (["deploy", "."], "not the RustyEyes app's folder"),
@@ -80,6 +84,14 @@ def test_a_user_s_mistake_is_one_line_and_code_2(
     assert lines[0].startswith("custom-gaze: ")
     assert said in lines[0]
     assert sorted(project.paths.root.rglob("*")) == before
+
+
+def test_output_may_be_cut_short_by_its_reader(evaluated: Project) -> None:
+    command = f"{sys.executable} -m custom_gaze.cli report"
+    done = subprocess.run(
+        f"{command} | true", shell=True, capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr
 
 
 def test_an_unknown_key_in_params_yaml(

@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 
 import numpy as np
@@ -53,6 +54,19 @@ def test_sessions_left_on_disk_are_not_seen(project: Project, prepare_synthetic:
     prepare_synthetic("stale")
     dataset.run(project.params, project.paths)
     assert project.paths.index.read_bytes() == before
+
+
+def test_one_frame_in_two_sessions_is_refused(
+    project: Project, prepare_synthetic: Callable
+) -> None:
+    """Imported twice, it would be trained on as the one and tested on as the other."""
+    prepare_synthetic("one")
+    prepare_synthetic("again")
+    name = sorted(path.name for path in (project.paths.dataset / "one").glob("*.jpg"))[3]
+    shutil.copy(project.paths.dataset / "one" / name, project.paths.dataset / "again" / name)
+    project.change(evaluate={"sessions": ["again"]})
+    with pytest.raises(InputError, match=rf"again/{name} and one/{name} are the same frame"):
+        dataset.run(project.params, project.paths)
 
 
 def test_a_changed_crop_changes_the_index(project: Project, prepare_synthetic: Callable) -> None:

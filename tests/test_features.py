@@ -7,6 +7,7 @@ import torch
 
 from conftest import Project
 from custom_gaze import dataset, features
+from custom_gaze.errors import CustomGazeError
 from custom_gaze.features import Copies, Recomputed, frozen_features
 from custom_gaze.network import GazeNetwork, take_batchnorm_statistics
 
@@ -90,3 +91,14 @@ def test_an_interrupted_file_is_continued(
     continued = frozen_features(network, copies, CPU, tmp_path / "cut", 1000)
     assert asked == [0, *range(10, 24)]  # copy 0 tells the shape; 0 to 9 were done
     np.testing.assert_array_equal(continued[ALL], whole)
+
+
+def test_a_disk_without_room_is_named(
+    copies: Copies, network: GazeNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(features.os, "posix_fallocate", full, raising=False)
+    with pytest.raises(CustomGazeError, match=r"features.f16: no room .*No space left on device"):
+        frozen_features(network, copies, CPU, tmp_path, memory_bytes=1000)

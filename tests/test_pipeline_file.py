@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import REPOSITORY
 
+from conftest import REPOSITORY
 from custom_gaze.params import Params
 from custom_gaze.paths import Paths
 

@@ -236,7 +236,7 @@ def test_no_usable_frame(tmp_path: Path) -> None:
     put(tmp_path / "bad", 1, "{}")
     put(tmp_path / "bad", 2, "{}")
     with pytest.raises(
-        InputError, match=r"not one usable frame; img_1.jpg img_1.json lacks .* \(2 files in all\)"
+        InputError, match=r"not one usable frame; img_1.jpg: img_1.json lacks .* \(2 files in all\)"
     ):
         read_session(tmp_path / "bad", GEOMETRY)
 

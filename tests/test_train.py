@@ -1,3 +1,4 @@
+import fcntl
 import hashlib
 import multiprocessing
 import os
@@ -125,7 +126,31 @@ def test_a_killed_training_ends_with_the_same_weights(ready: Project, after_epoc
 
     train.run(ready.params, ready.paths)
     assert (sha256(ready.paths.checkpoint), sha256(ready.paths.last_checkpoint)) == expected
-    assert not list(scratch.glob("*"))
+    assert not [path for path in scratch.iterdir() if path.is_dir()]
+
+
+def test_a_change_starts_again_and_clears_what_the_old_training_left(ready: Project) -> None:
+    """Another seed, another device or other code: an unfinished training of theirs is no start."""
+    unfinished = ready.paths.root / ".dvc" / "tmp" / "custom-gaze"
+    for key in ("train-idle", "train-busy"):
+        (unfinished / key).mkdir(parents=True)
+        (unfinished / key / "state.pt").write_bytes(b"of another training")
+        (unfinished / f"{key}.lock").touch()
+    with (unfinished / "train-busy.lock").open("w") as busy:
+        fcntl.flock(busy, fcntl.LOCK_EX)
+        train.run(ready.params, ready.paths)
+    assert [path.name for path in unfinished.iterdir() if path.is_dir()] == ["train-busy"]
+
+
+def test_the_code_is_part_of_what_a_training_is_resumed_by(
+    ready: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu = torch.device("cpu")
+    before = train._key(ready.params, ready.paths, cpu)
+    assert train._key(ready.params, ready.paths, cpu) == before
+    assert train._key(ready.params, ready.paths, torch.device("cuda")) != before
+    monkeypatch.setattr(train, "code_version", lambda: "0.1.0+changed")
+    assert train._key(ready.params, ready.paths, cpu) != before
 
 
 def test_a_learning_rate_that_diverges_is_named(ready: Project) -> None:

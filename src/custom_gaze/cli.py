@@ -40,11 +40,38 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("session", metavar="ID")
     verb("index", commands.run_index, "stage: list the run's frames and split them by target")
     verb("train", commands.run_train, "stage: fine-tune on the indexed frames")
-    verb("export", commands.run_export, "stage: write models/custom_gaze.onnx and check it")
+    sub = verb("export", commands.run_export, "stage: write models/custom_gaze.onnx and check it")
+    sub.add_argument(
+        "--as",
+        dest="form",
+        choices=("custom", "l2cs"),
+        default="custom",
+        help="l2cs: models/custom_gaze.onnx in the stock two-output form, as a file of its own",
+    )
     verb(
         "evaluate", commands.run_evaluate, "stage: measure the exported file and write the reports"
     )
     verb("report", commands.run_report, "print what the last evaluation measured")
+
+    sub = verb("predict", commands.run_predict, "angles and screen position, as table and picture")
+    sub.add_argument("target", metavar="IMAGE|FOLDER|SESSION")
+    sub.add_argument("--model", type=Path, help="default: models/custom_gaze.onnx")
+    sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    sub.add_argument("--output", type=Path, metavar="PNG", help="draw frames and screen there")
+
+    sub = verb("watch", commands.run_watch, "predict live, from a webcam or a video file")
+    sub.add_argument("--source", default="0", help="the webcam's number or a file; default: 0")
+    sub.add_argument("--model", type=Path, help="default: models/custom_gaze.onnx")
+    sub.add_argument("--output", type=Path, help="write an .avi, .mp4 or .png")
+    sub.add_argument(
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        help="default: a webcam is mirrored as in the app, a file is not",
+    )
+
+    sub = verb("doctor", commands.run_doctor, "look sessions over before hours go into them")
+    sub.add_argument("session", metavar="ID", nargs="?", help="default: those of params.yaml")
+    sub.add_argument("--json", action="store_true", help="print JSON")
 
     sub = verb("crop", commands.run_crop, "write the crop that training would see of an image")
     sub.add_argument("image", type=Path)
@@ -99,6 +126,9 @@ def main(argv: list[str] | None = None) -> int:
         if "DVC_STAGE" in os.environ:
             print(UNDER_DVC, file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("custom-gaze: interrupted", file=sys.stderr)
         return 130

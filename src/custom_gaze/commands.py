@@ -66,16 +66,57 @@ def run_train(_: argparse.Namespace) -> None:
     print(f"→ {paths.checkpoint}, {paths.last_checkpoint}")
 
 
-def run_export(_: argparse.Namespace) -> None:
+def run_export(arguments: argparse.Namespace) -> None:
     from custom_gaze import export
 
     params, paths = _project()
+    if arguments.form == "l2cs":
+        _export_l2cs(params, paths)
+        return
     result = export.run(params, paths)
     print(
         f"{result.size_mb:.1f} MB; PyTorch and onnxruntime agree within "
         f"{result.difference_deg:.6f}° on {result.crops} validation crops"
     )
     print(f"→ {paths.model}")
+
+
+def _export_l2cs(params: "Params", paths: "Paths") -> None:
+    from custom_gaze import l2cs_export
+
+    result = l2cs_export.run(params, paths)
+    print(
+        f"{result.size_mb:.1f} MB; two outputs of 90 bins, their angles within "
+        f"{result.layer_deg:.6f}° over ±40°, within {result.difference_deg:.6f}° of "
+        f"{paths.model} on {result.crops} validation crops"
+    )
+    print(f"→ {result.path}")
+
+
+def run_predict(arguments: argparse.Namespace) -> None:
+    from custom_gaze import predict
+
+    params, paths = _project()
+    result = predict.run(arguments.target, params, paths, arguments.model, arguments.output)
+    print(predict.as_json(result) if arguments.json else predict.as_text(result))
+
+
+def run_watch(arguments: argparse.Namespace) -> None:
+    from custom_gaze import watch
+
+    params, paths = _project()
+    model, output, mirror = arguments.model, arguments.output, arguments.mirror
+    result = watch.run(arguments.source, params, paths, model, output, mirror)
+    where = f" → {result.output}" if result.output else ""
+    print(f"{result.with_gaze} of {result.frames} frames with a gaze{where}")
+
+
+def run_doctor(arguments: argparse.Namespace) -> None:
+    from custom_gaze import doctor
+
+    params, paths = _project()
+    result = doctor.run(arguments.session, params, paths)
+    print(doctor.as_json(result) if arguments.json else doctor.as_text(result))
 
 
 def run_evaluate(_: argparse.Namespace) -> None:
