@@ -153,7 +153,7 @@ def test_nothing_usable_imports_nothing(tmp_path: Path, plain: Paths) -> None:
     put(tmp_path / "bad", 1, image=b"")
     put(tmp_path / "bad", 2, image=b"not a jpeg")
     put(tmp_path / "bad", 3, image=jpeg(3)[:200])
-    with pytest.raises(InputError, match=r"not one usable frame; img_1.jpg is empty \(3 files"):
+    with pytest.raises(InputError, match=r"not one usable frame; img_1.jpg: is empty \(3 files"):
         import_session(tmp_path / "bad", "mon", plain, GEOMETRY)
     with pytest.raises(InputError, match="nowhere: not found"):
         import_session(tmp_path / "nowhere", "mon", plain, GEOMETRY)

@@ -67,7 +67,7 @@ def test_two_trainings_give_the_same_bytes(ready: Project) -> None:
 
 
 def test_best_and_last_are_apart(ready: Project) -> None:
-    ready.change(train={"epochs": 3, "learning_rate": 3e-2, "patience": 3})
+    ready.change(train={"epochs": 60, "learning_rate": 3e-3, "patience": 1})
     train.run(ready.params, ready.paths)
     log = read_columns(ready.paths.training_log)
     best, last = (
@@ -75,8 +75,8 @@ def test_best_and_last_are_apart(ready: Project) -> None:
         load_checkpoint(ready.paths.last_checkpoint),
     )
     assert best.training["epoch"] == int(np.argmin(log["validation_loss"]))
-    assert last.training["epoch"] == 3
-    assert best.training["epoch"] != last.training["epoch"]  # the rate is too high on purpose
+    assert last.training["epoch"] == log["epoch"][-1] < 60
+    assert best.training["epoch"] + 1 == last.training["epoch"]  # stopped by the first worse one
     validation = dataset.of_split(dataset.read_index(ready.paths.index), "validation")
     crops = [dataset.load_crop(sample, ready.paths) for sample in validation]
     labels = torch.from_numpy(dataset.labels_deg(validation))
@@ -84,7 +84,7 @@ def test_best_and_last_are_apart(ready: Project) -> None:
         network = checkpoint.network()
         features = train.features_of(network, crops, torch.device("cpu"))
         loss = torch.nn.functional.mse_loss(train.predict(network, features, 8), labels)
-        assert loss.item() == pytest.approx(checkpoint.training["validation_loss"], rel=1e-5)
+        assert loss.item() == pytest.approx(checkpoint.training["validation_loss"], rel=1e-3)
 
 
 def test_early_stopping(ready: Project) -> None:
