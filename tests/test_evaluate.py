@@ -144,6 +144,8 @@ def test_mlflow_holds_the_whole_run(evaluated_once: Path) -> None:
     assert run.data.tags["sessions"] == "one"
     assert run.data.tags["dvc_experiment"] == "brave-owl"
     assert len(run.data.tags["dataset_sha256"]) == 64
+    assert run.data.tags["base_kind"] == "random"
+    assert run.data.tags["base_batchnorm_folded"] == "False"
     metrics = json.loads(evaluated.paths.metrics.read_text())
     assert run.data.metrics["test/error_deg"] == metrics["test"]["error_deg"]
     assert run.data.metrics["session/other/error_deg"] == metrics["further"]["error_deg"]

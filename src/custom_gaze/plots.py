@@ -39,7 +39,7 @@ def _loss(paths: Paths) -> None:
         f"Loss per epoch; the best is epoch {int(log['epoch'][best])}, {error:.2f}° on validation"
     )
     axes.set(xlabel="epoch", ylabel="mean squared error (degrees²)", title=title)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.15 * max(log["train_loss"].max(), log["validation_loss"].max()))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()
@@ -64,7 +64,7 @@ def _screen(rows: Sequence[dict[str, Any]], path: Path, geometry: ScreenGeometry
         axes.scatter(*_points(mine, "predicted"), color=ANSWER, s=14, label="answer", zorder=3)
         error = float(np.mean([row["error_deg"] for row in mine]))
         axes.set_title(f"{NAMES[kind]}: {error:.2f}° over {len(mine)} frames")
-        axes.legend(loc="upper right")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=2, frameon=False)
     _save(figure, path)
 
 

@@ -98,7 +98,7 @@ def _tags(params: Params, facts: dict[str, Any]) -> dict[str, str]:
         "dataset_sha256": facts["dataset_sha256"],
         "model_sha256": facts["model_sha256"],
         "trunk": facts["trunk"],
-        "base": facts["base"].get("source", ""),
+        **{f"base_{key}": str(value) for key, value in facts["base"].items()},
         "code_version": facts["code_version"],
     }
     return {key: value for key, value in tags.items() if value}
