@@ -10,6 +10,7 @@ from pathlib import Path
 
 from custom_gaze import __version__, commands
 from custom_gaze.errors import CustomGazeError
+from custom_gaze.remote.parser import add_verbs
 
 # Said after an error: DVC has removed the stage's outputs by then, before our code ran.
 UNDER_DVC = "custom-gaze: `dvc checkout` brings back what DVC removed before it ran this stage"
@@ -110,6 +111,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("app", type=Path, metavar="APP_DIR")
     sub = verb("status", commands.run_status, "tell which model is live in RustyEyes")
     sub.add_argument("app", type=Path, metavar="APP_DIR")
+
+    sub = verb("remote", commands.run_remote, "train on jowestdgxe (unfinished; docs/remote.md)")
+    add_verbs(sub)
 
     sub = verb("mlflow", commands.run_mlflow, "open MLflow's page on this machine's loopback")
     sub.add_argument("--port", type=int, default=5000, help="default: 5000")

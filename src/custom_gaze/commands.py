@@ -213,6 +213,12 @@ def run_sheet(arguments: argparse.Namespace) -> None:
     print(f"→ {output}")
 
 
+def run_remote(arguments: argparse.Namespace) -> None:
+    from custom_gaze.remote import verbs
+
+    getattr(verbs, f"run_{arguments.remote_verb}")(arguments)
+
+
 def run_mlflow(arguments: argparse.Namespace) -> None:
     from custom_gaze import tracking
 

@@ -1,0 +1,171 @@
+"""What MLflow recorded over there: brought into the store here, or seen through a tunnel."""
+
+import contextlib
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from custom_gaze import tracking
+from custom_gaze.errors import CustomGazeError
+from custom_gaze.remote.connection import OPTIONS, VERIFY, Connection, connect, explain
+from custom_gaze.remote.objects import Cache, Out, fetch_objects
+from custom_gaze.remote.settings import Settings
+
+FAR_RUN = "far_run"  # the tag that tells where a run came from, so that it comes once
+_SERVER_S = 60.0  # MLflow's first start makes its database
+
+
+def import_tracked(connection: Connection, cache: Cache, settings: Settings, name: str) -> str:
+    """Bring the MLflow runs of an experiment into the store here, once each.
+
+    A store that cannot be reached does not undo a fetch: the line returned says so.
+    """
+    runs: list[dict[str, Any]] = connection.ask("tracked", dir=settings.directory, name=name)[
+        "runs"
+    ]
+    if not runs:
+        return f"MLflow there has no run of {name}"
+    files = [entry for run in runs for entry in run["files"]]
+    wanted = [[path, md5] for _, path, md5 in files if not cache.has(md5)]
+    if wanted:
+        connection.ask("offer", dir=settings.directory, files=wanted)
+        fetch_objects(connection, cache, settings.store, [Out(path, md5) for path, md5 in wanted])
+    uri = tracking.tracking_uri()
+    try:
+        with tracking._quiet():
+            new = [run["id"] for run in runs if _import(uri, settings.host, run, cache)]
+    except CustomGazeError:
+        raise
+    except Exception as error:  # whatever a server, a database or a proxy may answer
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return f"MLflow at {uri} did not take {name} ({reason}); fetch it again to try again"
+    return f"MLflow: {len(new)} of {len(runs)} runs are new in {uri}"
+
+
+def _import(uri: str, host: str, run: dict[str, Any], cache: Cache) -> bool:
+    """Copy one run; False where it is here already. One that was copied in part is made anew."""
+    import mlflow
+    from mlflow.entities import Metric, Param
+
+    client = mlflow.MlflowClient(uri)
+    if _is_known(client, run["id"]):  # the store here is the one there, through a tunnel
+        return False
+    experiment = client.get_experiment_by_name(run["experiment"])
+    if experiment is None:
+        root = tracking._artifact_root(uri)
+        experiment_id = client.create_experiment(run["experiment"], artifact_location=root)
+    else:
+        experiment_id = experiment.experiment_id
+    origin = f"{host}:{run['id']}"
+    for known in client.search_runs([experiment_id], f"tags.{FAR_RUN} = '{origin}'"):
+        if known.info.status != "RUNNING":
+            return False
+        client.delete_run(known.info.run_id)
+    copy = client.create_run(
+        experiment_id,
+        start_time=run["start_ms"],
+        tags={**dict(run["tags"]), FAR_RUN: origin},
+        run_name=run["name"],
+    )
+    run_id = copy.info.run_id
+    client.log_batch(run_id, params=[Param(key, value) for key, value in run["params"]])
+    metrics = [Metric(*entry) for entry in run["metrics"]]
+    for start in range(0, len(metrics), 1000):  # MLflow takes no more at once
+        client.log_batch(run_id, metrics=metrics[start : start + 1000])
+    with TemporaryDirectory(prefix="custom-gaze-") as scratch:
+        for relative, _, md5 in run["files"]:
+            source = Path(scratch) / Path(relative).name
+            source.symlink_to(cache.path(md5))
+            client.log_artifact(run_id, str(source), str(Path(relative).parent))
+            source.unlink()
+    client.set_terminated(run_id, run["status"], run["end_ms"])
+    return True
+
+
+def _is_known(client: Any, run_id: str) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_run(run_id)
+    except MlflowException:
+        return False
+    return True
+
+
+def serve(settings: Settings, port: int) -> None:
+    """Run the server there for as long as this command runs, and a tunnel to it.
+
+    Raises:
+        CustomGazeError: the port is taken here, or the server or the tunnel ended.
+    """
+    with connect(settings.host) as connection:
+        far_port = connection.ask("free_port")["port"]
+        connection.send({"do": "serve", "dir": settings.directory, "port": far_port})
+        with _tunnel(settings.host, port, far_port) as tunnel:
+            _wait_for_answer(connection, tunnel, settings.host, port)
+            print(
+                f"MLflow of {settings.host}: http://127.0.0.1:{port} (Ctrl-C ends it)\n"
+                f"runs made here go there too with: export "
+                f"MLFLOW_TRACKING_URI=http://127.0.0.1:{port}",
+                flush=True,
+            )
+            while tunnel.poll() is None:
+                if connection.waiting():
+                    connection.receive()
+                time.sleep(0.5)
+            raise _tunnel_ended(settings.host, tunnel)
+
+
+@contextlib.contextmanager
+def _tunnel(host: str, port: int, far_port: int) -> Iterator["subprocess.Popen[str]"]:
+    forward = f"127.0.0.1:{port}:127.0.0.1:{far_port}"
+    strict = ["-o", "ExitOnForwardFailure=yes"]
+    command = ["ssh", *OPTIONS, *VERIFY, *strict, "-L", forward, host, "cat"]
+    tunnel = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,  # `cat`, and the tunnel with it, ends when this end is gone
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield tunnel
+    finally:
+        tunnel.terminate()
+        tunnel.wait()
+
+
+def _wait_for_answer(
+    connection: Connection, tunnel: "subprocess.Popen[str]", host: str, port: int
+) -> None:
+    import urllib.error
+    import urllib.request
+
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    deadline = time.monotonic() + _SERVER_S
+    while True:
+        if tunnel.poll() is not None:
+            raise _tunnel_ended(host, tunnel)
+        if connection.waiting():
+            connection.receive()
+        try:
+            with opener.open(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
+                if answer.read() == b"OK":
+                    return
+        except (OSError, urllib.error.URLError):
+            pass
+        if time.monotonic() > deadline:
+            raise CustomGazeError(f"{host}: MLflow did not answer within {_SERVER_S:g} seconds")
+        time.sleep(0.2)
+
+
+def _tunnel_ended(host: str, tunnel: "subprocess.Popen[str]") -> CustomGazeError:
+    assert tunnel.stderr is not None
+    lines = tunnel.stderr.read().splitlines()
+    if any("Address already in use" in line or "cannot listen" in line for line in lines):
+        return CustomGazeError("the port is taken on this machine; choose another with --port")
+    return explain(host, lines, tunnel.returncode, had_answered=False)

@@ -1,0 +1,337 @@
+"""Runs on the far machine: start one, read along, end it, ask what goes on."""
+
+import re
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from custom_gaze.errors import CustomGazeError, InputError
+from custom_gaze.remote import repository
+from custom_gaze.remote.connection import Connection, FarError, Lost, Unreachable, connect
+from custom_gaze.remote.objects import Cache, send_objects
+from custom_gaze.remote.request import (
+    Request,
+    check_committed,
+    check_sessions_saved,
+    needed,
+)
+from custom_gaze.remote.settings import Settings
+
+RECONNECT_S = 60.0  # so long a lost connection is tried again
+LAST_LINES = 20
+
+# What `dvc exp run --temp` says of every output that is not there yet, and how to apply a result.
+_NOISE = ("No file hash info found for", "To apply the results of an", "dvc exp apply <exp>")
+
+Say = Callable[[str], None]
+
+
+class RunFailed(CustomGazeError):
+    """The run itself failed over there."""
+
+
+class Detached(CustomGazeError):
+    """The user stopped reading along; the run goes on."""
+
+    exit_code = 130
+
+
+@dataclass
+class Traffic:
+    """Bytes that a command has sent and received through its connections."""
+
+    sent: int = 0
+    received: int = 0
+
+    def add(self, connection: Connection) -> None:
+        self.sent += connection.sent_bytes
+        self.received += connection.received_bytes
+
+    def line(self) -> str:
+        return f"sent {in_bytes(self.sent)}, received {in_bytes(self.received)}"
+
+
+def in_bytes(count: float) -> str:
+    """E.g. 812 B, 4.1 kB, 95.3 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError
+
+
+def begin(
+    settings: Settings, root: Path, request: Request, traffic: Traffic, say: Say
+) -> dict[str, Any] | None:
+    """Send what a run needs and start it there, detached from the connection.
+
+    Returns:
+        None where it was started; the run there, where this very request was sent before.
+
+    Raises:
+        InputError: something is not committed, a session is missing, or the name is taken.
+        CustomGazeError: a run goes on there, or the far side failed.
+        Lost: the connection was cut; nothing was started, and the same command goes on.
+    """
+    for path in check_committed(root)[:5]:
+        say(f"not sent, git does not know it: {path}")
+    cache = Cache(root)
+    here, elsewhere, sessions = needed(root, cache, request)
+    check_sessions_saved(root, sessions)
+    with connect(settings.host) as connection:
+        try:
+            known = _known_run(connection, settings, root, request)
+            if known is not None:
+                return known
+            _hold(connection, settings)
+            repository.send_commit(connection, root, settings.project, request.commit)
+            connection.ask("ready", dir=settings.directory)
+            _check_there(connection, settings, elsewhere)
+            sent = send_objects(connection, cache, settings.store, here)
+            connection.ask("start", dir=settings.directory, run=request.as_dict())
+        finally:
+            traffic.add(connection)
+    say(f"{len(sent)} of {len(here)} files sent; {request.name} has started on {settings.host}")
+    return None
+
+
+def _known_run(
+    connection: Connection, settings: Settings, root: Path, request: Request
+) -> dict[str, Any] | None:
+    """The run of this name, where the same command was given before and has not been ended."""
+    asked = {"dir": settings.directory, "name": request.name, "may_miss": True}
+    run: dict[str, Any] | None = connection.ask("look", **asked)["run"]
+    here = [e.name for e in request.experiments if repository.experiment_ref(root, e.name)]
+    if run is not None and request.is_same_as(run):
+        some_missing = len(here) < len(request.experiments)
+        if run["state"] == "running" or (run["state"] == "done" and some_missing):
+            return run
+    if run is not None and run["state"] == "running":
+        raise InputError(f"{request.name} is the name of another run that goes on there")
+    if here or (run is not None and run["state"] == "done"):
+        raise InputError(
+            f"the name {here[0] if here else request.name} was used before; take another "
+            "(--name), or remove that experiment (dvc exp remove)"
+        )
+    return None
+
+
+def _hold(connection: Connection, settings: Settings) -> None:
+    try:
+        connection.ask("hold", dir=settings.directory)
+    except FarError as error:
+        active = error.header.get("active")
+        if str(error.header["error"]) != "busy":
+            raise
+        if active is None:
+            message = "somebody is about to start a run there; try again in a minute"
+            raise CustomGazeError(f"{settings.host}: {message}") from None
+        name = active["name"]
+        raise CustomGazeError(
+            f"{settings.host}: {name} has been running there since {clock(active['started'])}; "
+            f"read along: custom-gaze remote attach {name}; end it: custom-gaze remote stop {name}"
+        ) from None
+
+
+def _check_there(connection: Connection, settings: Settings, elsewhere: dict[str, str]) -> None:
+    """What is not in the cache here has to be in the store there."""
+    if not elsewhere:
+        return
+    answer = connection.ask("listed", store=settings.store, objects=list(elsewhere))
+    if answer["gone"]:
+        paths = sorted({elsewhere.get(name, name) for name in answer["gone"]})
+        raise InputError(
+            f"neither here nor on {settings.host}: files of {', '.join(paths)}; "
+            "`dvc add` the session again where it was captured"
+        )
+
+
+def read_along(settings: Settings, name: str, traffic: Traffic, show: Say) -> dict[str, Any]:
+    """Show a run's log as it grows, until it has ended; return the run.
+
+    A lost connection is tried again for a minute, and goes on where it was.
+
+    Raises:
+        Detached: the user pressed Ctrl-C; the run goes on.
+        Lost: the machine stayed out of reach; the run goes on.
+    """
+    position, heard = 0, time.monotonic()
+    screen = Screen(show)
+    come_back = f"come back: custom-gaze remote attach {name}"
+    while True:
+        try:
+            with connect(settings.host) as connection:
+                try:
+                    request = {"do": "follow", "dir": settings.directory, "name": name}
+                    connection.send({**request, "offset": position})
+                    while True:
+                        header, payload = connection.receive()
+                        heard = time.monotonic()
+                        if "ended" in header:
+                            screen.end()
+                            ended: dict[str, Any] = header["ended"]
+                            return ended
+                        position = header["log"]
+                        screen.write(payload)
+                finally:
+                    traffic.add(connection)
+        except KeyboardInterrupt:
+            screen.end()
+            raise Detached(
+                f"detached; {name} goes on there; {come_back}; "
+                f"end it: custom-gaze remote stop {name}"
+            ) from None
+        except (Lost, Unreachable) as error:
+            if "host key" in str(error):
+                raise
+            if time.monotonic() - heard > RECONNECT_S:
+                raise Lost(f"{error}; {name} goes on there; {come_back}") from None
+            time.sleep(0.5)
+
+
+class Screen:
+    """Shows a log piece by piece; progress that redraws its line becomes a line of its own."""
+
+    def __init__(self, show: Say) -> None:
+        self._show = show
+        self._rest = b""
+
+    def write(self, chunk: bytes) -> None:
+        *lines, self._rest = re.split(rb"[\r\n]", self._rest + chunk)
+        for line in lines:
+            text = readable(line)
+            if text and not any(noise in text for noise in _NOISE):
+                self._show(text)
+
+    def end(self) -> None:
+        self.write(b"\n")
+
+
+def readable(line: bytes) -> str:
+    """A line of a log without colours and control characters: it comes from another machine."""
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line.decode(errors="replace"))
+    return "".join(c for c in text if c.isprintable()).rstrip()
+
+
+def last_lines(settings: Settings, name: str) -> list[str]:
+    """The end of a run's log."""
+    with connect(settings.host) as connection:
+        connection.send({"do": "look", "dir": settings.directory, "name": name})
+        _, tail = connection.receive()
+    lines = [readable(line) for line in re.split(rb"[\r\n]", tail)]
+    return [line for line in lines if line][-LAST_LINES:]
+
+
+def check_ended_well(settings: Settings, run: dict[str, Any], say: Say) -> None:
+    """Show the last lines of a run that failed.
+
+    Raises:
+        RunFailed: it failed, was ended, or the machine was switched off meanwhile.
+    """
+    name = run["name"]
+    if run["state"] == "done":
+        return
+    for line in last_lines(settings, name):
+        say(line)
+    reasons = {
+        "failed": f"failed there with code {run.get('code')}; these were its last lines",
+        "stopped": "was stopped; the same command starts it again",
+        "died": "was killed there or the machine restarted; the same command starts it again",
+    }
+    raise RunFailed(f"{name} {reasons[run['state']]}")
+
+
+def find(settings: Settings, name: str) -> dict[str, Any]:
+    """The run of this name, or the one that goes on (else the newest) where it is empty.
+
+    Raises:
+        FarError: there is none.
+    """
+    with connect(settings.host) as connection:
+        run: dict[str, Any] = connection.ask("look", dir=settings.directory, name=name)["run"]
+    return run
+
+
+def stop(settings: Settings, name: str) -> str:
+    """End a run with every process it started; return what was done.
+
+    Raises:
+        FarError: there is no such run.
+    """
+    with connect(settings.host) as connection:
+        answer = connection.ask("stop", dir=settings.directory, name=name)
+    run, count = answer["run"], answer["processes"]
+    if answer["was"] == "running":
+        return f"{run['name']}: ended with {count} processes"
+    left = f"; {count} left-over processes ended" if count else ""
+    return f"{run['name']}: had ended before ({run['state']}){left}"
+
+
+def status(settings: Settings) -> list[str]:
+    """What runs there, since when, on which epoch; graphics card and disk."""
+    with connect(settings.host) as connection:
+        connection.send({"do": "status", "dir": settings.directory})
+        about, tail = connection.receive()
+    lines = [f"{settings.host}: {in_bytes(about['free'])} free of {in_bytes(about['total'])}"]
+    lines += [f"graphics card: {gpu_line(entry)}" for entry in about["gpu"]]
+    if not about["gpu"]:
+        lines.append("graphics card: none that nvidia-smi knows")
+    for run in about["runs"][-10:]:
+        seconds = run.get("ended", about["now"]) - run["started"]
+        since = f"{clock(run['started'])}, {seconds / 60:.1f} minutes"
+        lines.append(f"{run['name']:<32} {run['state']:<8} since {since}")
+        if run["state"] == "running" and (where := progress(tail)):
+            lines.append(f"    {where}")
+    if not about["runs"]:
+        lines.append("no run yet")
+    return lines
+
+
+def gpu_line(entry: str) -> str:
+    """One line of nvidia-smi; where memory is shared with the CPU it names none."""
+    name, used, total, load = (part.strip() for part in [*entry.split(","), "", "", ""][:4])
+    memory = f"{used} of {total} MiB" if used.isdigit() and total.isdigit() else "shared memory"
+    return f"{name}, {memory}, {load if load.isdigit() else '?'} % load"
+
+
+def progress(tail: bytes) -> str:
+    """Stage and epoch, read from the end of a log."""
+    text = tail.decode(errors="replace")
+    stages = re.findall(r"Running stage '([^']+)'", text)
+    found = f"stage {stages[-1]}" if stages else ""
+    if found.startswith("stage train"):
+        epochs = re.findall(r"(\d+)/(\d+) \[[^\]]*epochs?(?:, ([^\]]*))?\]", text)
+        if epochs:
+            done, total, figures = epochs[-1]
+            found += f", epoch {done} of {total}" + (f", {figures}" if figures else "")
+    return found
+
+
+def logs(settings: Settings, name: str, show: Say) -> None:
+    """Print a run's log as far as it has come.
+
+    Raises:
+        FarError: there is no such run.
+    """
+    with connect(settings.host) as connection:
+        connection.send({"do": "logs", "dir": settings.directory, "name": name})
+        screen = Screen(show)
+        while "log" in (message := connection.receive())[0]:
+            screen.write(message[1])
+        screen.end()
+
+
+def clock(seconds: float) -> str:
+    """A time of day here, with the date where it is another day."""
+    then = datetime.fromtimestamp(seconds)
+    today = then.date() == datetime.now().date()
+    return then.strftime("%H:%M" if today else "%Y-%m-%d %H:%M")
+
+
+def print_now(text: str) -> None:
+    """Print a line at once, also into a pipe."""
+    print(text, flush=True, file=sys.stdout)

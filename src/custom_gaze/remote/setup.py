@@ -1,0 +1,173 @@
+"""`custom-gaze remote setup`: everything that training over there needs, once."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from custom_gaze.errors import CustomGazeError, InputError
+from custom_gaze.remote import repository
+from custom_gaze.remote.connection import Connection, UnknownHostKey, connect
+from custom_gaze.remote.hostkeys import Consent, check_entry, include_for_dvc, learn
+from custom_gaze.remote.objects import Cache
+from custom_gaze.remote.settings import Settings, read_config
+
+Say = Callable[[str], None]
+_DVC_S = 120.0  # the proof's push and pull
+_INSTALL_SILENCE = "this takes minutes the first time"
+
+
+def setup(host: str, folder: str, python: str, root: Path, consent: Consent, say: Say) -> Settings:
+    """Prepare the machine and this project for each other; safe to run again.
+
+    Args:
+        host: the machine as ~/.ssh/config knows it.
+        folder: the folder there, in the home folder or absolute.
+        python: the Python of an environment there that has custom-gaze; empty: one is made.
+        root: the project here.
+        consent: asked before a host key is pinned and before ~/.ssh/config is changed.
+        say: told what was changed.
+
+    Raises:
+        InputError: the user did not agree, or this is no project with a commit.
+        CustomGazeError: the machine cannot be reached or something failed there.
+    """
+    if not (root / ".dvc").is_dir():
+        raise InputError(f"{root / '.dvc'}: not found; run this in the project's folder")
+    commit = repository.head(root)
+    _know(host, consent, say)
+    with connect(host) as connection:
+        about = connection.ask("hello", folder=folder)
+        _check_machine(host, about)
+        say(f"{host}: {about['system']} {about['machine']}, Python {about['python']}")
+        settings = Settings(host, about["dir"])
+        for line in include_for_dvc(host, (about["sshd"][0], about["sshd"][1]), consent):
+            say(line)
+        _make_there(connection, settings, root, commit, python, say)
+    for line in _configure(settings, root):
+        say(line)
+    check_entry(host)
+    for line in _prove(settings, root):
+        say(line)
+    return settings
+
+
+def _know(host: str, consent: Consent, say: Say) -> None:
+    """Pin the host key if none is known yet; a key that differs is an error."""
+    try:
+        with connect(host):
+            pass
+    except UnknownHostKey:
+        say(learn(host, consent))
+
+
+def _check_machine(host: str, about: dict[str, object]) -> None:
+    if about["system"] != "Linux":
+        raise CustomGazeError(f"{host} runs {about['system']}; runs are looked after on Linux only")
+    if tuple(int(part) for part in str(about["python"]).split(".")[:2]) < (3, 10):
+        raise CustomGazeError(f"{host} has Python {about['python']}; 3.10 or newer is needed")
+    if not about["git"]:
+        raise CustomGazeError(f"{host}: git is missing there")
+
+
+def _make_there(
+    connection: Connection, settings: Settings, root: Path, commit: str, python: str, say: Say
+) -> None:
+    directory = settings.directory
+    changed = connection.ask("make", dir=directory)["changed"]
+    _hold_or_skip(connection, settings)
+    repository.send_commit(connection, root, settings.project, commit)
+    changed += connection.ask("cache", dir=directory)["changed"]
+    for line in changed:
+        say(line)
+    connection.send({"do": "environment", "dir": directory, "python": python})
+    while "note" in (header := connection.receive()[0]):
+        say(f"{header['note']}  ({_INSTALL_SILENCE})")
+    for line in header["changed"]:
+        say(line)
+    seen = connection.ask("torch", dir=directory)
+    version, cuda, card = seen["torch"]
+    say(f"torch {version} there: " + (f"CUDA {cuda}, {card}" if card else "no GPU, the CPU"))
+
+
+def _hold_or_skip(connection: Connection, settings: Settings) -> None:
+    """Nothing is changed under a run's feet."""
+    try:
+        connection.ask("hold", dir=settings.directory)
+    except CustomGazeError as error:
+        if "busy" not in str(error):
+            raise
+        raise CustomGazeError(
+            f"{settings.host}: a run goes on there; set it up again when it has ended "
+            "(custom-gaze remote status)"
+        ) from None
+
+
+def _configure(settings: Settings, root: Path) -> list[str]:
+    """The DVC remote in .dvc/config.local and the git remote, both named after the machine."""
+    changed = []
+    name = settings.host
+    config = read_config(root / ".dvc" / "config.local")
+    section = f"'remote \"{name}\"'"
+    if config.get(section, "url", fallback="") != settings.store_url:
+        _dvc(root, "remote", "add", "--local", "--force", name, settings.store_url)
+        changed.append(f"DVC remote {name} → {settings.store_url} (.dvc/config.local)")
+    if config.get("core", "remote", fallback="") != name:
+        _dvc(root, "config", "--local", "core.remote", name)
+        changed.append(f"{name} is DVC's default remote (.dvc/config.local)")
+    known = repository.git(root, "remote").split()
+    if name not in known:
+        repository.git(root, "remote", "add", name, settings.git_url)
+        changed.append(f"git remote {name} → {settings.git_url}")
+    elif repository.git(root, "remote", "get-url", name).strip() != settings.git_url:
+        repository.git(root, "remote", "set-url", name, settings.git_url)
+        changed.append(f"git remote {name} → {settings.git_url}")
+    os.chmod(root / ".dvc" / "config.local", 0o600)
+    return changed
+
+
+def _prove(settings: Settings, root: Path) -> list[str]:
+    """Push a file with DVC itself, fetch it back and compare, as `dvc push` and `pull` will."""
+    content = os.urandom(1 << 16)
+    with tempfile.TemporaryDirectory(prefix="custom-gaze-") as scratch:
+        place = Path(scratch)
+        _dvc(place, "init", "--no-scm", "--quiet")
+        _dvc(place, "remote", "add", "--default", "proof", settings.store_url)
+        (place / "proof").write_bytes(content)
+        _dvc(place, "add", "--quiet", "proof")
+        (entry,) = [path for path in (Cache(place).folder / "files" / "md5").glob("*/*")]
+        name = entry.parent.name + entry.name
+        try:
+            _dvc(place, "push")
+            entry.unlink()
+            (place / "proof").unlink()
+            _dvc(place, "pull")
+            same = (place / "proof").read_bytes() == content
+        finally:
+            with contextlib.suppress(CustomGazeError), connect(settings.host) as connection:
+                connection.ask("forget", store=settings.store, object=name)
+    if not same:
+        raise CustomGazeError(f"{settings.host}: the proof came back changed")
+    return ["proof: 65,536 bytes pushed with DVC, fetched back, the same"]
+
+
+def _dvc(root: Path, *words: str) -> str:
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", *words],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_DVC_S,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired:
+        raise CustomGazeError(f"dvc {words[0]} did not end within {_DVC_S:g} seconds") from None
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        raise CustomGazeError(f"dvc {words[0]} failed: {(lines or ['ERROR: ?'])[0][7:]}")
+    return done.stdout

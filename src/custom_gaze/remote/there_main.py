@@ -1,0 +1,36 @@
+"""Over there: what each request calls. Started by connection.py through its bootstrap."""
+
+from custom_gaze.remote import there, there_runs, there_setup, there_store
+
+VERBS: dict[str, there.Verb] = {
+    "bundle": there_store.bundle,
+    "cache": there_setup.cache,
+    "commit": there_store.commit,
+    "environment": there_setup.environment,
+    "follow": there_runs.follow,
+    "forget": there_store.forget,
+    "free_port": there_setup.free_port,
+    "get": there_store.get,
+    "hello": there_setup.hello,
+    "hold": there_runs.hold,
+    "lacking": there_store.lacking,
+    "listed": there_store.listed,
+    "logs": there_runs.logs,
+    "look": there_runs.look,
+    "make": there_setup.make,
+    "offer": there_setup.offer,
+    "put": there_store.put,
+    "ready": there_setup.ready,
+    "release": there_runs.release,
+    "serve": there_setup.serve,
+    "start": there_runs.start,
+    "status": there_runs.status,
+    "stop": there_runs.stop,
+    "tips": there_store.tips,
+    "torch": there_setup.torch,
+    "tracked": there_setup.tracked,
+}
+
+
+def main() -> None:
+    there.answer(VERBS)

@@ -1,0 +1,233 @@
+"""A project here, a machine there, and `custom-gaze remote` run as a user runs it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from sshd import Machine, wait_until
+
+REPOSITORY = Path(__file__).parent.parent.parent
+SOURCES = REPOSITORY / "src"
+# `custom-gaze` of the code under test, whichever checkout the environment was installed from.
+COMMAND = [sys.executable, "-m", "custom_gaze.cli", "remote"]
+
+TINY_PIPELINE = """
+stages:
+  train:
+    cmd: python src/tiny.py
+    deps:
+      - data/sessions/${sessions[0]}
+      - src/tiny.py
+    params:
+      - sessions
+      - train.seed
+    outs:
+      - models/custom_gaze.onnx
+      - models/parts
+    metrics:
+      - reports/metrics.json:
+          cache: false
+"""
+
+# Stands in for the pipeline where only its carrying is tested. It waits while ~/hold exists and
+# fails while ~/fail exists, over there.
+TINY_STAGE = """
+import json, pathlib, random, sys, time
+import yaml
+
+home = pathlib.Path.home()
+params = yaml.safe_load(open("params.yaml"))
+seed = params["train"]["seed"]
+print("training:  50%|#####     | 1/2 [00:01<00:01, 1.0s/ epochs, loss 3.20, validation 2.10°]")
+sys.stdout.flush()
+while (home / "hold").exists():
+    time.sleep(0.05)
+if (home / "fail").exists():
+    print("\\n".join(f"line {number}" for number in range(1, 41)))
+    sys.exit("out of memory, as it were")
+for folder in ("models/parts", "reports"):
+    pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+pathlib.Path("models/custom_gaze.onnx").write_bytes(random.Random(seed).randbytes(1_500_000))
+pathlib.Path("models/parts/seed").write_text(str(seed))
+pathlib.Path("reports/metrics.json").write_text(json.dumps({"error_deg": seed + 0.5}))
+"""
+
+
+@dataclass
+class Site:
+    """The machine there and the project here."""
+
+    machine: Machine
+    project: Path
+
+    @property
+    def there(self) -> Path:
+        return self.machine.home / "rustyeyes_train"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**self.machine.environment, "PYTHONPATH": str(SOURCES)}
+
+    def run(self, *words: str, seconds: float = 180) -> "subprocess.CompletedProcess[str]":
+        """`custom-gaze remote …` to its end."""
+        return self.call(*COMMAND, *words, seconds=seconds)
+
+    def ok(self, *words: str, seconds: float = 180) -> str:
+        """The same where it has to succeed; what it printed."""
+        done = self.run(*words, seconds=seconds)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def start(self, *words: str) -> "subprocess.Popen[str]":
+        """`custom-gaze remote …` in the background, a process group of its own."""
+        return subprocess.Popen(
+            [*COMMAND, *words],
+            cwd=self.project,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def call(self, *command: str, seconds: float = 180) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            command,
+            cwd=self.project,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
+        )
+
+    def dvc(self, *words: str) -> str:
+        done = self.call(sys.executable, "-m", "dvc", *words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def git(self, *words: str) -> str:
+        done = self.call("git", *words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def commit(self) -> None:
+        self.git("add", "-A")
+        self.git("commit", "-q", "--allow-empty", "-m", "next")
+
+    def hold(self, on: bool) -> None:
+        """Let the tiny stage wait, or go on."""
+        path = self.machine.home / "hold"
+        path.touch() if on else path.unlink(missing_ok=True)
+
+    def wait_for_training(self, name: str, client: "subprocess.Popen[str]") -> None:
+        log = self.there / "runs" / name / "log"
+        self.wait_while(
+            client, lambda: log.exists() and b"epochs" in log.read_bytes(), f"{name} trains"
+        )
+
+    def wait_while(
+        self, client: "subprocess.Popen[str]", condition: Callable[[], object], what: str
+    ) -> None:
+        """Wait for `condition`; fail at once, with what it said, if the command ends before."""
+
+        def holds() -> object:
+            ended = client.poll() is not None
+            if ended and not condition():
+                raise AssertionError(f"ended before: {what}: {client.communicate()}")
+            return condition()
+
+        wait_until(holds, what, seconds=60)
+
+    def wait_for_quiet(self, seconds: float = 20) -> None:
+        """No process of a run or a login is left there."""
+        wait_until(
+            lambda: not self.machine.processes(),
+            f"processes end there: {self.machine.processes()}",
+            seconds,
+        )
+
+    def experiments(self) -> list[str]:
+        """The names of all experiments here."""
+        return [line.rpartition("/")[2] for line in self._refs()]
+
+    def _refs(self) -> list[str]:
+        return self.git("for-each-ref", "--format=%(refname)", "refs/exps/*/*/*").split()
+
+    def fingerprint(self) -> dict[str, bytes]:
+        """Every file of the workspace, and every ref: what a fault must leave as it was."""
+        listing = self.git("ls-files", "-z", "--cached", "--others").split("\0")
+        paths = [self.project / name for name in listing if name and "dvc/tmp" not in name]
+        kept = {
+            str(path): path.read_bytes()
+            for path in paths
+            if path.is_file() and ".dvc/cache" not in str(path)
+        }
+        return {**kept, "refs": self.git("for-each-ref").encode()}
+
+
+def kill(process: "subprocess.Popen[str]", how: int = signal.SIGKILL) -> None:
+    """End a command of `start`, its ssh too where that is still in its group."""
+    os.kill(process.pid, how)
+
+
+def finish(process: "subprocess.Popen[str]", seconds: float = 120) -> tuple[int, str, str]:
+    """(code, output, errors) of a command of `start`."""
+    output, errors = process.communicate(timeout=seconds)
+    return process.returncode, output, errors
+
+
+def make_project(root: Path, machine: Machine) -> Site:
+    """A small project with the tiny pipeline and one session, committed."""
+    root.mkdir(parents=True)
+    site = Site(machine, root)
+    shutil.copy(REPOSITORY / "params.yaml", root)
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["sessions"] = ["one"]
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    (root / "requirements.txt").write_text("")
+    (root / "dvc.yaml").write_text(TINY_PIPELINE)
+    (root / "src").mkdir()
+    (root / "src" / "tiny.py").write_text(TINY_STAGE)
+    (root / "data" / "sessions").mkdir(parents=True)
+    write_session(site, "one", 1)
+    site.git("init", "-q")
+    site.dvc("init", "-q")
+    site.dvc("add", "-q", "data/sessions/one")
+    site.commit()
+    return site
+
+
+def write_session(site: Site, name: str, size_mb: float) -> None:
+    """Files that stand in for frames."""
+    folder = site.project / "data" / "sessions" / name
+    folder.mkdir()
+    (folder / "big.jpg").write_bytes(os.urandom(int(size_mb * 1e6)))
+    for number in range(3):
+        (folder / f"img_{number}.json").write_text(f'{{"screen_x": {number}, "of": "{name}"}}')
+
+
+@contextmanager
+def far_site(root: Path, set_up: bool = True) -> Iterator[Site]:
+    """A machine and a tiny project; with `set_up` they know each other."""
+    machine = Machine(root / "machine")
+    machine.root.mkdir(parents=True)
+    machine.create()
+    machine.start()
+    try:
+        site = make_project(root / "project", machine)
+        if set_up:
+            site.ok("setup", "--yes", "--python", sys.executable)
+        yield site
+    finally:
+        machine.stop()

@@ -1,0 +1,165 @@
+"""The whole story on two homes: set up, train there, cut, attach, fetch, and a third clone."""
+
+import hashlib
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+import torch
+import torchvision
+
+from conftest import REPOSITORY, SMALL, Project
+from custom_gaze.paths import Paths
+from remote_site import COMMAND, Site, finish
+from sshd import NO_SSHD, SSHD, Machine, free_port, wait_until
+
+pytestmark = pytest.mark.skipif(SSHD is None, reason=NO_SSHD)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The shipped pipeline made small, one demo session, a base network that lies outside git."""
+    root = tmp_path_factory.mktemp("story")
+    machine = Machine(root / "machine")
+    machine.root.mkdir()
+    machine.create()
+    machine.start()
+    try:
+        yield shipped_project(root / "project", machine)
+    finally:
+        machine.stop()
+
+
+def shipped_project(root: Path, machine: Machine) -> Site:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (REPOSITORY / name).is_file() and not name.startswith(("data/sessions/", "dvc.lock")):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPOSITORY / name, root / name)
+    torch.manual_seed(1)
+    base = root.parent / "resnet18.pth"
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), base)
+    small = {**SMALL, "sessions": ["one"], "augment": {"copies": 1}}
+    Project(Paths(root)).change(**{**small, "train": {**SMALL["train"], "epochs": 2}})
+    Project(Paths(root)).change(fetch={"base": str(base)})
+    site = Site(machine, root)
+    site.git("init", "-q")
+    site.call(
+        "custom-gaze", "demo", "--session", "one", "--grid", "3x2", "--frames-per-target", "1"
+    )
+    done = site.call("dvc", "repro", "fetch")  # the base is a file of this machine alone
+    assert done.returncode == 0, done.stderr
+    site.commit()
+    return site
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_story(site: Site, tmp_path: Path) -> None:
+    site.ok("setup", "--yes", "--python", sys.executable)
+
+    # Train there; the connection is cut while it runs, for longer than the client would wait.
+    run = site.start("train", "--name", "story", "-S", "train.seed=3")
+    log = site.there / "runs" / "story" / "log"
+    site.wait_while(run, lambda: log.exists() and b"Running stage" in log.read_bytes(), "a stage")
+    run.kill()
+    site.machine.cut()
+    finish(run)
+    assert "story" in site.ok("status")
+
+    # Attach: reads along to the end and brings the experiment.
+    said = site.ok("attach", "story", seconds=400)
+    assert "Running stage 'train'" in said
+    assert "Running stage 'fetch'" not in said  # its output was sent: the base lies here alone
+    assert "experiment story is here" in said
+    assert "MLflow: 1 of 1 runs are new" in said
+
+    # It stands here beside the local ones, with its metrics and its MLflow run, once.
+    shown = json.loads(site.dvc("exp", "show", "--json"))
+    revs = {
+        rev["name"]: rev for row in shown for e in row["experiments"] or [] for rev in e["revs"]
+    }
+    metrics = revs["story"]["data"]["metrics"]["reports/metrics.json"]["data"]
+    assert metrics
+    assert "MLflow: 0 of 1 runs are new" in site.ok("fetch", "story")
+    client = mlflow.MlflowClient(f"sqlite:///{site.project / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("custom-gaze")
+    (tracked,) = client.search_runs([experiment.experiment_id])
+    assert tracked.info.status == "FINISHED"
+    assert tracked.data.tags["far_run"].startswith("jowestdgxe:")
+    assert tracked.data.params["train.seed"] == "3"
+    assert tracked.data.metrics
+    files = {entry.path for entry in client.list_artifacts(tracked.info.run_id, "model")}
+    assert files == {"model/custom_gaze.onnx"}
+
+    # Its model with one further word, and everything committed.
+    site.ok("fetch", "story", "--apply")
+    model = site.project / "models" / "custom_gaze.onnx"
+    stored = revs["story"]["data"]["outs"]["models/custom_gaze.onnx"]["hash"]
+    assert hashlib.md5(model.read_bytes()).hexdigest() == stored
+    site.commit()
+
+    # A third clone pulls the same bytes, and has nothing to do.
+    third = Site(site.machine, tmp_path / "third")
+    site.git("clone", "-q", str(site.project), str(third.project))
+    third.ok("setup", "--yes", "--python", sys.executable)
+    third.dvc("pull", "models/custom_gaze.onnx")
+    assert sha256(third.project / "models" / "custom_gaze.onnx") == sha256(model)
+    third.dvc("pull")
+    said = third.dvc("repro")
+    assert "Data and pipelines are up to date." in said
+    assert "Running stage" not in said
+    site.wait_for_quiet()
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_mlflow_of_the_machine_there_through_a_tunnel(site: Site, how: signal.Signals) -> None:
+    port = free_port()
+    page = site.start("mlflow", "--port", str(port))
+    try:
+        assert page.stdout is not None
+        started = time.monotonic()
+        line = page.stdout.readline()
+        assert line == f"MLflow of jowestdgxe: http://127.0.0.1:{port} (Ctrl-C ends it)\n"
+        assert time.monotonic() - started < 90
+        client = mlflow.MlflowClient(f"http://127.0.0.1:{port}")
+        experiment = client.get_experiment_by_name("custom-gaze")
+        names = [run.info.run_name for run in client.search_runs([experiment.experiment_id])]
+        assert names == ["story"]
+    finally:
+        page.send_signal(how)
+        code, _, errors = finish(page)
+    assert code == (130 if how == signal.SIGINT else -how), errors
+    site.wait_for_quiet()  # no server stays behind
+    wait_until(lambda: not listens(port), "the tunnel ends")
+
+
+def test_every_verb_says_what_to_do_before_setup(tmp_path: Path) -> None:
+    (tmp_path / ".dvc").mkdir()
+    for words in (["train"], ["status"], ["logs", "x"], ["fetch", "x"], ["queue", "a", "b"]):
+        done = subprocess.run(
+            [*COMMAND, *words], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        assert done.stderr == "custom-gaze: no machine is set up; run `custom-gaze remote setup`\n"

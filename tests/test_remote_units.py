@@ -1,0 +1,240 @@
+"""The parts of `custom-gaze remote` that need no other machine."""
+
+import io
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import REPOSITORY, Project
+from custom_gaze.errors import InputError
+from custom_gaze.remote import request, runs
+from custom_gaze.remote.connection import (
+    Lost,
+    UnknownHostKey,
+    Unreachable,
+    check_host,
+    explain,
+)
+from custom_gaze.remote.frames import PAYLOAD, BrokenFrame, read_frame, write_frame
+from custom_gaze.remote.objects import Cache, outs_of
+from custom_gaze.remote.settings import Settings, load_settings
+
+
+def test_a_message_comes_back_as_it_was_sent() -> None:
+    pipe = io.BytesIO()
+    payload = bytes(range(256)) * 4 + b"\n{}\n"
+    length = write_frame(pipe, {"do": "put", "name": "ü"}, payload)
+    write_frame(pipe, {"beat": 1})
+    assert length == len(pipe.getvalue()) - len(b'{"beat": 1, "bytes": 0}\n')
+    pipe.seek(0)
+    assert read_frame(pipe) == ({"do": "put", "name": "ü", "bytes": len(payload)}, payload, length)
+    second = read_frame(pipe)
+    assert second is not None
+    assert second[0] == {"beat": 1, "bytes": 0}
+    assert read_frame(pipe) is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"Welcome to Ubuntu\n", b"[1]\n", b'{"bytes": -1}\n', b'{"bytes": "2"}\nab', b"{}\n"],
+)
+def test_what_is_no_message_is_refused(content: bytes) -> None:
+    with pytest.raises(BrokenFrame):
+        read_frame(io.BytesIO(content))
+
+
+def test_a_message_cut_in_the_middle_and_one_too_long() -> None:
+    with pytest.raises(BrokenFrame, match="ended within"):
+        read_frame(io.BytesIO(b'{"bytes": 5}\nabc'))
+    with pytest.raises(BrokenFrame, match=str(PAYLOAD + 1)):
+        read_frame(io.BytesIO(b'{"bytes": %d}\n' % (PAYLOAD + 1)))
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "meaning"),
+    [
+        ("@@@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @@@", Unreachable, "not the one"),
+        ("Host key verification failed.", UnknownHostKey, "custom-gaze remote setup --host far"),
+        ("ssh: Could not resolve hostname far: unknown", Unreachable, "no such machine"),
+        ("ssh: connect to host far port 22: Connection refused", Unreachable, "refuses"),
+        ("ssh: connect to host far port 22: Connection timed out", Unreachable, "no answer"),
+        ("me@far: Permission denied (publickey).", Unreachable, "does not let us in"),
+        ("sh: 1: python3: not found", Unreachable, "python3 is missing"),
+        ("something new", Unreachable, "something new"),
+    ],
+)
+def test_what_ssh_says_in_one_line(said: str, kind: type, meaning: str) -> None:
+    error = explain("far", [said], 255, had_answered=False)
+    assert type(error) is kind
+    assert str(error).startswith("far: ")
+    assert meaning in str(error)
+    assert "\n" not in str(error)
+
+
+def test_a_connection_that_ends_later_was_cut() -> None:
+    error = explain("far", ["client_loop: send disconnect: Broken pipe"], 255, had_answered=True)
+    assert type(error) is Lost
+
+
+@pytest.mark.parametrize("host", ["", "-oProxyCommand=touch x", "a b", "a\nb"])
+def test_what_ssh_would_take_for_something_else_is_no_host(host: str) -> None:
+    with pytest.raises(InputError, match="--host"):
+        check_host(host)
+
+
+@pytest.mark.parametrize("name", ["", "-x", "a/b", "../a", "a b", "x" * 65, "a.lock"])
+def test_names_that_no_run_can_bear(name: str) -> None:
+    with pytest.raises(InputError, match="is no name for a run"):
+        request.check_name(name)
+
+
+def test_changes_are_checked_as_params_yaml_is(project: Project) -> None:
+    changed = request.changed_params(
+        project.paths, ("train.learning_rate=1e-5", "sessions=[one, two]", "fetch.mesh=null")
+    )
+    assert changed.train.learning_rate == 1e-5
+    assert changed.sessions == ("one", "two")
+    assert changed.fetch.mesh is None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("sessions=one", "must be a list of session ids"),
+        ("train.epochs=0", "train.epochs"),
+        ("train.epoch=3", "params.yaml has no key train.epoch"),
+        ("train.epochs.more=3", "has no key"),
+        ("train.epochs", "must be key=value"),
+        ("+train.epochs=3", "must be key=value"),
+        ("train.device=[", "not understood"),
+    ],
+)
+def test_a_wrong_change_is_refused_here(project: Project, change: str, said: str) -> None:
+    with pytest.raises(InputError, match="-S") as caught:
+        request.changed_params(project.paths, (change,))
+    assert said in str(caught.value)
+    assert "/tmp" not in str(caught.value)
+
+
+def test_settings_come_from_the_local_configuration_alone(tmp_path: Path) -> None:
+    folder = tmp_path / ".dvc"
+    folder.mkdir()
+    (folder / "config").write_text(
+        "['remote \"far\"']\n    url = ssh://far-verified/home/me/rustyeyes_train/store\n"
+        "[core]\n    remote = far\n"
+    )
+    with pytest.raises(InputError, match="custom-gaze remote setup"):
+        load_settings(tmp_path)
+    (folder / "config").rename(folder / "config.local")
+    settings = load_settings(tmp_path)
+    assert settings == Settings("far", "/home/me/rustyeyes_train")
+    assert settings.git_url == "ssh://far-verified/home/me/rustyeyes_train/project"
+    text = (folder / "config.local").read_text()
+    (folder / "config.local").write_text(text.replace("-verified", ""))
+    with pytest.raises(InputError, match="custom-gaze remote setup"):
+        load_settings(tmp_path)  # DVC would go there without verifying the machine
+
+
+def test_progress_is_read_from_the_end_of_a_log() -> None:
+    log = (
+        "Running stage 'prepare@one':\n> custom-gaze prepare one\nRunning stage 'train':\n"
+        "training:   0%|          | 0/50 [00:00<?, ? epochs/s]\r"
+        "training:  14%|█▍        | 7/50 [00:35<03:35,  5.0s/ epochs, loss 9.10, validation 4.20°]"
+    ).encode()
+    assert runs.progress(log) == "stage train, epoch 7 of 50, loss 9.10, validation 4.20°"
+    assert runs.progress(log.split(b"Running stage 'train'")[0]) == "stage prepare@one"
+    assert runs.progress(b"") == ""
+
+
+def test_a_log_is_shown_without_control_characters_and_nothing_twice() -> None:
+    shown: list[str] = []
+    screen = runs.Screen(shown.append)
+    for chunk in (b"one\rtw", b"o\n\x1b[31mred\x1b[0m\x07\n", b"half \xc3", b"\xa9\n\n", b"end"):
+        screen.write(chunk)
+    screen.end()
+    assert shown == ["one", "two", "red", "half é", "end"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "line"),
+    [
+        ("NVIDIA GB10, [N/A], [N/A], 37", "NVIDIA GB10, shared memory, 37 % load"),
+        ("NVIDIA H100, 812, 81559, 96", "NVIDIA H100, 812 of 81559 MiB, 96 % load"),
+        ("odd", "odd, shared memory, ? % load"),
+    ],
+)
+def test_a_graphics_card_in_one_line(entry: str, line: str) -> None:
+    assert runs.gpu_line(entry) == line
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (94_000_000, "94.0 MB")]
+)
+def test_bytes_in_words(count: int, text: str) -> None:
+    assert runs.in_bytes(count) == text
+
+
+def test_what_a_commit_names_is_read_from_its_own_files(tmp_path: Path) -> None:
+    """Outputs kept in git are nobody's object, and the working tree does not matter."""
+    files = {
+        "dvc.yaml": {
+            "stages": {"t": {"outs": ["m.onnx", {"kept.json": {"cache": False}}], "cmd": "x"}}
+        },
+        "dvc.lock": {
+            "stages": {
+                "t": {
+                    "outs": [
+                        {"path": "m.onnx", "md5": "a" * 32},
+                        {"path": "kept.json", "md5": "b" * 32},
+                    ]
+                }
+            }
+        },
+        "data/s.dvc": {"outs": [{"path": "s", "md5": "c" * 32 + ".dir"}]},
+    }
+    (tmp_path / "data").mkdir()
+    for name, content in files.items():
+        (tmp_path / name).write_text(yaml.safe_dump(content))
+    for words in (["init", "-q"], ["add", "-A"]):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    who = ["-c", "user.name=t", "-c", "user.email=t@example.invalid"]
+    subprocess.run(["git", "-C", str(tmp_path), *who, "commit", "-q", "-m", "x"], check=True)
+    (tmp_path / "dvc.lock").write_text("")
+    found = {(out.path, out.md5) for out in outs_of(tmp_path, "HEAD")}
+    assert found == {("m.onnx", "a" * 32), ("data/s", "c" * 32 + ".dir")}
+
+
+def test_the_cache_lists_files_before_the_folder_that_names_them(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    assert cache.folder == tmp_path / ".dvc" / "cache"
+    one, two, folder = "1" * 32, "2" * 32, "f" * 32 + ".dir"
+    for name, content in ((one, "x"), (folder, f'[{{"md5": "{one}"}}, {{"md5": "{two}"}}]')):
+        cache.path(name).parent.mkdir(parents=True)
+        cache.path(name).write_text(content)
+    assert cache.whole([folder]) == ([one, folder], [two])
+
+
+def test_what_goes_there_needs_the_standard_library_alone() -> None:
+    """The far side's program runs under `python3 -I`, before any environment is made."""
+    import ast
+    import sys
+
+    from custom_gaze.remote.connection import _PROGRAM
+
+    for name in _PROGRAM:
+        tree = ast.parse((REPOSITORY / f"src/custom_gaze/remote/{name}.py").read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                found = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                found = [node.module or ""]
+            else:
+                continue
+            for module in found:
+                top, _, rest = module.partition(".")
+                if top == "custom_gaze":
+                    assert rest == "remote" or rest.removeprefix("remote.") in _PROGRAM
+                else:
+                    assert top in sys.stdlib_module_names, (name, module)
