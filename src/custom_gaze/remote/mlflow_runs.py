@@ -2,6 +2,7 @@
 
 import contextlib
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,16 @@ from custom_gaze.remote.objects import Cache, Out, fetch_objects
 from custom_gaze.remote.settings import Settings
 
 FAR_RUN = "far_run"  # the tag that tells where a run came from, so that it comes once
+# A tunnel ends with the command that opened it, however that ended: then its input is closed.
+_WATCH = """
+import subprocess, sys, threading
+ssh = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+def end():
+    sys.stdin.buffer.read()
+    ssh.terminate()
+threading.Thread(target=end, daemon=True).start()
+sys.exit(ssh.wait())
+"""
 _SERVER_S = 60.0  # MLflow's first start makes its database
 
 
@@ -123,10 +134,10 @@ def serve(settings: Settings, port: int) -> None:
 def _tunnel(host: str, port: int, far_port: int) -> Iterator["subprocess.Popen[str]"]:
     forward = f"127.0.0.1:{port}:127.0.0.1:{far_port}"
     strict = ["-o", "ExitOnForwardFailure=yes"]
-    command = ["ssh", *OPTIONS, *VERIFY, *strict, "-L", forward, host, "cat"]
+    command = ["ssh", *OPTIONS, *VERIFY, *strict, "-N", "-L", forward, host]
     tunnel = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,  # `cat`, and the tunnel with it, ends when this end is gone
+        [sys.executable, "-I", "-c", _WATCH, *command],
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -135,7 +146,8 @@ def _tunnel(host: str, port: int, far_port: int) -> Iterator["subprocess.Popen[s
     try:
         yield tunnel
     finally:
-        tunnel.terminate()
+        assert tunnel.stdin is not None
+        tunnel.stdin.close()
         tunnel.wait()
 
 
