@@ -10,20 +10,29 @@ from custom_gaze.errors import InputError
 from custom_gaze.faces import load_finder
 from custom_gaze.files import sha256_of
 from custom_gaze.weights.base import read_base
+from custom_gaze.weights.embedded import EMBEDDED_BASE
 from synthetic_faces import write_detector, write_mesh
 from weights_nets import gaze_network
 
 
-def test_by_default_the_embedded_detector_and_a_base_that_knows_nothing(project: Project) -> None:
+def test_by_default_the_embedded_detector_and_the_embedded_base(project: Project) -> None:
     result = fetch.run(project.params, project.paths)
     assert result.detector.value == "CenterFace"
     assert not result.mesh
     assert [path.name for path in project.paths.faces.iterdir()] == ["face_detection.onnx"]
     base = read_base(project.paths.base)
-    assert (base.trunk, base.kind, base.heads) == ("resnet50", "random", None)
+    assert (base.trunk, base.kind, base.heads is not None) == ("slim18", "embedded", True)
+    assert base.sha256 == sha256_of(EMBEDDED_BASE)
     first = project.paths.base.read_bytes()
     fetch.run(project.params, project.paths)
     assert project.paths.base.read_bytes() == first
+
+
+def test_a_base_that_knows_nothing_where_it_is_asked_for(project: Project) -> None:
+    project.change(fetch={"base": "random"})
+    fetch.run(project.params, project.paths)
+    base = read_base(project.paths.base)
+    assert (base.trunk, base.kind, base.heads) == ("resnet50", "random", None)
 
 
 def test_the_user_s_own_files_are_recognised(project: Project, tmp_path: Path) -> None:

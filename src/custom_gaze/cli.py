@@ -94,6 +94,15 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--days", type=int, metavar="PERSON", help="four days of one demo person")
     sub.add_argument("--output", type=Path, help="default: reports/sheet_….png")
 
+    sub = verb("pretrain", commands.run_pretrain, "make the demo world's own base network anew")
+    sub.add_argument("--params", type=Path, default=Path("pretrain/params.yaml"), metavar="YAML")
+    sub.add_argument(
+        "--output", type=Path, metavar="PT", help="default: the file that the package brings"
+    )
+    sub.add_argument(
+        "--start", type=Path, metavar="PT", help="go on from this one; default: random weights"
+    )
+
     sub = verb("inspect", commands.run_inspect, "say what a weights or model file is")
     sub.add_argument("file", type=Path)
 

@@ -225,6 +225,28 @@ def run_mlflow(arguments: argparse.Namespace) -> None:
     tracking.serve(arguments.port)
 
 
+def run_pretrain(arguments: argparse.Namespace) -> None:
+    from custom_gaze.pretrain import run as pretraining
+    from custom_gaze.weights.embedded import EMBEDDED_BASE
+
+    output = arguments.output or EMBEDDED_BASE
+    result = pretraining.run(arguments.params, output, arguments.start)
+    found = result.figures
+    print(
+        f"own domain     {found.own_error_deg:.1f}° on unseen persons "
+        f"(straight ahead: {found.own_constant_deg:.1f}°)"
+    )
+    print(
+        f"demo sessions  {found.screen_error_deg:.1f}° as it is, "
+        f"{found.screen_corrected_deg:.1f}° after gain and offset "
+        f"(centre: {found.screen_constant_deg:.1f}°); "
+        f"slope {found.yaw_slope:.2f} in yaw, {found.pitch_slope:.2f} in pitch"
+    )
+    print(
+        f"{result.crops} crops, {result.seconds:.0f} s, {result.size_mb:.1f} MB → {result.output}"
+    )
+
+
 def run_inspect(arguments: argparse.Namespace) -> None:
     from custom_gaze.weights.inspect import describe
 

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from custom_gaze import crops, dataset, plots, report, tracking
+from custom_gaze.base_angles import base_angles
+from custom_gaze.baselines import best_correction
 from custom_gaze.dataset import Sample, labels_deg, load_crop, of_split, target_names
 from custom_gaze.files import sha256_of, write_json, write_text
 from custom_gaze.geometry import angular_error_deg
@@ -22,7 +24,8 @@ from custom_gaze.params import Params
 from custom_gaze.paths import Paths
 from custom_gaze.progress import bar
 from custom_gaze.runtime import cpu_session, predict_onnx
-from custom_gaze.splits import FURTHER, TEST, TRAIN
+from custom_gaze.splits import FURTHER, TEST, TRAIN, VALIDATION
+from custom_gaze.weights.base import read_base
 
 SEEN_FRAMES = 100  # training frames looked at to tell fitting from generalising
 
@@ -51,16 +54,15 @@ def run(params: Params, paths: Paths) -> EvaluateResult:
         "train": seen,
     }
     predicted = {name: _predict(session, group, paths) for name, group in groups.items() if group}
-    constant = labels_deg(train).mean(axis=0)
+    groups = {name: groups[name] for name in predicted}
+    before = _before(samples, groups, params, paths)
 
     metrics: dict[str, Any] = {}
     for name in predicted:
         metrics[name] = _measure(predicted[name], groups[name], params).as_dict()
-        always = np.broadcast_to(constant, predicted[name].shape)
-        constant_deg = _measure(always, groups[name], params).as_dict()["error_deg"]
-        metrics[name]["constant_deg"] = constant_deg
-    sessions = _by_session(predicted, groups, constant, params)
-    facts = _facts(session, params, paths, train)
+        metrics[name].update(_before_deg(before, name, groups[name], params))
+    sessions = _by_session(predicted, groups, before, params)
+    facts = {**_facts(session, params, paths, train), "correction": before.correction}
 
     write_json(paths.metrics, metrics)
     write_json(paths.session_metrics, sessions)
@@ -92,23 +94,79 @@ def _measure(predicted: NDArray[np.floating], samples: Sequence[Sample], params:
     )
 
 
+@dataclass(frozen=True)
+class Before:
+    """What a user would have without training, on the same frames.
+
+    Attributes:
+        correction: the best of the app's corrections, or "none" for a base without angles.
+        angles_deg: by key of the metrics ("constant_deg" …) and group, (N, 2) [yaw, pitch].
+    """
+
+    correction: str
+    angles_deg: dict[str, dict[str, NDArray[np.float64]]]
+
+
+def _before(
+    samples: Sequence[Sample],
+    groups: dict[str, tuple[Sample, ...]],
+    params: Params,
+    paths: Paths,
+) -> Before:
+    """The constant answer, the base as it is, and the best of the app's corrections of it.
+
+    The corrections are fitted on all frames that training could use, validation's included: no
+    method is given more.
+    """
+    constant = labels_deg(of_split(samples, TRAIN)).mean(axis=0, dtype=np.float64)
+    always = {name: np.broadcast_to(constant, (len(group), 2)) for name, group in groups.items()}
+    base = read_base(paths.base)
+    if base.heads is None:
+        return Before("none", {"constant_deg": always})
+    known = (*of_split(samples, TRAIN), *of_split(samples, VALIDATION))
+    answers = {name: base_angles(base, group, paths) for name, group in groups.items()}
+    _, targets = np.unique(np.array(target_names(known)), return_inverse=True)
+    best = best_correction(
+        base_angles(base, known, paths), labels_deg(known), targets, params.evaluate.seed
+    )
+    corrected = {name: best.apply(angles) for name, angles in answers.items()}
+    named = {"constant_deg": always, "base_deg": answers, "corrected_deg": corrected}
+    return Before(best.name, named)
+
+
+def _before_deg(
+    before: Before,
+    name: str,
+    some: Sequence[Sample],
+    params: Params,
+    rows: Sequence[int] | None = None,
+) -> dict[str, float]:
+    """Mean error in degrees of everything in `before` on a group, or on some rows of it."""
+    picked = slice(None) if rows is None else list(rows)
+    return {
+        key: _measure(of_group[name][picked], some, params).as_dict()["error_deg"]
+        for key, of_group in before.angles_deg.items()
+    }
+
+
 def _by_session(
     predicted: dict[str, NDArray[np.float32]],
     groups: dict[str, tuple[Sample, ...]],
-    constant: NDArray[np.float32],
+    before: Before,
     params: Params,
 ) -> dict[str, Any]:
-    """Per session: what it was tested as, the model's measure, the constant answer's error."""
+    """Per session: what it was tested as, the model's measure, the errors without training."""
     sessions: dict[str, Any] = {}
     for name in ("test", "further"):
+        if name not in groups:
+            continue
         for session_id in dict.fromkeys(sample.session for sample in groups[name]):
             mine = [i for i, sample in enumerate(groups[name]) if sample.session == session_id]
             some = [groups[name][i] for i in mine]
-            always = np.broadcast_to(constant, (len(mine), 2))
             sessions[session_id] = {
                 "tested_as": "held-out targets" if name == "test" else "another session",
                 **_measure(predicted[name][mine], some, params).as_dict(),
-                "constant_deg": _measure(always, some, params).as_dict()["error_deg"],
+                **_before_deg(before, name, some, params, mine),
             }
     return sessions
 

@@ -15,8 +15,8 @@ from custom_gaze.files import sha256_of, whole_folder, write_bytes
 from custom_gaze.params import FetchParams, Params
 from custom_gaze.paths import Paths, project_root
 from custom_gaze.weights import BaseNetwork, load_base, save_base
+from custom_gaze.weights.embedded import EMBEDDED, load_embedded
 
-EMBEDDED = "embedded"
 RANDOM = "random"
 
 
@@ -60,9 +60,9 @@ def _detector(wanted: FetchParams, target: Path) -> DetectorKind:
 
 
 def _base(wanted: FetchParams) -> BaseNetwork:
-    if wanted.base == RANDOM:
+    if wanted.base in (EMBEDDED, RANDOM):
         _no_hash(wanted.base_sha256, "fetch.base")
-        return random_base()
+        return load_embedded() if wanted.base == EMBEDDED else random_base()
     if not is_address(wanted.base):
         return _local_base(project_root() / Path(wanted.base).expanduser(), wanted.base_sha256)
     with tempfile.TemporaryDirectory(prefix="custom-gaze-") as scratch:
@@ -92,7 +92,7 @@ def _named(temporary: Path, source: str, key: str) -> Iterator[None]:
 
 
 def random_base(seed: int = 1) -> BaseNetwork:
-    """A ResNet-50 with random weights: what stands in where no base network is given."""
+    """A ResNet-50 with random weights: it knows nothing, but has the specification's size."""
     import torch
 
     from custom_gaze.network import trunk_spec

@@ -35,7 +35,7 @@ class FetchParams:
     detector_sha256: str | None = None
     mesh: str | None = None
     mesh_sha256: str | None = None
-    base: str = "random"
+    base: str = "embedded"
     base_sha256: str | None = None
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from custom_gaze import crops, dataset
 from custom_gaze.checkpoint import Checkpoint, load_tensors, save_checkpoint, save_tensors
 from custom_gaze.dataset import Sample, labels_deg, load_crop, of_split
+from custom_gaze.devices import pick_device
 from custom_gaze.errors import InputError
 from custom_gaze.features import Copies, Store, features_of, frozen_features
 from custom_gaze.files import sha256_of, write_text
@@ -70,7 +71,7 @@ def run(params: Params, paths: Paths) -> TrainResult:
     """
     samples = dataset.read_index(paths.index)
     train, validation = of_split(samples, TRAIN), of_split(samples, VALIDATION)
-    device = pick_device(params.train.device)
+    device = pick_device(params.train.device, "train.device")
     base = read_base(paths.base)
     torch.manual_seed(params.train.seed)
     network = starting_network(base, params.train, train, paths)
@@ -188,24 +189,6 @@ def predict(network: GazeNetwork, features: Tensor, batch_size: int) -> Tensor:
     with torch.inference_mode():
         batches = torch.split(features, batch_size)
         return torch.cat([network.trained(batch.to(device).float()).cpu() for batch in batches])
-
-
-def pick_device(wanted: str) -> torch.device:
-    """'auto' takes CUDA, then MPS, then the CPU.
-
-    Raises:
-        InputError: torch does not see the device asked for.
-    """
-    there = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if wanted == "auto":
-        return torch.device(next(name for name in there if there[name]))
-    if not there[wanted]:
-        raise InputError(f"train.device is {wanted!r}, but torch sees none here; set it to auto")
-    return torch.device(wanted)
 
 
 def _papers(

@@ -20,6 +20,7 @@ MAX_DAY = 10_000
 
 # First word of each stream's entropy: what the stream is for.
 STREAM_PERSON, STREAM_SESSION, STREAM_FRAME, STREAM_TARGETS, STREAM_ROOM = range(1, 6)
+STREAM_CROP = 6
 
 
 def check_person_seed(seed: int, purpose: str) -> int:

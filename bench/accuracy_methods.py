@@ -1,0 +1,264 @@
+"""What bench/accuracy.py compares: each method calibrates on the same frames of a person."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from accuracy_world import PARAMS, Person, Settings
+from custom_gaze.baselines import CORRECTIONS, POLYNOMIALS, best_correction
+from custom_gaze.dataset import load_crop
+from custom_gaze.features import Copies, Store, features_of, frozen_features
+from custom_gaze.geometry import angular_error_deg
+from custom_gaze.network import GazeNetwork, trunk_spec
+from custom_gaze.probe import fit_probe
+from custom_gaze.start import starting_network
+from custom_gaze.train import fit, predict
+from custom_gaze.weights.base import BaseNetwork, expected_angles
+
+SEED = 1  # of the folds, the augmented copies and the training
+# What decides about the results, beside the crops and this file.
+METHOD_CODE = (
+    *("augment", "baselines", "features", "network", "probe", "start", "train"),
+    *("crops", "dataset", "geometry", "weights/base"),
+)
+
+
+@dataclass
+class Views:
+    """What a base network makes of a person's frames, computed once for every k.
+
+    Attributes:
+        frozen: (N, channels, h, w) float16, the frozen blocks' outputs of the plain crops.
+        features: (N, F) float64, what the heads see.
+        base_deg: (N, 2) float64, the base's expected angles.
+        store: frozen outputs of the copies of the frames in `rows`, frame by frame.
+        copies: augmented ones of each frame in `store`, beside the plain one.
+    """
+
+    frozen: Tensor
+    features: NDArray[np.float64]
+    base_deg: NDArray[np.float64]
+    store: Store
+    rows: NDArray[np.int64]
+    copies: int
+
+
+@dataclass(frozen=True)
+class Case:
+    """One calibration: a person, a base network, k targets."""
+
+    person: Person
+    base: BaseNetwork
+    views: Views
+    settings: Settings
+    k: int
+    device: torch.device
+    state_path: Path  # for what an interrupted training leaves
+
+    @property
+    def known(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+        """The calibration's base angles (M, 2), labels (M, 2) and targets (M,)."""
+        rows = self.person.calibration(self.k)
+        return self.views.base_deg[rows], self.person.labels_deg[rows], self.person.targets[rows]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A calibrated method's angles (N, 2) for all of the person's frames, and remarks."""
+
+    angles_deg: NDArray[np.float64]
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def centre(case: Case) -> Answers:
+    """The middle of the screen, always."""
+    return Answers(np.zeros_like(case.views.base_deg))
+
+
+def base_as_it_is(case: Case) -> Answers:
+    """The base's expected angles."""
+    return Answers(case.views.base_deg)
+
+
+def corrected(name: str) -> Callable[[Case], Answers]:
+    """One of the app's corrections, fitted on all k targets."""
+
+    def method(case: Case) -> Answers:
+        return Answers(CORRECTIONS[name](*case.known).apply(case.views.base_deg))
+
+    return method
+
+
+def best_corrected(case: Case) -> Answers:
+    """The correction, SVR included, that cross-validation on the k targets prefers."""
+    best = best_correction(*case.known, SEED, among=tuple(CORRECTIONS))
+    return Answers(best.apply(case.views.base_deg), {"correction": best.name})
+
+
+def probe(case: Case) -> Answers:
+    """Ridge regression on the trunk's features towards what the best polynomial leaves.
+
+    A polynomial: on the frames it was fitted on, SVR leaves next to nothing to learn from.
+    """
+    name = best_correction(*case.known, SEED, among=POLYNOMIALS).name
+    seen = case.views.features[case.person.calibration(case.k)]
+    fitted = fit_probe(seen, *case.known, CORRECTIONS[name], SEED)
+    strength = fitted.strength if np.isfinite(fitted.strength) else None
+    notes = {"correction": name, "strength": strength}
+    return Answers(fitted.apply(case.views.features, case.views.base_deg), notes)
+
+
+def fine_tuned(case: Case) -> Answers:
+    """The project's training by the specification's recipe; a fifth of the targets validates."""
+    person, views = case.person, case.views
+    train, validation = person.split(case.k)
+    copies = min(case.settings.copies_at(len(train)), views.copies)
+    params = train_params(case.base, case.settings)
+    torch.manual_seed(SEED)
+    network = starting_network(
+        case.base, params, [person.samples[row] for row in train], person.paths
+    )
+    network = network.to(case.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    labels = torch.from_numpy(person.labels_deg).float()
+    history, best = fit(
+        network,
+        Part(views.store, copy_rows(views, train, copies)),
+        labels[np.repeat(train, copies + 1)],
+        views.frozen[validation],
+        labels[validation],
+        params,
+        case.state_path,
+    )
+    case.state_path.unlink(missing_ok=True)
+    network.load_trained_state(best)
+    angles = predict(network, views.frozen, params.batch_size).numpy().astype(np.float64)
+    top = min(history, key=lambda epoch: epoch.validation_loss)
+    notes: dict[str, Any] = {"epochs": len(history) - 1, "best_epoch": top.epoch}
+    notes |= {"validation_error_deg": top.validation_error_deg, "copies": copies}
+    return Answers(angles, {**notes, "train": len(train), "validation": len(validation)})
+
+
+METHODS: dict[str, Callable[[Case], Answers]] = {
+    "centre": centre,
+    "base": base_as_it_is,
+    "gain_offset": corrected("gain_offset"),
+    "quadratic": corrected("quadratic"),
+    "svr": corrected("svr"),
+    "best_correction": best_corrected,
+    "probe": probe,
+    "fine_tuned": fine_tuned,
+}
+
+
+def measured(case: Case) -> dict[str, Any]:
+    """Calibrate every method on the case and measure it: plain values for a result file."""
+    person = case.person
+    tested = {"same_day": person.test, "other_day": person.other_day}
+    errors: dict[str, dict[str, float]] = {name: {} for name in tested}
+    notes = {}
+    for method, calibrate in METHODS.items():
+        answers = calibrate(case)
+        for name, rows in tested.items():
+            error = angular_error_deg(answers.angles_deg[rows], person.labels_deg[rows])
+            errors[name][method] = float(error.mean())
+        if answers.notes:
+            notes[method] = answers.notes
+    slopes = {
+        "same_day": slope(case.views.base_deg, person.labels_deg, person.targets >= 0),
+        "other_day": slope(case.views.base_deg, person.labels_deg, person.targets < 0),
+    }
+    counts = {name: len(rows) for name, rows in tested.items()}
+    targets = len(person.order[: case.k])
+    return {
+        "error_deg": errors,
+        "notes": notes,
+        "slope": slopes,
+        "targets": targets,
+        "tested_frames": counts,
+    }
+
+
+def slope(
+    base_deg: NDArray[np.float64], true_deg: NDArray[np.float64], rows: NDArray[np.bool_]
+) -> list[float]:
+    """[yaw, pitch]: how many degrees the base's angle moves for each degree of the truth."""
+    base, true = base_deg[rows] - base_deg[rows].mean(axis=0), true_deg[rows]
+    true = true - true.mean(axis=0)
+    return [float(value) for value in (base * true).sum(axis=0) / (true**2).sum(axis=0)]
+
+
+def views_of(
+    person: Person,
+    base: BaseNetwork,
+    settings: Settings,
+    targets: tuple[int, ...],
+    device: torch.device,
+    scratch: Path,
+) -> Views:
+    """Pass the person's frames, and the copies that calibrating on `targets` needs, through the
+    base's trunk. `scratch` is a folder for features that do not fit into memory."""
+    heads = base.heads
+    assert heads is not None  # base_network refuses a base without
+    network = GazeNetwork(base.trunk, trunk_spec(base.trunk).frozen_through)
+    network.load_trunk(base.trunk_state)
+    network = network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    plain = [load_crop(sample, person.paths) for sample in person.samples]
+    frozen = features_of(network, plain, device)
+    with torch.inference_mode():
+        batches = torch.split(frozen, PARAMS.train.batch_size)
+        seen = torch.cat([network.features(x.to(device).float()).cpu() for x in batches])
+        yaw = seen @ heads.yaw_weight.T + heads.yaw_bias
+        pitch = seen @ heads.pitch_weight.T + heads.pitch_bias
+        base_deg = expected_angles(yaw, pitch, heads).numpy().astype(np.float64)
+    rows = np.unique(np.concatenate([person.split(k)[0] for k in targets]))
+    copies = max(settings.copies_at(len(person.split(k)[0])) for k in targets)
+    store = _store(network, person, rows, copies, device, scratch)
+    return Views(frozen, seen.numpy().astype(np.float64), base_deg, store, rows, copies)
+
+
+def _store(
+    network: GazeNetwork,
+    person: Person,
+    rows: NDArray[np.int64],
+    copies: int,
+    device: torch.device,
+    scratch: Path,
+) -> Store:
+    samples = [person.samples[row] for row in rows]
+    made = Copies(samples, person.paths, replace(PARAMS.augment, copies=copies), SEED)
+    shutil.rmtree(scratch, ignore_errors=True)  # another person's
+    return frozen_features(
+        network, made, device, scratch, int(psutil.virtual_memory().available // 2)
+    )
+
+
+def train_params(base: BaseNetwork, settings: Settings) -> Any:
+    """The specification's recipe, for this trunk and with these epochs."""
+    through = trunk_spec(base.trunk).frozen_through
+    return replace(PARAMS.train, frozen_through=through, epochs=settings.epochs, seed=SEED)
+
+
+def copy_rows(views: Views, rows: NDArray[np.int64], copies: int) -> NDArray[np.int64]:
+    """Where the plain frame and the first `copies` copies of each row lie in the store."""
+    frames = np.searchsorted(views.rows, rows)
+    first = frames[:, None] * (views.copies + 1)
+    return np.asarray((first + np.arange(copies + 1)).ravel(), np.int64)
+
+
+class Part:
+    """Some rows of a store, as a store of their own."""
+
+    def __init__(self, store: Store, rows: NDArray[np.int64]) -> None:
+        self._store, self._rows = store, rows
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+        part: NDArray[np.float16] = self._store[self._rows[rows]]
+        return part

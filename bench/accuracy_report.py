@@ -1,0 +1,244 @@
+"""The outcome of bench/accuracy.py as a table in Markdown, as JSON and as a plot."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+
+from custom_gaze.files import whole_file
+from custom_gaze.measures import measure
+
+BOOTSTRAP, SEED = 4000, 1
+DAYS = {"same_day": "same day, held-out targets", "other_day": "another day"}
+NAMES = {
+    "constant": "mean of the targets",
+    "centre": "screen's centre",
+    "base": "base as it is",
+    "gain_offset": "gain and offset",
+    "quadratic": "quadratic",
+    "svr": "SVR",
+    "best_correction": "best correction",
+    "probe": "ridge probe",
+    "fine_tuned": "fine-tuned",
+}
+COLOURS = {
+    "centre": "#9aa5b1",
+    "base": "#5f6b7a",
+    "gain_offset": "#7fb3d8",
+    "quadratic": "#3d86c6",
+    "svr": "#7d6bb5",
+    "best_correction": "#1b4f8a",
+    "probe": "#2a9d6f",
+    "fine_tuned": "#d1495b",
+}
+STRONG = ("best_correction", "probe", "fine_tuned")  # drawn with their intervals
+CUT_AT = 1.6  # times the error of the screen's centre: the plot's upper end
+LABEL_STEP = 0.05  # of the plot's height, between two lines' names
+WORSE_BY = 1.05  # from here on a person counts as one for whom a method is worse
+
+Result = Mapping[str, Any]  # one result file: one base network, person and k
+
+
+def summary(results: Sequence[Result]) -> dict[str, Any]:
+    """Figures over persons of one base network's results; every person has every k.
+
+    `error_deg[day][method][k]` is [mean, low, high], the 95 % interval a bootstrap over persons.
+    """
+    ks = sorted({result["k"] for result in results})
+    persons = sorted({result["person"] for result in results})
+    by = {(result["person"], result["k"]): result for result in results}
+    first = [by[person, ks[0]] for person in persons]
+    methods = list(first[0]["error_deg"]["same_day"])
+    errors: dict[str, Any] = {day: {method: {} for method in methods} for day in DAYS}
+    ratios: dict[str, Any] = {day: {} for day in DAYS}
+    for day in DAYS:
+        for k in ks:
+            of = {
+                method: np.array([by[p, k]["error_deg"][day][method] for p in persons])
+                for method in methods
+            }
+            for method in methods:
+                errors[day][method][str(k)] = interval_over_persons(of[method])
+            ours, theirs = of["fine_tuned"], of["best_correction"]
+            ratios[day][str(k)] = {
+                "ratio": round(float(ours.mean() / theirs.mean()), 3),
+                "persons_worse": int((ours > WORSE_BY * theirs).sum()),
+            }
+    slopes = {day: np.array([result["slope"][day] for result in first]) for day in DAYS}
+    return {
+        "persons": persons,
+        "targets": ks,
+        "error_deg": errors,
+        "fine_tuned_over_best_correction": ratios,
+        "slope": {day: _slopes(values) for day, values in slopes.items()},
+        "corrections_chosen": {
+            str(k): _counts([by[p, k]["notes"]["best_correction"]["correction"] for p in persons])
+            for k in ks
+        },
+    }
+
+
+def interval_over_persons(errors_deg: np.ndarray) -> list[float]:
+    """[mean, low, high] of persons' mean errors (P,): each person is one observation."""
+    as_angles = np.stack([errors_deg, np.zeros_like(errors_deg)], axis=1)
+    whole = measure(
+        as_angles, np.zeros_like(as_angles), range(len(errors_deg)), 1.0, BOOTSTRAP, SEED
+    )
+    return [round(value, 3) for value in (whole.error_deg, whole.low_deg, whole.high_deg)]
+
+
+def _slopes(values: np.ndarray) -> dict[str, list[float]]:
+    """[mean, smallest, largest] over persons of (P, 2) slopes."""
+    return {
+        axis: [round(float(some(values[:, number])), 3) for some in (np.mean, np.min, np.max)]
+        for number, axis in enumerate(("yaw", "pitch"))
+    }
+
+
+def _counts(names: Sequence[str]) -> dict[str, int]:
+    return {name: names.count(name) for name in sorted(set(names))}
+
+
+def markdown(sections: Mapping[str, dict[str, Any]], facts: Sequence[str]) -> str:
+    """The whole page: what was measured, then a section for each base network."""
+    lines = ["# Accuracy on unseen simulated persons", ""]
+    lines += [f"- {fact}" for fact in facts]
+    for name, figures in sections.items():
+        lines += ["", f"## Base network: {name}", ""]
+        lines += _slope_lines(figures)
+        for day, title in DAYS.items():
+            lines += ["", f"Mean error in degrees, {title} (95 % interval over persons):", ""]
+            lines += _table(figures, day)
+    return "\n".join(lines) + "\n"
+
+
+def _slope_lines(figures: dict[str, Any]) -> list[str]:
+    lines = []
+    for day, title in DAYS.items():
+        parts = [
+            f"{axis} {mean:+.2f} ({low:+.2f} to {high:+.2f})"
+            for axis, (mean, low, high) in figures["slope"][day].items()
+        ]
+        what = title.partition(",")[0]
+        lines.append(f"- slope of its angles against the truth, {what}: {', '.join(parts)}")
+    chosen = "; ".join(
+        f"{k} targets: " + ", ".join(f"{NAMES[name]} {count}" for name, count in counts.items())
+        for k, counts in figures["corrections_chosen"].items()
+    )
+    return [*lines, f"- best correction, persons by what was chosen: {chosen}"]
+
+
+def _table(figures: dict[str, Any], day: str) -> list[str]:
+    ks = [str(k) for k in figures["targets"]]
+    lines = [
+        f"| method | {' | '.join(f'{k} targets' for k in ks)} |",
+        f"|---|{'---|' * len(ks)}",
+    ]
+    for method, by_k in figures["error_deg"][day].items():
+        cells = [f"{by_k[k][0]:.2f} ({by_k[k][1]:.2f}–{by_k[k][2]:.2f})" for k in ks]
+        lines.append(f"| {NAMES.get(method, method)} | {' | '.join(cells)} |")
+    ratios = figures["fine_tuned_over_best_correction"][day]
+    cells = [f"{ratios[k]['ratio']:.2f}" for k in ks]
+    lines.append(f"| **fine-tuned ÷ best correction** | {' | '.join(cells)} |")
+    total = len(figures["persons"])
+    cells = [f"{ratios[k]['persons_worse']} of {total}" for k in ks]
+    lines.append(f"| persons worse by more than 5 % | {' | '.join(cells)} |")
+    return lines
+
+
+def draw(sections: Mapping[str, dict[str, Any]], path: Path) -> None:
+    """Error against the number of targets: a row for each base network, a panel for each day."""
+    figure = Figure(figsize=(13, 5 * len(sections)), layout="constrained")
+    rows = figure.subplots(len(sections), len(DAYS), squeeze=False)
+    for (name, figures), row in zip(sections.items(), rows, strict=True):
+        means = {
+            method: max(
+                by_day[method][str(k)][0]
+                for by_day in figures["error_deg"].values()
+                for k in figures["targets"]
+            )
+            for method in figures["error_deg"]["same_day"]
+        }
+        # What is far worse than always answering the centre need not be seen to scale.
+        highest = min(max(means.values()), CUT_AT * means["centre"])
+        for (day, title), axes in zip(DAYS.items(), row, strict=True):
+            axes.set_ylim(0, 1.1 * highest)  # both days alike
+            axes.set_title(f"{name} base: {title}")
+            _panel(axes, figures, day)
+        row[0].set_ylabel(f"mean error over {len(figures['persons'])} persons (degrees)")
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100, metadata={"Software": None})
+
+
+def _panel(axes: Axes, figures: dict[str, Any], day: str) -> None:
+    ks = figures["targets"]
+    ends = {}
+    for method, by_k in figures["error_deg"][day].items():
+        mean, low, high = np.array([by_k[str(k)] for k in ks]).T
+        colour, strong = COLOURS.get(method, "black"), method in STRONG
+        style = "--" if method in ("centre", "base") else "-"
+        width = 2.4 if strong else 1.2
+        axes.plot(ks, mean, style, color=colour, linewidth=width, marker="o", markersize=4)
+        if strong:
+            axes.fill_between(ks, low, high, color=colour, alpha=0.13, linewidth=0)
+        ends[method] = float(mean[-1])
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(ks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.set_xlim(ks[0] / 1.1, ks[-1] * 1.1)
+    axes.set_xlabel("targets calibrated on")
+    axes.grid(alpha=0.3)
+    _label(axes, ends, ks[-1])
+
+
+def _label(axes: Axes, ends: Mapping[str, float], last: int) -> None:
+    """Each line's name beside its end, moved apart where lines end together."""
+    top = axes.get_ylim()[1]
+    names = sorted(ends, key=lambda method: ends[method])
+    heights = spread_out([min(ends[method] / top, 1.0) for method in names], LABEL_STEP)
+    for method, height in zip(names, heights, strict=True):
+        colour = COLOURS.get(method, "black")
+        axes.annotate(
+            f"{NAMES.get(method, method)} {ends[method]:.1f}°",
+            (last, min(ends[method], top)),
+            (1.06, height),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=9,
+            color=colour,
+            fontweight="bold" if method in STRONG else "normal",
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "lw": 0.6,
+                "relpos": (0, 0.5),
+                "shrinkB": 4,
+            },
+        )
+
+
+def spread_out(heights: Sequence[float], step: float) -> list[float]:
+    """Rising heights moved apart to `step` at least, neighbours about their common middle."""
+    groups: list[list[float]] = []
+    for height in heights:
+        groups.append([height])
+        while len(groups) > 1 and _bottom(groups[-1], step) < _top(groups[-2], step) + step:
+            last = groups.pop()
+            groups[-1] += last
+    return [
+        _bottom(group, step) + number * step for group in groups for number in range(len(group))
+    ]
+
+
+def _bottom(group: Sequence[float], step: float) -> float:
+    """Where a group of labels begins, centred on its lines' ends."""
+    return sum(group) / len(group) - step * (len(group) - 1) / 2
+
+
+def _top(group: Sequence[float], step: float) -> float:
+    return _bottom(group, step) + step * (len(group) - 1)
