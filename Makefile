@@ -22,15 +22,19 @@ demo: .venv/installed
 experiments: .venv/installed
 	@dvc exp show --drop '^(?!test\.(error|frames|constant)|sessions|Experiment|Created)'
 
+PYTEST := pytest -n auto --maxprocesses 4 --dist loadfile
+
 test: .venv/installed
 	@ruff check .
 	@ruff format --check .
 	@mypy
-	@pytest -n auto --maxprocesses 4 --dist loadfile
+	@sh tests/remote/install_sshd.sh
+	@$(PYTEST)
 
-# `custom-gaze remote` against real sshd processes on loopback; it is not finished yet.
+# `custom-gaze remote` alone, against real sshd processes on loopback.
 test-remote: .venv/installed
-	@pytest tests/remote
+	@sh tests/remote/install_sshd.sh
+	@$(PYTEST) tests/remote
 
 mlflow: .venv/installed
 	@custom-gaze mlflow

@@ -1,15 +1,21 @@
 """The parts of `custom-gaze remote` that need no other machine."""
 
+import dataclasses
+import hashlib
 import io
+import json
 import subprocess
+import types
 from pathlib import Path
+from typing import cast
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
 from conftest import REPOSITORY, Project
 from custom_gaze.errors import InputError
-from custom_gaze.remote import request, runs
+from custom_gaze.remote import display, luggage, request, there_launch, there_mlflow
 from custom_gaze.remote.connection import (
     Lost,
     UnknownHostKey,
@@ -19,7 +25,8 @@ from custom_gaze.remote.connection import (
 )
 from custom_gaze.remote.frames import PAYLOAD, BrokenFrame, read_frame, write_frame
 from custom_gaze.remote.objects import Cache, outs_of
-from custom_gaze.remote.settings import Settings, load_settings
+from custom_gaze.remote.settings import Settings, load_settings, read_config
+from custom_gaze.remote.there import Link, Refused
 
 
 def test_a_message_comes_back_as_it_was_sent() -> None:
@@ -137,20 +144,27 @@ def test_settings_come_from_the_local_configuration_alone(tmp_path: Path) -> Non
         load_settings(tmp_path)  # DVC would go there without verifying the machine
 
 
+def test_the_committed_settings_lead_dvc_nowhere_but_through_a_verified_connection() -> None:
+    config = read_config(REPOSITORY / ".dvc" / "config")
+    url = urlsplit(config["'remote \"jowestdgxe\"'"]["url"])
+    assert (url.scheme, url.netloc) == ("ssh", "jowestdgxe-verified")
+    assert config["core"]["remote"] == "jowestdgxe"
+
+
 def test_progress_is_read_from_the_end_of_a_log() -> None:
     log = (
         "Running stage 'prepare@one':\n> custom-gaze prepare one\nRunning stage 'train':\n"
         "training:   0%|          | 0/50 [00:00<?, ? epochs/s]\r"
         "training:  14%|█▍        | 7/50 [00:35<03:35,  5.0s/ epochs, loss 9.10, validation 4.20°]"
     ).encode()
-    assert runs.progress(log) == "stage train, epoch 7 of 50, loss 9.10, validation 4.20°"
-    assert runs.progress(log.split(b"Running stage 'train'")[0]) == "stage prepare@one"
-    assert runs.progress(b"") == ""
+    assert display.progress(log) == "stage train, epoch 7 of 50, loss 9.10, validation 4.20°"
+    assert display.progress(log.split(b"Running stage 'train'")[0]) == "stage prepare@one"
+    assert display.progress(b"") == ""
 
 
 def test_a_log_is_shown_without_control_characters_and_nothing_twice() -> None:
     shown: list[str] = []
-    screen = runs.Screen(shown.append)
+    screen = display.Screen(shown.append)
     for chunk in (b"one\rtw", b"o\n\x1b[31mred\x1b[0m\x07\n", b"half \xc3", b"\xa9\n\n", b"end"):
         screen.write(chunk)
     screen.end()
@@ -166,14 +180,14 @@ def test_a_log_is_shown_without_control_characters_and_nothing_twice() -> None:
     ],
 )
 def test_a_graphics_card_in_one_line(entry: str, line: str) -> None:
-    assert runs.gpu_line(entry) == line
+    assert display.gpu_line(entry) == line
 
 
 @pytest.mark.parametrize(
     ("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (94_000_000, "94.0 MB")]
 )
 def test_bytes_in_words(count: int, text: str) -> None:
-    assert runs.in_bytes(count) == text
+    assert display.in_bytes(count) == text
 
 
 def test_what_a_commit_names_is_read_from_its_own_files(tmp_path: Path) -> None:
@@ -197,13 +211,83 @@ def test_what_a_commit_names_is_read_from_its_own_files(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     for name, content in files.items():
         (tmp_path / name).write_text(yaml.safe_dump(content))
-    for words in (["init", "-q"], ["add", "-A"]):
-        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
-    who = ["-c", "user.name=t", "-c", "user.email=t@example.invalid"]
-    subprocess.run(["git", "-C", str(tmp_path), *who, "commit", "-q", "-m", "x"], check=True)
+    commit(tmp_path)
     (tmp_path / "dvc.lock").write_text("")
     found = {(out.path, out.md5) for out in outs_of(tmp_path, "HEAD")}
     assert found == {("m.onnx", "a" * 32), ("data/s", "c" * 32 + ".dir")}
+
+
+@pytest.fixture
+def committed(project: Project) -> Cache:
+    """A commit with one session and a dvc.lock of the fetch stage; both objects are here."""
+    root = project.paths.root
+    cache = Cache(root)
+    (root / "src").mkdir()
+    (root / "src" / "fetch.py").write_text("x = 1\n")
+    for number, path in ((1, "data/sessions/one"), (2, "models/base.pt"), (3, "in-git.onnx")):
+        cache.path(str(number) * 32).parent.mkdir(parents=True)
+        cache.path(str(number) * 32).write_text(path)
+    entry = {"outs": [{"path": "one", "md5": "1" * 32}]}
+    (root / "data" / "sessions").mkdir(parents=True)
+    (root / "data" / "sessions" / "one.dvc").write_text(yaml.safe_dump(entry))
+    (root / "in-git.onnx").write_text("x")
+    stage = {
+        "deps": [{"path": "src/fetch.py", "md5": hashlib.md5(b"x = 1\n").hexdigest()}],
+        "params": {"params.yaml": {"fetch": dataclasses.asdict(project.params.fetch)}},
+        "outs": [{"path": "models/base.pt", "md5": "2" * 32}],
+    }
+    (root / "dvc.lock").write_text(yaml.safe_dump({"stages": {"fetch": stage}}))
+    commit(root)
+    return cache
+
+
+def commit(root: Path) -> None:
+    who = ["-c", "user.name=t", "-c", "user.email=t@example.invalid"]
+    for words in (["init", "-q"], ["add", "-A"], [*who, "commit", "-q", "-m", "x"]):
+        subprocess.run(["git", "-C", str(root), *words], check=True)
+
+
+def packed(project: Project, cache: Cache, *changes: str) -> luggage.Luggage:
+    experiment = request.Experiment("x", changes, request.changed_params(project.paths, changes))
+    return luggage.pack(project.paths.root, cache, request.Request("x", "HEAD", (experiment,)))
+
+
+def test_what_fetch_has_made_goes_along_where_it_spares_the_stage(
+    project: Project, committed: Cache
+) -> None:
+    both = ["1" * 32, "2" * 32]
+    assert packed(project, committed).here == both
+    assert packed(project, committed, "train.seed=5").here == both
+    assert packed(project, committed, "fetch.detector=in-git.onnx").here == both[:1]
+    address = "fetch.base=https://example.invalid/l2cs.pkl"
+    assert packed(project, committed, address).here == both[:1]
+    (project.paths.root / "src" / "fetch.py").write_text("x = 2\n")  # the stage runs there
+    assert packed(project, committed).here == both[:1]
+    committed.path("2" * 32).unlink()
+    assert packed(project, committed).elsewhere == {}  # it can be made there
+
+
+@pytest.mark.parametrize(
+    "path", ["/home/me/l2cs.pkl", "~/l2cs.pkl", "models/l2cs.pkl", "../l2cs.pkl"]
+)
+def test_a_base_network_of_this_machine_alone_is_refused_until_fetch_has_taken_it(
+    project: Project, committed: Cache, path: str
+) -> None:
+    with pytest.raises(InputError, match=r"fetch\.base: .*lies on this machine alone") as caught:
+        packed(project, committed, f"fetch.base={path}")
+    assert "`dvc repro fetch` and commit params.yaml and dvc.lock" in str(caught.value)
+
+    project.change(fetch={"base": path})
+    with pytest.raises(InputError, match="lies on this machine alone"):
+        packed(project, committed)
+    root = project.paths.root
+    lock = yaml.safe_load((root / "dvc.lock").read_text())
+    lock["stages"]["fetch"]["params"]["params.yaml"]["fetch"]["base"] = path
+    (root / "dvc.lock").write_text(yaml.safe_dump(lock))
+    commit(root)
+    assert packed(project, committed, "train.seed=5").here == ["1" * 32, "2" * 32]
+    committed.path("2" * 32).unlink()  # then it has to be there already
+    assert packed(project, committed).elsewhere == {"2" * 32: "models/base.pt"}
 
 
 def test_the_cache_lists_files_before_the_folder_that_names_them(tmp_path: Path) -> None:
@@ -238,3 +322,53 @@ def test_what_goes_there_needs_the_standard_library_alone() -> None:
                     assert rest == "remote" or rest.removeprefix("remote.") in _PROGRAM
                 else:
                     assert top in sys.stdlib_module_names, (name, module)
+
+
+def test_over_there_old_runs_go_but_no_result_that_nobody_has_fetched(tmp_path: Path) -> None:
+    for number in range(there_launch.KEPT_RUNS + 4):
+        folder = tmp_path / "runs" / f"r{number}"
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(json.dumps({"name": folder.name, "started": number}))
+        if number != 3:  # 3 was killed with its supervisor
+            state = "failed" if number == 2 else "done"
+            (folder / "result.json").write_text(json.dumps({"state": state}))
+        if number != 1:
+            (folder / "fetched").touch()
+    there_launch.remove_old_runs(str(tmp_path))
+    left = {int(path.name[1:]) for path in (tmp_path / "runs").iterdir()}
+    assert left == {1, *range(4, there_launch.KEPT_RUNS + 4)}
+
+
+def test_over_there_working_copies_go_but_none_that_is_in_use(tmp_path: Path) -> None:
+    exps = tmp_path / ".dvc" / "tmp" / "exps"
+    for name in ("standalone/tmpused/data", "standalone/tmpleft/data", "tmpqueue", "celery/broker"):
+        (exps / name).mkdir(parents=True)
+    command = ["sleep", "600"]
+    with subprocess.Popen(command, cwd=exps / "standalone" / "tmpused" / "data") as somebody:
+        there_launch.remove_copies(str(tmp_path))
+        somebody.kill()
+    assert {str(path.relative_to(exps)) for path in exps.glob("*/*")} == {
+        "standalone/tmpused",
+        "celery/broker",
+    }
+    assert not (exps / "tmpqueue").exists()
+
+
+def test_over_there_a_model_that_mlflow_keeps_too_is_kept_once(tmp_path: Path) -> None:
+    model = tmp_path / "project" / "mlartifacts" / "run" / "model.onnx"
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"weights")
+    name = hashlib.md5(b"weights").hexdigest()
+    stored = tmp_path / "store" / "files" / "md5" / name[:2] / name[2:]
+    stored.parent.mkdir(parents=True)
+    stored.write_bytes(b"damaged")
+    said: list[object] = []
+    link = types.SimpleNamespace(send=said.append)
+    header = {"dir": str(tmp_path), "files": [[str(model), name]]}
+    there_mlflow.offer(cast(Link, link), header)
+    assert said == [{"offered": 1}]
+    assert model.samefile(stored)
+    assert stored.read_bytes() == b"weights"
+    header["files"] = [[str(tmp_path / "project" / "secret"), name]]
+    with pytest.raises(Refused, match="is no file of MLflow's"):
+        there_mlflow.offer(cast(Link, link), header)

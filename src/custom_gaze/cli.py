@@ -121,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = verb("status", commands.run_status, "tell which model is live in RustyEyes")
     sub.add_argument("app", type=Path, metavar="APP_DIR")
 
-    sub = verb("remote", commands.run_remote, "train on jowestdgxe (unfinished; docs/remote.md)")
+    sub = verb("remote", commands.run_remote, "train on jowestdgxe (docs/remote.md)")
     add_verbs(sub)
 
     sub = verb("mlflow", commands.run_mlflow, "open MLflow's page on this machine's loopback")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from custom_gaze.download import shown
@@ -34,7 +35,7 @@ def record(
     """
     uri = tracking_uri()
     try:
-        with _quiet():
+        with quiet():
             run_id = _record(uri, params, paths, metrics, sessions, facts)
     except Exception as error:  # whatever a server, a database or a proxy may answer
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -57,7 +58,7 @@ def _record(
     name = params.tracking.experiment
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        experiment_id = client.create_experiment(name, artifact_location=_artifact_root(uri))
+        experiment_id = client.create_experiment(name, artifact_location=artifact_root(uri))
     else:
         experiment_id = experiment.experiment_id
     run = client.create_run(experiment_id, tags=_tags(params, facts), run_name=_run_name(params))
@@ -66,9 +67,9 @@ def _record(
         _log_params(client, run_id, params)
         _log_losses(client, run_id, paths)
         _log_metrics(client, run_id, metrics, sessions)
-        for path in (paths.screen_plot, paths.error_plot, paths.loss_plot, paths.report):
-            client.log_artifact(run_id, str(path), "reports")
-        client.log_artifact(run_id, str(paths.model), "model")
+        reports = (paths.screen_plot, paths.error_plot, paths.loss_plot, paths.report)
+        files = [*((path, "reports") for path in reports), (paths.model, "model")]
+        attach_files(client, uri, run_id, files)
     except BaseException:
         client.set_terminated(run_id, "FAILED")
         raise
@@ -76,12 +77,52 @@ def _record(
     return run_id
 
 
-def _artifact_root(uri: str) -> str | None:
+def artifact_root(uri: str) -> str | None:
     """Beside the embedded store; a server knows its own place.
 
     MLflow would take the working folder, which with `dvc exp run --temp` is deleted afterwards.
     """
     return (project_root() / "mlartifacts").as_uri() if uri.startswith("sqlite:") else None
+
+
+def attach_files(client: Any, uri: str, run_id: str, files: list[tuple[Path, str]]) -> None:
+    """Attach (file, folder in the run) to a run.
+
+    MLflow's client writes below a file:// root by itself. But where it speaks with a server, that
+    root is a folder of the server's machine (a run made there without the server has made the
+    experiment): then the files go through the server, as they do where it has chosen the root.
+
+    Raises:
+        CustomGazeError: the server keeps its files somewhere else.
+    """
+    run = client.get_run(run_id)
+    target = run.info.artifact_uri
+    if not (uri.startswith("http") and target.startswith("file:")):
+        for path, folder in files:
+            client.log_artifact(run_id, str(path), folder)
+        return
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    root = client.get_experiment(run.info.experiment_id).artifact_location
+    relative = target.removeprefix(root).strip("/")
+    through = get_artifact_repository(f"mlflow-artifacts:/{relative}", tracking_uri=uri)
+    for path, folder in files:
+        through.log_artifact(str(path), folder)
+    if not all(_server_has(uri, run_id, f"{folder}/{path.name}") for path, folder in files):
+        raise CustomGazeError(f"its server does not reach {root}; name another tracking.experiment")
+
+
+def _server_has(uri: str, run_id: str, file: str) -> bool:
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    answer = http_request(
+        get_default_host_creds(uri),
+        "/api/2.0/mlflow/artifacts/list",
+        "GET",
+        params={"run_id": run_id, "path": file.rpartition("/")[0]},
+    )
+    return file in [entry["path"] for entry in answer.json().get("files", [])]
 
 
 def _run_name(params: Params) -> str:
@@ -164,7 +205,7 @@ def _now_ms() -> int:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No waiting for minutes on a server that is not there, no chatter."""
     settings = {
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
@@ -194,6 +235,7 @@ def serve(port: int) -> None:
     print(f"MLflow: {address} (Ctrl-C ends it)", flush=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--backend-store-uri", tracking_uri()]
+    command += ["--artifacts-destination", (project_root() / "mlartifacts").as_uri()]
     done = subprocess.run(command, check=False)
     if done.returncode > 0:
         raise CustomGazeError(f"MLflow's page at {address} stopped with code {done.returncode}")

@@ -1,14 +1,17 @@
 """A project here, a machine there, and `custom-gaze remote` run as a user runs it."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -76,11 +79,11 @@ class Site:
     def environment(self) -> dict[str, str]:
         return {**self.machine.environment, "PYTHONPATH": str(SOURCES)}
 
-    def run(self, *words: str, seconds: float = 180) -> "subprocess.CompletedProcess[str]":
+    def run(self, *words: str, seconds: float = 1800) -> "subprocess.CompletedProcess[str]":
         """`custom-gaze remote …` to its end."""
         return self.call(*COMMAND, *words, seconds=seconds)
 
-    def ok(self, *words: str, seconds: float = 180) -> str:
+    def ok(self, *words: str, seconds: float = 1800) -> str:
         """The same where it has to succeed; what it printed."""
         done = self.run(*words, seconds=seconds)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -97,9 +100,10 @@ class Site:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=_hear_ctrl_c,
         )
 
-    def call(self, *command: str, seconds: float = 180) -> "subprocess.CompletedProcess[str]":
+    def call(self, *command: str, seconds: float = 1800) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             command,
             cwd=self.project,
@@ -125,16 +129,17 @@ class Site:
         self.git("add", "-A")
         self.git("commit", "-q", "--allow-empty", "-m", "next")
 
+    def clean(self) -> None:
+        """Back to what is committed, without a run's outputs."""
+        self.git("reset", "-q", "--hard")
+        for name in ("models", "reports"):
+            shutil.rmtree(self.project / name, ignore_errors=True)
+        self.git("clean", "-fdq", "--exclude=.dvc")
+
     def hold(self, on: bool) -> None:
         """Let the tiny stage wait, or go on."""
         path = self.machine.home / "hold"
         path.touch() if on else path.unlink(missing_ok=True)
-
-    def wait_for_training(self, name: str, client: "subprocess.Popen[str]") -> None:
-        log = self.there / "runs" / name / "log"
-        self.wait_while(
-            client, lambda: log.exists() and b"epochs" in log.read_bytes(), f"{name} trains"
-        )
 
     def wait_while(
         self, client: "subprocess.Popen[str]", condition: Callable[[], object], what: str
@@ -147,15 +152,42 @@ class Site:
                 raise AssertionError(f"ended before: {what}: {client.communicate()}")
             return condition()
 
-        wait_until(holds, what, seconds=60)
+        wait_until(holds, what)
 
-    def wait_for_quiet(self, seconds: float = 20) -> None:
-        """No process of a run or a login is left there."""
-        wait_until(
-            lambda: not self.machine.processes(),
-            f"processes end there: {self.machine.processes()}",
-            seconds,
-        )
+    def wait_for_quiet(self, seconds: float = 300) -> None:
+        """No process of a run, a login or a command is left, there or here; end what is."""
+        machine = self.machine
+        try:
+            wait_until(
+                lambda: not machine.processes() and not machine.processes(machine.client_home),
+                "no process is left",
+                seconds,
+            )
+        except AssertionError:
+            raise AssertionError(f"left behind: {machine.end_all()}") from None
+
+    def metric(self, name: str) -> float:
+        """The metric of an experiment, as its commit has it."""
+        value: float = json.loads(self._of(name, "reports/metrics.json"))["error_deg"]
+        return value
+
+    def params_of(self, name: str) -> dict[str, Any]:
+        """The parameters of an experiment."""
+        params: dict[str, Any] = yaml.safe_load(self._of(name, "params.yaml"))
+        return params
+
+    def _of(self, name: str, path: str) -> str:
+        (ref,) = [ref for ref in self._refs() if ref.rpartition("/")[2] == name]
+        return self.git("show", f"{ref}:{path}")
+
+    def add_session(self, name: str, files: dict[str, bytes]) -> None:
+        """A session with these files, under DVC and committed."""
+        folder = self.project / "data" / "sessions" / name
+        folder.mkdir(parents=True)
+        for path, content in files.items():
+            (folder / path).write_bytes(content)
+        self.dvc("add", "-q", f"data/sessions/{name}")
+        self.commit()
 
     def experiments(self) -> list[str]:
         """The names of all experiments here."""
@@ -176,20 +208,48 @@ class Site:
         return {**kept, "refs": self.git("for-each-ref").encode()}
 
 
+def _hear_ctrl_c() -> None:
+    """Also where the tests run in the background, where a shell lets SIGINT be ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def kill(process: "subprocess.Popen[str]", how: int = signal.SIGKILL) -> None:
     """End a command of `start`, its ssh too where that is still in its group."""
     os.kill(process.pid, how)
 
 
-def finish(process: "subprocess.Popen[str]", seconds: float = 120) -> tuple[int, str, str]:
+def read_until(process: "subprocess.Popen[str]", text: str) -> str:
+    """What a command of `start` prints until a line holds `text`."""
+    assert process.stdout is not None
+    said = ""
+    with timer(1800, process.kill):
+        for line in process.stdout:
+            said += line
+            if text in line:
+                return said
+    raise AssertionError(f"never said {text!r}: {said}{process.communicate()}")
+
+
+@contextmanager
+def timer(seconds: float, what: Callable[[], None]) -> Iterator[None]:
+    """Do `what` if the block takes longer."""
+    clock = threading.Timer(seconds, what)
+    clock.start()
+    try:
+        yield
+    finally:
+        clock.cancel()
+
+
+def finish(process: "subprocess.Popen[str]", seconds: float = 1800) -> tuple[int, str, str]:
     """(code, output, errors) of a command of `start`."""
     output, errors = process.communicate(timeout=seconds)
     return process.returncode, output, errors
 
 
 def make_project(root: Path, machine: Machine) -> Site:
-    """A small project with the tiny pipeline and one session, committed."""
-    root.mkdir(parents=True)
+    """A small project with the tiny pipeline, the shipped settings and one session, committed."""
+    (root / "src").mkdir(parents=True)
     site = Site(machine, root)
     shutil.copy(REPOSITORY / "params.yaml", root)
     params = yaml.safe_load((root / "params.yaml").read_text())
@@ -197,37 +257,32 @@ def make_project(root: Path, machine: Machine) -> Site:
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     (root / "requirements.txt").write_text("")
     (root / "dvc.yaml").write_text(TINY_PIPELINE)
-    (root / "src").mkdir()
     (root / "src" / "tiny.py").write_text(TINY_STAGE)
-    (root / "data" / "sessions").mkdir(parents=True)
-    write_session(site, "one", 1)
     site.git("init", "-q")
     site.dvc("init", "-q")
-    site.dvc("add", "-q", "data/sessions/one")
-    site.commit()
+    shutil.copy(REPOSITORY / ".dvc" / "config", root / ".dvc")
+    frames = {f"img_{n}.json": f'{{"screen_x": {n}}}'.encode() for n in range(3)}
+    site.add_session("one", {"big.jpg": os.urandom(1_000_000), **frames})
     return site
 
 
-def write_session(site: Site, name: str, size_mb: float) -> None:
-    """Files that stand in for frames."""
-    folder = site.project / "data" / "sessions" / name
-    folder.mkdir()
-    (folder / "big.jpg").write_bytes(os.urandom(int(size_mb * 1e6)))
-    for number in range(3):
-        (folder / f"img_{number}.json").write_text(f'{{"screen_x": {number}, "of": "{name}"}}')
+@contextmanager
+def far_site(root: Path) -> Iterator[Site]:
+    """A machine and a tiny project that know each other."""
+    with running_machine(root / "machine") as machine:
+        site = make_project(root / "project", machine)
+        site.ok("setup", "--yes", "--python", sys.executable)
+        yield site
 
 
 @contextmanager
-def far_site(root: Path, set_up: bool = True) -> Iterator[Site]:
-    """A machine and a tiny project; with `set_up` they know each other."""
-    machine = Machine(root / "machine")
-    machine.root.mkdir(parents=True)
+def running_machine(root: Path) -> Iterator[Machine]:
+    """A machine; whatever happens, none of its processes outlives this."""
+    machine = Machine(root)
+    root.mkdir(parents=True)
     machine.create()
-    machine.start()
     try:
-        site = make_project(root / "project", machine)
-        if set_up:
-            site.ok("setup", "--yes", "--python", sys.executable)
-        yield site
+        machine.start()
+        yield machine
     finally:
         machine.stop()

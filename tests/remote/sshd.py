@@ -19,8 +19,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SSHD = shutil.which("sshd") or shutil.which("/usr/sbin/sshd")
-NO_SSHD = "needs sshd (Debian: apt-get install openssh-server)"
+_FOUND = shutil.which("sshd") or shutil.which("/usr/sbin/sshd")
+SSHD = _FOUND if sys.platform == "linux" else None  # processes are found through /proc
+NO_SSHD = "needs Linux and sshd (Debian: apt-get install openssh-server)"
 
 # Runs ssh and passes so many bytes on, then swallows what comes: a line gone silent.
 _LIMIT = """import os, subprocess, sys, threading
@@ -35,7 +36,11 @@ def relay():
     global left
     while chunk := os.read(source, 65536):
         while chunk and left:
-            done = os.write(target, chunk[:left])
+            try:
+                done = os.write(target, chunk[:left])
+            except OSError:  # who asked for the connection is gone
+                ssh.kill()
+                return
             chunk, left = chunk[done:], left - done
     if up:
         ssh.stdin.close()
@@ -61,8 +66,11 @@ def free_port() -> int:
     return port
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
-    """Return as soon as `condition` holds; fail by name when it does not in time."""
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 600.0) -> None:
+    """Return as soon as `condition` holds; fail by name when it does not in time.
+
+    The time is for a machine that is busy with other things: it only ends what will never end.
+    """
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds:g} s in vain: {what}"
@@ -112,7 +120,7 @@ class Machine:
         self._write_ssh()
         self._write_git_config()
         # What a login there finds: its own home, and no settings of the one who runs the tests.
-        # stderr of sshd's children stays theirs; PATH is what the tests themselves run with.
+        # PATH is what the tests themselves run with, and nothing is asked of a package index.
         path = os.environ["PATH"]
         (self.root / "sshd_config").write_text(
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.host_key}\n"
@@ -120,7 +128,8 @@ class Machine:
             "UsePAM no\nStrictModes no\nPasswordAuthentication no\n"
             "KbdInteractiveAuthentication no\nPermitRootLogin yes\nLogLevel VERBOSE\n"
             f"MaxStartups 100\nSubsystem sftp {_sftp_server()}\n"
-            f"SetEnv HOME={self.home} PATH={path} LANG=C.UTF-8\n"
+            f"SetEnv HOME={self.home} PATH={path} LANG=C.UTF-8 OMP_NUM_THREADS=1 PIP_NO_INDEX=1 "
+            f"DVC_SITE_CACHE_DIR={self.home / 'dvc-site'}\n"
             f"ForceCommand cd {shlex.quote(str(self.home))} && "
             'if [ -z "$SSH_ORIGINAL_COMMAND" ]; then exec sh; fi; '
             'exec sh -c "$SSH_ORIGINAL_COMMAND"\n'
@@ -198,6 +207,7 @@ class Machine:
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "NO_ALBUMENTATIONS_UPDATE": "1",
             "OMP_NUM_THREADS": "1",
+            "PIP_NO_INDEX": "1",
         }
 
     def start(self) -> None:
@@ -232,12 +242,19 @@ class Machine:
                 _kill(pid, signal.SIGKILL)
             self.process.wait()
             self.process = None
-        for pid in self.processes():
-            _kill(pid, signal.SIGKILL)
+        self.end_all()
 
-    def processes(self) -> list[int]:
+    def end_all(self) -> list[str]:
+        """End what runs in either home; return the command lines."""
+        ended = []
+        for pid in [*self.processes(), *self.processes(self.client_home)]:
+            ended.append(command_of(pid))
+            _kill(pid, signal.SIGKILL)
+        return ended
+
+    def processes(self, home: Path | None = None) -> list[int]:
         """Processes that live in the far home: what a run there or a login left behind."""
-        mark = f"HOME={self.home}".encode()
+        mark = f"HOME={home or self.home}".encode()
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and int(entry.name) != os.getpid():
@@ -267,6 +284,14 @@ def descendants(pid: int) -> list[int]:
         found += children
         todo += children
     return found
+
+
+def command_of(pid: int) -> str:
+    """The command line of a process; empty where it has gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+    except OSError:
+        return ""
 
 
 def _name(pid: int) -> str:

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +17,8 @@ import torchvision
 
 from conftest import REPOSITORY, SMALL, Project
 from custom_gaze.paths import Paths
-from remote_site import COMMAND, Site, finish
-from sshd import NO_SSHD, SSHD, Machine, free_port, wait_until
+from remote_site import COMMAND, Site, finish, read_until, running_machine
+from sshd import NO_SSHD, SSHD, Machine, command_of, free_port, wait_until
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason=NO_SSHD)
 
@@ -28,14 +27,8 @@ pytestmark = pytest.mark.skipif(SSHD is None, reason=NO_SSHD)
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The shipped pipeline made small, one demo session, a base network that lies outside git."""
     root = tmp_path_factory.mktemp("story")
-    machine = Machine(root / "machine")
-    machine.root.mkdir()
-    machine.create()
-    machine.start()
-    try:
+    with running_machine(root / "machine") as machine:
         yield shipped_project(root / "project", machine)
-    finally:
-        machine.stop()
 
 
 def shipped_project(root: Path, machine: Machine) -> Site:
@@ -76,15 +69,14 @@ def test_the_story(site: Site, tmp_path: Path) -> None:
 
     # Train there; the connection is cut while it runs, for longer than the client would wait.
     run = site.start("train", "--name", "story", "-S", "train.seed=3")
-    log = site.there / "runs" / "story" / "log"
-    site.wait_while(run, lambda: log.exists() and b"Running stage" in log.read_bytes(), "a stage")
-    run.kill()
+    read_until(run, "Running stage")
     site.machine.cut()
+    run.kill()
     finish(run)
     assert "story" in site.ok("status")
 
     # Attach: reads along to the end and brings the experiment.
-    said = site.ok("attach", "story", seconds=400)
+    said = site.ok("attach", "story")
     assert "Running stage 'train'" in said
     assert "Running stage 'fetch'" not in said  # its output was sent: the base lies here alone
     assert "experiment story is here" in said
@@ -108,6 +100,9 @@ def test_the_story(site: Site, tmp_path: Path) -> None:
     files = {entry.path for entry in client.list_artifacts(tracked.info.run_id, "model")}
     assert files == {"model/custom_gaze.onnx"}
 
+    (kept,) = (site.there / "project" / "mlartifacts").rglob("custom_gaze.onnx")
+    assert kept.stat().st_nlink == 2  # MLflow's and the store's are one
+
     # Its model with one further word, and everything committed.
     site.ok("fetch", "story", "--apply")
     model = site.project / "models" / "custom_gaze.onnx"
@@ -115,9 +110,20 @@ def test_the_story(site: Site, tmp_path: Path) -> None:
     assert hashlib.md5(model.read_bytes()).hexdigest() == stored
     site.commit()
 
-    # A third clone pulls the same bytes, and has nothing to do.
+    # What any DVC user types, without a command of ours: everything up, and an experiment.
+    site.dvc("push")
+    site.git("push", "-q", "jowestdgxe", "HEAD:main")
+    site.dvc("exp", "run", "--name", "local", "-S", "evaluate.bootstrap=150")
+    local_report = sha256(site.project / "reports" / "report.html")
+    site.git("reset", "-q", "--hard")
+    site.dvc("checkout", "-q")
+    assert sha256(site.project / "reports" / "report.html") != local_report
+    site.dvc("exp", "push", "jowestdgxe", "local")
+
+    # A third clone, made from there, pulls the same bytes and has nothing to do.
     third = Site(site.machine, tmp_path / "third")
-    site.git("clone", "-q", str(site.project), str(third.project))
+    url = site.git("remote", "get-url", "jowestdgxe").strip()
+    site.git("clone", "-q", url, str(third.project))
     third.ok("setup", "--yes", "--python", sys.executable)
     third.dvc("pull", "models/custom_gaze.onnx")
     assert sha256(third.project / "models" / "custom_gaze.onnx") == sha256(model)
@@ -125,6 +131,12 @@ def test_the_story(site: Site, tmp_path: Path) -> None:
     said = third.dvc("repro")
     assert "Data and pipelines are up to date." in said
     assert "Running stage" not in said
+
+    # The experiment made here reaches it through the machine there.
+    assert {"local", "story"} <= set(third.dvc("exp", "list", "-A", "jowestdgxe").split())
+    third.dvc("exp", "pull", "jowestdgxe", "local")
+    third.dvc("exp", "apply", "local")
+    assert sha256(third.project / "reports" / "report.html") == local_report
     site.wait_for_quiet()
 
 
@@ -133,25 +145,50 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_mlflow_of_the_machine_there_through_a_tunnel(site: Site, how: signal.Signals) -> None:
+def test_mlflow_of_the_machine_there_through_a_tunnel(site: Site) -> None:
+    """The run made there is seen here, and one made here is recorded there."""
     port = free_port()
+    address = f"http://127.0.0.1:{port}"
     page = site.start("mlflow", "--port", str(port))
     try:
-        assert page.stdout is not None
-        started = time.monotonic()
-        line = page.stdout.readline()
-        assert line == f"MLflow of jowestdgxe: http://127.0.0.1:{port} (Ctrl-C ends it)\n"
-        assert time.monotonic() - started < 90
-        client = mlflow.MlflowClient(f"http://127.0.0.1:{port}")
+        said = read_until(page, "Ctrl-C")
+        assert said == f"MLflow of jowestdgxe: {address} (Ctrl-C ends it)\n"
+        done = subprocess.run(
+            [sys.executable, "-m", "custom_gaze.cli", "evaluate"],
+            cwd=site.project,
+            env={**site.environment, "MLFLOW_TRACKING_URI": address},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert f"in {address}" in done.stdout, done.stdout + done.stderr
+        client = mlflow.MlflowClient(address)
         experiment = client.get_experiment_by_name("custom-gaze")
-        names = [run.info.run_name for run in client.search_runs([experiment.experiment_id])]
-        assert names == ["story"]
+        runs = client.search_runs([experiment.experiment_id], order_by=["start_time"])
+        assert [run.info.run_name for run in runs] == ["story", "one"]
+        there = site.there / "project" / "mlartifacts" / runs[1].info.run_id / "artifacts"
+        sent = there / "model" / "custom_gaze.onnx"
+        assert sha256(sent) == sha256(site.project / "models" / "custom_gaze.onnx")
     finally:
-        page.send_signal(how)
+        page.send_signal(signal.SIGINT)
         code, _, errors = finish(page)
-    assert code == (130 if how == signal.SIGINT else -how), errors
+    assert code == 130, errors
     site.wait_for_quiet()  # no server stays behind
+    wait_until(lambda: not listens(port), "the tunnel ends")
+
+
+def test_the_tunnel_and_the_server_end_when_the_client_is_killed(site: Site) -> None:
+    port = free_port()
+    page = site.start("mlflow", "--port", str(port))
+    site.wait_while(page, lambda: listens(port), "the tunnel stands")
+    site.wait_while(
+        page,
+        lambda: any("mlflow server" in command_of(pid) for pid in site.machine.processes()),
+        "the server starts",
+    )
+    page.kill()
+    finish(page)
+    site.wait_for_quiet()
     wait_until(lambda: not listens(port), "the tunnel ends")
 
 

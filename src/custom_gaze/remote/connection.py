@@ -31,7 +31,10 @@ OPTIONS = [
 _NO_FORWARDING = ["-o", "ClearAllForwardings=yes"]
 VERIFY = ["-o", "StrictHostKeyChecking=yes"]
 
-_PROGRAM = ("frames", "there", "there_store", "there_runs", "there_setup", "there_main")
+_PROGRAM = (
+    *("frames", "there", "there_store", "there_state", "there_launch", "there_runs"),
+    *("there_setup", "there_mlflow", "there_main"),
+)
 _BOOTSTRAP = (
     "import json,sys,types,zlib\n"
     "text=sys.stdin.buffer.read(int(sys.argv[1]))\n"

@@ -10,9 +10,9 @@ from typing import Any
 from custom_gaze.errors import CustomGazeError, InputError
 from custom_gaze.remote import repository
 from custom_gaze.remote.connection import connect
+from custom_gaze.remote.display import Say, Traffic
 from custom_gaze.remote.mlflow_runs import import_tracked
 from custom_gaze.remote.objects import Cache, fetch_objects, outs_of
-from custom_gaze.remote.runs import Say, Traffic
 from custom_gaze.remote.settings import Settings
 
 
@@ -62,6 +62,7 @@ def fetch(
                     repository.name_experiment(root, ref, commit)
                 found.append(Fetched(name, commit, count, here is not None))
                 say(import_tracked(connection, cache, settings, name))
+            connection.ask("fetched", dir=settings.directory, name=run["name"])
         finally:
             traffic.add(connection)
     return found

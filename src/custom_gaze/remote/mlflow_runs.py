@@ -26,7 +26,7 @@ def end():
 threading.Thread(target=end, daemon=True).start()
 sys.exit(ssh.wait())
 """
-_SERVER_S = 60.0  # MLflow's first start makes its database
+_SERVER_S = 180.0  # MLflow takes seconds to load, on a busy machine a minute; then its database
 
 
 def import_tracked(connection: Connection, cache: Cache, settings: Settings, name: str) -> str:
@@ -39,14 +39,15 @@ def import_tracked(connection: Connection, cache: Cache, settings: Settings, nam
     ]
     if not runs:
         return f"MLflow there has no run of {name}"
-    files = [entry for run in runs for entry in run["files"]]
-    wanted = [[path, md5] for _, path, md5 in files if not cache.has(md5)]
+    files = [[path, md5] for run in runs for _, path, md5 in run["files"]]
+    if files:
+        connection.ask("offer", dir=settings.directory, files=files)
+    wanted = [Out(path, md5) for path, md5 in files if not cache.has(md5)]
     if wanted:
-        connection.ask("offer", dir=settings.directory, files=wanted)
-        fetch_objects(connection, cache, settings.store, [Out(path, md5) for path, md5 in wanted])
+        fetch_objects(connection, cache, settings.store, wanted)
     uri = tracking.tracking_uri()
     try:
-        with tracking._quiet():
+        with tracking.quiet():
             new = [run["id"] for run in runs if _import(uri, settings.host, run, cache)]
     except CustomGazeError:
         raise
@@ -66,7 +67,7 @@ def _import(uri: str, host: str, run: dict[str, Any], cache: Cache) -> bool:
         return False
     experiment = client.get_experiment_by_name(run["experiment"])
     if experiment is None:
-        root = tracking._artifact_root(uri)
+        root = tracking.artifact_root(uri)
         experiment_id = client.create_experiment(run["experiment"], artifact_location=root)
     else:
         experiment_id = experiment.experiment_id
@@ -90,7 +91,7 @@ def _import(uri: str, host: str, run: dict[str, Any], cache: Cache) -> bool:
         for relative, _, md5 in run["files"]:
             source = Path(scratch) / Path(relative).name
             source.symlink_to(cache.path(md5))
-            client.log_artifact(run_id, str(source), str(Path(relative).parent))
+            tracking.attach_files(client, uri, run_id, [(source, str(Path(relative).parent))])
             source.unlink()
     client.set_terminated(run_id, run["status"], run["end_ms"])
     return True

@@ -78,14 +78,14 @@ def outs_of(root: Path, commit: str) -> list[Out]:
     listing = _git(root, "ls-tree", "-r", "--name-only", "-z", commit).split("\0")
     found = []
     if "dvc.lock" in listing:
-        in_git = _kept_in_git(_yaml(root, commit, "dvc.yaml"))
-        stages = (_yaml(root, commit, "dvc.lock").get("stages") or {}).values()
+        in_git = _kept_in_git(yaml_of(root, commit, "dvc.yaml"))
+        stages = (yaml_of(root, commit, "dvc.lock").get("stages") or {}).values()
         for out in (out for stage in stages for out in stage.get("outs") or []):
             if "md5" in out and out["path"] not in in_git:
                 found.append(Out(out["path"], out["md5"]))
     for path in listing:
         if path.endswith(".dvc"):
-            for out in _yaml(root, commit, path).get("outs") or []:
+            for out in yaml_of(root, commit, path).get("outs") or []:
                 if "md5" in out:
                     folder = os.path.dirname(path)
                     found.append(Out(os.path.join(folder, out["path"]), out["md5"]))
@@ -103,7 +103,14 @@ def _kept_in_git(pipeline: dict[str, Any]) -> set[str]:
     return found
 
 
-def _yaml(root: Path, commit: str, path: str) -> dict[str, Any]:
+def yaml_of(root: Path, commit: str, path: str) -> dict[str, Any]:
+    """A YAML file of a commit; empty where it has none.
+
+    Raises:
+        InputError: it is no valid YAML.
+    """
+    if not _git(root, "ls-tree", commit, "--", path):
+        return {}
     try:
         content = yaml.safe_load(_git(root, "show", f"{commit}:{path}"))
     except yaml.YAMLError as error:

@@ -1,33 +1,30 @@
 """Runs on the far machine: start one, read along, end it, ask what goes on."""
 
 import re
-import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from custom_gaze.errors import CustomGazeError, InputError
 from custom_gaze.remote import repository
 from custom_gaze.remote.connection import Connection, FarError, Lost, Unreachable, connect
-from custom_gaze.remote.objects import Cache, send_objects
-from custom_gaze.remote.request import (
-    Request,
-    check_committed,
-    check_sessions_saved,
-    needed,
+from custom_gaze.remote.display import (
+    Say,
+    Screen,
+    Traffic,
+    clock,
+    gpu_line,
+    in_bytes,
+    progress,
+    readable,
 )
+from custom_gaze.remote.luggage import check_committed, check_sessions_saved, pack
+from custom_gaze.remote.objects import Cache, send_objects
+from custom_gaze.remote.request import Request
 from custom_gaze.remote.settings import Settings
 
 RECONNECT_S = 60.0  # so long a lost connection is tried again
 LAST_LINES = 20
-
-# What `dvc exp run --temp` says of every output that is not there yet, and how to apply a result.
-_NOISE = ("No file hash info found for", "To apply the results of an", "dvc exp apply <exp>")
-
-Say = Callable[[str], None]
 
 
 class RunFailed(CustomGazeError):
@@ -38,30 +35,6 @@ class Detached(CustomGazeError):
     """The user stopped reading along; the run goes on."""
 
     exit_code = 130
-
-
-@dataclass
-class Traffic:
-    """Bytes that a command has sent and received through its connections."""
-
-    sent: int = 0
-    received: int = 0
-
-    def add(self, connection: Connection) -> None:
-        self.sent += connection.sent_bytes
-        self.received += connection.received_bytes
-
-    def line(self) -> str:
-        return f"sent {in_bytes(self.sent)}, received {in_bytes(self.received)}"
-
-
-def in_bytes(count: float) -> str:
-    """E.g. 812 B, 4.1 kB, 95.3 MB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError
 
 
 def begin(
@@ -80,8 +53,8 @@ def begin(
     for path in check_committed(root)[:5]:
         say(f"not sent, git does not know it: {path}")
     cache = Cache(root)
-    here, elsewhere, sessions = needed(root, cache, request)
-    check_sessions_saved(root, sessions)
+    luggage = pack(root, cache, request)
+    check_sessions_saved(root, luggage.sessions)
     with connect(settings.host) as connection:
         try:
             known = _known_run(connection, settings, root, request)
@@ -90,12 +63,13 @@ def begin(
             _hold(connection, settings)
             repository.send_commit(connection, root, settings.project, request.commit)
             connection.ask("ready", dir=settings.directory)
-            _check_there(connection, settings, elsewhere)
-            sent = send_objects(connection, cache, settings.store, here)
+            _check_there(connection, settings, luggage.elsewhere)
+            sent = send_objects(connection, cache, settings.store, luggage.here)
             connection.ask("start", dir=settings.directory, run=request.as_dict())
         finally:
             traffic.add(connection)
-    say(f"{len(sent)} of {len(here)} files sent; {request.name} has started on {settings.host}")
+    say(f"{len(sent)} of {len(luggage.here)} files sent")
+    say(f"{request.name} has started on {settings.host}")
     return None
 
 
@@ -146,7 +120,7 @@ def _check_there(connection: Connection, settings: Settings, elsewhere: dict[str
         paths = sorted({elsewhere.get(name, name) for name in answer["gone"]})
         raise InputError(
             f"neither here nor on {settings.host}: files of {', '.join(paths)}; "
-            "`dvc add` the session again where it was captured"
+            "`dvc add` a session again where it was captured; `dvc repro -f fetch` for models"
         )
 
 
@@ -191,30 +165,6 @@ def read_along(settings: Settings, name: str, traffic: Traffic, show: Say) -> di
             if time.monotonic() - heard > RECONNECT_S:
                 raise Lost(f"{error}; {name} goes on there; {come_back}") from None
             time.sleep(0.5)
-
-
-class Screen:
-    """Shows a log piece by piece; progress that redraws its line becomes a line of its own."""
-
-    def __init__(self, show: Say) -> None:
-        self._show = show
-        self._rest = b""
-
-    def write(self, chunk: bytes) -> None:
-        *lines, self._rest = re.split(rb"[\r\n]", self._rest + chunk)
-        for line in lines:
-            text = readable(line)
-            if text and not any(noise in text for noise in _NOISE):
-                self._show(text)
-
-    def end(self) -> None:
-        self.write(b"\n")
-
-
-def readable(line: bytes) -> str:
-    """A line of a log without colours and control characters: it comes from another machine."""
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line.decode(errors="replace"))
-    return "".join(c for c in text if c.isprintable()).rstrip()
 
 
 def last_lines(settings: Settings, name: str) -> list[str]:
@@ -291,26 +241,6 @@ def status(settings: Settings) -> list[str]:
     return lines
 
 
-def gpu_line(entry: str) -> str:
-    """One line of nvidia-smi; where memory is shared with the CPU it names none."""
-    name, used, total, load = (part.strip() for part in [*entry.split(","), "", "", ""][:4])
-    memory = f"{used} of {total} MiB" if used.isdigit() and total.isdigit() else "shared memory"
-    return f"{name}, {memory}, {load if load.isdigit() else '?'} % load"
-
-
-def progress(tail: bytes) -> str:
-    """Stage and epoch, read from the end of a log."""
-    text = tail.decode(errors="replace")
-    stages = re.findall(r"Running stage '([^']+)'", text)
-    found = f"stage {stages[-1]}" if stages else ""
-    if found.startswith("stage train"):
-        epochs = re.findall(r"(\d+)/(\d+) \[[^\]]*epochs?(?:, ([^\]]*))?\]", text)
-        if epochs:
-            done, total, figures = epochs[-1]
-            found += f", epoch {done} of {total}" + (f", {figures}" if figures else "")
-    return found
-
-
 def logs(settings: Settings, name: str, show: Say) -> None:
     """Print a run's log as far as it has come.
 
@@ -323,15 +253,3 @@ def logs(settings: Settings, name: str, show: Say) -> None:
         while "log" in (message := connection.receive())[0]:
             screen.write(message[1])
         screen.end()
-
-
-def clock(seconds: float) -> str:
-    """A time of day here, with the date where it is another day."""
-    then = datetime.fromtimestamp(seconds)
-    today = then.date() == datetime.now().date()
-    return then.strftime("%H:%M" if today else "%Y-%m-%d %H:%M")
-
-
-def print_now(text: str) -> None:
-    """Print a line at once, also into a pipe."""
-    print(text, flush=True, file=sys.stdout)

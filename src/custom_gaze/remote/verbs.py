@@ -7,9 +7,9 @@ from pathlib import Path
 from custom_gaze.errors import InputError
 from custom_gaze.paths import Paths
 from custom_gaze.remote import repository, runs
+from custom_gaze.remote.display import Traffic, print_now
 from custom_gaze.remote.fetch import Fetched, apply, fetch
 from custom_gaze.remote.request import Experiment, Request, changed_params, check_name, new_name
-from custom_gaze.remote.runs import Traffic, print_now
 from custom_gaze.remote.settings import Settings, load_settings
 
 
@@ -65,7 +65,7 @@ def _run(settings: Settings, root: Path, request: Request, apply_it: bool) -> No
             print_now(f"{request.name} was started before ({run['state']}); going on with it")
         _see_it_through(settings, root, request.name, traffic, apply_it)
     finally:
-        print_now(traffic.line())
+        _tell(traffic)
 
 
 def _see_it_through(
@@ -97,7 +97,7 @@ def run_attach(arguments: argparse.Namespace) -> None:
         name = arguments.name or runs.find(settings, "")["name"]
         _see_it_through(settings, root, name, traffic, apply_it=False)
     finally:
-        print_now(traffic.line())
+        _tell(traffic)
 
 
 def run_fetch(arguments: argparse.Namespace) -> None:
@@ -112,7 +112,7 @@ def run_fetch(arguments: argparse.Namespace) -> None:
             raise InputError(f"--apply takes one experiment; choose: dvc exp apply one of {names}")
         _announce(fetched, root, arguments.apply)
     finally:
-        print_now(traffic.line())
+        _tell(traffic)
 
 
 def run_status(_: argparse.Namespace) -> None:
@@ -139,6 +139,11 @@ def run_mlflow(arguments: argparse.Namespace) -> None:
 
     settings, _root = _project()
     mlflow_runs.serve(settings, arguments.port)
+
+
+def _tell(traffic: Traffic) -> None:
+    if traffic.sent:
+        print_now(traffic.line())
 
 
 def _project() -> tuple[Settings, Path]:

@@ -1,0 +1,94 @@
+"""How runs, logs and figures of the far machine are shown here."""
+
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from custom_gaze.remote.connection import Connection
+
+# What `dvc exp run --temp` says of every output that is not there yet, and how to apply a result.
+_NOISE = ("No file hash info found for", "To apply the results of an", "dvc exp apply <exp>")
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Traffic:
+    """Bytes that a command has sent and received through its connections."""
+
+    sent: int = 0
+    received: int = 0
+
+    def add(self, connection: Connection) -> None:
+        self.sent += connection.sent_bytes
+        self.received += connection.received_bytes
+
+    def line(self) -> str:
+        return f"sent {in_bytes(self.sent)}, received {in_bytes(self.received)}"
+
+
+def in_bytes(count: float) -> str:
+    """E.g. 812 B, 4.1 kB, 95.3 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError
+
+
+class Screen:
+    """Shows a log piece by piece; progress that redraws its line becomes a line of its own."""
+
+    def __init__(self, show: Say) -> None:
+        self._show = show
+        self._rest = b""
+
+    def write(self, chunk: bytes) -> None:
+        *lines, self._rest = re.split(rb"[\r\n]", self._rest + chunk)
+        for line in lines:
+            text = readable(line)
+            if text and not any(noise in text for noise in _NOISE):
+                self._show(text)
+
+    def end(self) -> None:
+        self.write(b"\n")
+
+
+def readable(line: bytes) -> str:
+    """A line of a log without colours and control characters: it comes from another machine."""
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line.decode(errors="replace"))
+    return "".join(c for c in text if c.isprintable()).rstrip()
+
+
+def gpu_line(entry: str) -> str:
+    """One line of nvidia-smi; where memory is shared with the CPU it names none."""
+    name, used, total, load = (part.strip() for part in [*entry.split(","), "", "", ""][:4])
+    memory = f"{used} of {total} MiB" if used.isdigit() and total.isdigit() else "shared memory"
+    return f"{name}, {memory}, {load if load.isdigit() else '?'} % load"
+
+
+def progress(tail: bytes) -> str:
+    """Stage and epoch, read from the end of a log."""
+    text = tail.decode(errors="replace")
+    stages = re.findall(r"Running stage '([^']+)'", text)
+    found = f"stage {stages[-1]}" if stages else ""
+    if found.startswith("stage train"):
+        epochs = re.findall(r"(\d+)/(\d+) \[[^\]]*epochs?(?:, ([^\]]*))?\]", text)
+        if epochs:
+            done, total, figures = epochs[-1]
+            found += f", epoch {done} of {total}" + (f", {figures}" if figures else "")
+    return found
+
+
+def clock(seconds: float) -> str:
+    """A time of day here, with the date where it is another day."""
+    then = datetime.fromtimestamp(seconds)
+    today = then.date() == datetime.now().date()
+    return then.strftime("%H:%M" if today else "%Y-%m-%d %H:%M")
+
+
+def print_now(text: str) -> None:
+    """Print a line at once, also into a pipe."""
+    print(text, flush=True, file=sys.stdout)

@@ -1,0 +1,30 @@
+#!/bin/sh
+# The tests of `custom-gaze remote` start an sshd of their own. Where there is none, Debian's
+# package is installed if the user may do that; otherwise those tests say why they are skipped.
+PATH="$PATH:/usr/sbin:/sbin"
+command -v sshd >/dev/null && exit 0
+command -v apt-get >/dev/null || exit 0
+as_root=
+if [ "$(id -u)" != 0 ]; then
+  sudo -n true 2>/dev/null || exit 0
+  as_root="sudo -n"
+fi
+
+echo "installing openssh-server, for the tests of custom-gaze remote"
+# Installed, not started: a machine on which tests run opens no port to anybody by that.
+$as_root sh -eu <<'ROOT' || echo "openssh-server could not be installed: those tests are skipped"
+export DEBIAN_FRONTEND=noninteractive
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+  trap 'rm -f "$policy"' EXIT
+  printf '#!/bin/sh\nexit 101\n' >"$policy"
+  chmod 755 "$policy"
+fi
+install="apt-get install -y -qq --no-install-recommends openssh-server"
+$install </dev/null >/dev/null 2>&1 || {
+  apt-get update -qq </dev/null
+  $install </dev/null >/dev/null
+}
+if [ -d /run/systemd/system ]; then systemctl --quiet disable ssh.service ssh.socket; fi
+ROOT
+exit 0
