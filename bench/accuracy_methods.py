@@ -13,20 +13,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from accuracy_world import PARAMS, Person, Settings
-from custom_gaze.baselines import CORRECTIONS, POLYNOMIALS, best_correction
+from custom_gaze.baselines import CORRECTIONS, best_correction
+from custom_gaze.candidates import ClosedForm, closed_forms
+from custom_gaze.choose import Calibrated, calibrate
 from custom_gaze.dataset import load_crop
-from custom_gaze.features import Copies, Store, features_of, frozen_features
+from custom_gaze.features import Copies, Part, Store, features_of, frozen_features
+from custom_gaze.finetune import best_of, fit, predict
 from custom_gaze.geometry import angular_error_deg
+from custom_gaze.methods import BASE, FINETUNE, PROBE
 from custom_gaze.network import GazeNetwork, trunk_spec
-from custom_gaze.probe import fit_probe
+from custom_gaze.params import TrainParams
+from custom_gaze.seen import Seen, angles_of
 from custom_gaze.start import starting_network
-from custom_gaze.train import fit, predict
-from custom_gaze.weights.base import BaseNetwork, expected_angles
+from custom_gaze.weights.base import BaseNetwork
 
 SEED = 1  # of the folds, the augmented copies and the training
 # What decides about the results, beside the crops and this file.
 METHOD_CODE = (
-    *("augment", "baselines", "features", "network", "probe", "start", "train"),
+    *("augment", "baselines", "candidates", "choose", "corrected", "features", "finetune"),
+    *("folds", "network", "probe", "seen", "start", "train"),
     *("crops", "dataset", "geometry", "weights/base"),
 )
 
@@ -62,12 +67,22 @@ class Case:
     k: int
     device: torch.device
     state_path: Path  # for what an interrupted training leaves
+    made: list[tuple[Calibrated, NDArray[np.float64]]] = field(default_factory=list, repr=False)
 
     @property
     def known(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
         """The calibration's base angles (M, 2), labels (M, 2) and targets (M,)."""
         rows = self.person.calibration(self.k)
         return self.views.base_deg[rows], self.person.labels_deg[rows], self.person.targets[rows]
+
+    @property
+    def seen(self) -> Seen:
+        """The calibration's frames as the product has them."""
+        return Seen(self.views.features[self.person.calibration(self.k)], *self.known)
+
+    def answers(self, form: ClosedForm) -> NDArray[np.float64]:
+        """A closed form's angles (N, 2) for all of the person's frames."""
+        return form.apply(self.views.features, self.views.base_deg)
 
 
 @dataclass(frozen=True)
@@ -103,25 +118,68 @@ def best_corrected(case: Case) -> Answers:
     return Answers(best.apply(case.views.base_deg), {"correction": best.name})
 
 
-def probe(case: Case) -> Answers:
-    """Ridge regression on the trunk's features towards what the best polynomial leaves.
+def corrected_base(case: Case) -> Answers:
+    """The product's first candidate: the polynomial that cross-validation prefers."""
+    form = closed_forms(case.seen, SEED)[BASE]
+    return Answers(case.answers(form), {"correction": form.correction.name})
 
-    A polynomial: on the frames it was fitted on, SVR leaves next to nothing to learn from.
-    """
-    name = best_correction(*case.known, SEED, among=POLYNOMIALS).name
-    seen = case.views.features[case.person.calibration(case.k)]
-    fitted = fit_probe(seen, *case.known, CORRECTIONS[name], SEED)
-    strength = fitted.strength if np.isfinite(fitted.strength) else None
-    notes = {"correction": name, "strength": strength}
-    return Answers(fitted.apply(case.views.features, case.views.base_deg), notes)
+
+def probe(case: Case) -> Answers:
+    """The product's second candidate: ridge regression on the trunk's features towards what the
+    first one leaves."""
+    form = closed_forms(case.seen, SEED)[PROBE]
+    strength = form.strength if np.isfinite(form.strength) else None
+    notes = {"correction": form.correction.name, "strength": strength}
+    return Answers(case.answers(form), notes)
+
+
+def fine_tuned_from_probe(case: Case) -> Answers:
+    """The product's third candidate: its head begins as the probe, cross-validation says for how
+    many epochs, and all k targets are trained on."""
+    made, angles = calibrated(case)
+    best = best_of(made.history).epoch
+    return Answers(angles, {"epochs": len(made.history) - 1, "best_epoch": best})
+
+
+def auto(case: Case) -> Answers:
+    """What the product exports: the candidate that held-out targets prefer."""
+    made, angles = calibrated(case)
+    method, held_out = made.choice.method, made.held_out
+    errors = {n: float(h.errors_deg(len(case.seen.targets)).mean()) for n, h in held_out.items()}
+    if method != FINETUNE:
+        angles = case.answers(made.closed[method])
+    return Answers(angles, {"chosen": method, "held_out_deg": errors})
+
+
+def calibrated(case: Case) -> tuple[Calibrated, NDArray[np.float64]]:
+    """The product's candidates on the case, made once, and the fine-tuned one's angles (N, 2)."""
+    if not case.made:
+        rows, views = case.person.calibration(case.k), case.views
+        copies = min(case.settings.copies_at(len(rows)), views.copies)
+        params = train_params(case.base, case.settings)
+        network = GazeNetwork(case.base.trunk, params.frozen_through)
+        network.load_trunk(case.base.trunk_state)
+        network = network.eval().to(  # type: ignore[call-overload]
+            case.device, memory_format=torch.channels_last
+        )
+        store = Part(views.store, copy_rows(views, rows, copies))
+        scratch = case.state_path.with_suffix(".folds")
+        scratch.mkdir(parents=True, exist_ok=True)
+        assert case.base.heads is not None
+        made = calibrate(network, case.seen, case.base.heads, store, copies + 1, params, scratch)
+        angles = predict(network, views.frozen, params.batch_size).numpy().astype(np.float64)
+        shutil.rmtree(scratch)
+        case.made.append((made, angles))
+    return case.made[0]
 
 
 def fine_tuned(case: Case) -> Answers:
-    """The project's training by the specification's recipe; a fifth of the targets validates."""
+    """The specification's recipe to the letter, from the base's own answers; a fifth of the targets
+    validates."""
     person, views = case.person, case.views
     train, validation = person.split(case.k)
     copies = min(case.settings.copies_at(len(train)), views.copies)
-    params = train_params(case.base, case.settings)
+    params = replace(train_params(case.base, case.settings), start="base")
     torch.manual_seed(SEED)
     network = starting_network(
         case.base, params, [person.samples[row] for row in train], person.paths
@@ -140,7 +198,7 @@ def fine_tuned(case: Case) -> Answers:
     case.state_path.unlink(missing_ok=True)
     network.load_trained_state(best)
     angles = predict(network, views.frozen, params.batch_size).numpy().astype(np.float64)
-    top = min(history, key=lambda epoch: epoch.validation_loss)
+    top = best_of(history)
     notes: dict[str, Any] = {"epochs": len(history) - 1, "best_epoch": top.epoch}
     notes |= {"validation_error_deg": top.validation_error_deg, "copies": copies}
     return Answers(angles, {**notes, "train": len(train), "validation": len(validation)})
@@ -153,8 +211,11 @@ METHODS: dict[str, Callable[[Case], Answers]] = {
     "quadratic": corrected("quadratic"),
     "svr": corrected("svr"),
     "best_correction": best_corrected,
+    "corrected_base": corrected_base,
     "probe": probe,
     "fine_tuned": fine_tuned,
+    "fine_tuned_from_probe": fine_tuned_from_probe,
+    "auto": auto,
 }
 
 
@@ -164,8 +225,8 @@ def measured(case: Case) -> dict[str, Any]:
     tested = {"same_day": person.test, "other_day": person.other_day}
     errors: dict[str, dict[str, float]] = {name: {} for name in tested}
     notes = {}
-    for method, calibrate in METHODS.items():
-        answers = calibrate(case)
+    for method, answer in METHODS.items():
+        answers = answer(case)
         for name, rows in tested.items():
             error = angular_error_deg(answers.angles_deg[rows], person.labels_deg[rows])
             errors[name][method] = float(error.mean())
@@ -215,10 +276,8 @@ def views_of(
     with torch.inference_mode():
         batches = torch.split(frozen, PARAMS.train.batch_size)
         seen = torch.cat([network.features(x.to(device).float()).cpu() for x in batches])
-        yaw = seen @ heads.yaw_weight.T + heads.yaw_bias
-        pitch = seen @ heads.pitch_weight.T + heads.pitch_bias
-        base_deg = expected_angles(yaw, pitch, heads).numpy().astype(np.float64)
-    rows = np.unique(np.concatenate([person.split(k)[0] for k in targets]))
+        base_deg = angles_of(seen, heads)
+    rows = np.unique(np.concatenate([person.calibration(k) for k in targets]))
     copies = max(settings.copies_at(len(person.split(k)[0])) for k in targets)
     store = _store(network, person, rows, copies, device, scratch)
     return Views(frozen, seen.numpy().astype(np.float64), base_deg, store, rows, copies)
@@ -240,7 +299,7 @@ def _store(
     )
 
 
-def train_params(base: BaseNetwork, settings: Settings) -> Any:
+def train_params(base: BaseNetwork, settings: Settings) -> TrainParams:
     """The specification's recipe, for this trunk and with these epochs."""
     through = trunk_spec(base.trunk).frozen_through
     return replace(PARAMS.train, frozen_through=through, epochs=settings.epochs, seed=SEED)
@@ -251,14 +310,3 @@ def copy_rows(views: Views, rows: NDArray[np.int64], copies: int) -> NDArray[np.
     frames = np.searchsorted(views.rows, rows)
     first = frames[:, None] * (views.copies + 1)
     return np.asarray((first + np.arange(copies + 1)).ravel(), np.int64)
-
-
-class Part:
-    """Some rows of a store, as a store of their own."""
-
-    def __init__(self, store: Store, rows: NDArray[np.int64]) -> None:
-        self._store, self._rows = store, rows
-
-    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
-        part: NDArray[np.float16] = self._store[self._rows[rows]]
-        return part

@@ -22,8 +22,11 @@ NAMES = {
     "quadratic": "quadratic",
     "svr": "SVR",
     "best_correction": "best correction",
+    "corrected_base": "corrected base",
     "probe": "ridge probe",
     "fine_tuned": "fine-tuned",
+    "fine_tuned_from_probe": "fine-tuned from probe",
+    "auto": "auto (exported)",
 }
 COLOURS = {
     "centre": "#9aa5b1",
@@ -32,12 +35,15 @@ COLOURS = {
     "quadratic": "#3d86c6",
     "svr": "#7d6bb5",
     "best_correction": "#1b4f8a",
+    "corrected_base": "#2f6fb0",
     "probe": "#2a9d6f",
     "fine_tuned": "#d1495b",
+    "fine_tuned_from_probe": "#e08e45",
+    "auto": "#222222",
 }
-STRONG = ("best_correction", "probe", "fine_tuned")  # drawn with their intervals
-CUT_AT = 1.6  # times the error of the screen's centre: the plot's upper end
+STRONG = ("best_correction", "fine_tuned", "auto")  # drawn with their intervals
 LABEL_STEP = 0.05  # of the plot's height, between two lines' names
+COMPARED = ("fine_tuned", "auto")  # with the best correction, person by person
 WORSE_BY = 1.05  # from here on a person counts as one for whom a method is worse
 
 Result = Mapping[str, Any]  # one result file: one base network, person and k
@@ -54,7 +60,8 @@ def summary(results: Sequence[Result]) -> dict[str, Any]:
     first = [by[person, ks[0]] for person in persons]
     methods = list(first[0]["error_deg"]["same_day"])
     errors: dict[str, Any] = {day: {method: {} for method in methods} for day in DAYS}
-    ratios: dict[str, Any] = {day: {} for day in DAYS}
+    compared = [method for method in COMPARED if method in methods]
+    ratios: dict[str, Any] = {method: {day: {} for day in DAYS} for method in compared}
     for day in DAYS:
         for k in ks:
             of = {
@@ -63,17 +70,18 @@ def summary(results: Sequence[Result]) -> dict[str, Any]:
             }
             for method in methods:
                 errors[day][method][str(k)] = interval_over_persons(of[method])
-            ours, theirs = of["fine_tuned"], of["best_correction"]
-            ratios[day][str(k)] = {
-                "ratio": round(float(ours.mean() / theirs.mean()), 3),
-                "persons_worse": int((ours > WORSE_BY * theirs).sum()),
-            }
+            for method in compared:
+                ours, theirs = of[method], of["best_correction"]
+                ratios[method][day][str(k)] = {
+                    "ratio": round(float(ours.mean() / theirs.mean()), 3),
+                    "persons_worse": int((ours > WORSE_BY * theirs).sum()),
+                }
     slopes = {day: np.array([result["slope"][day] for result in first]) for day in DAYS}
     return {
         "persons": persons,
         "targets": ks,
         "error_deg": errors,
-        "fine_tuned_over_best_correction": ratios,
+        **{f"{method}_over_best_correction": ratios[method] for method in compared},
         "slope": {day: _slopes(values) for day, values in slopes.items()},
         "corrections_chosen": {
             str(k): _counts([by[p, k]["notes"]["best_correction"]["correction"] for p in persons])
@@ -141,12 +149,16 @@ def _table(figures: dict[str, Any], day: str) -> list[str]:
     for method, by_k in figures["error_deg"][day].items():
         cells = [f"{by_k[k][0]:.2f} ({by_k[k][1]:.2f}–{by_k[k][2]:.2f})" for k in ks]
         lines.append(f"| {NAMES.get(method, method)} | {' | '.join(cells)} |")
-    ratios = figures["fine_tuned_over_best_correction"][day]
-    cells = [f"{ratios[k]['ratio']:.2f}" for k in ks]
-    lines.append(f"| **fine-tuned ÷ best correction** | {' | '.join(cells)} |")
     total = len(figures["persons"])
-    cells = [f"{ratios[k]['persons_worse']} of {total}" for k in ks]
-    lines.append(f"| persons worse by more than 5 % | {' | '.join(cells)} |")
+    for method in COMPARED:
+        if f"{method}_over_best_correction" not in figures:
+            continue
+        name = NAMES[method].partition(" (")[0]
+        ratios = figures[f"{method}_over_best_correction"][day]
+        cells = [f"{ratios[k]['ratio']:.2f}" for k in ks]
+        lines.append(f"| **{name} ÷ best correction** | {' | '.join(cells)} |")
+        cells = [f"{ratios[k]['persons_worse']} of {total}" for k in ks]
+        lines.append(f"| {name}: persons worse by more than 5 % | {' | '.join(cells)} |")
     return lines
 
 
@@ -155,16 +167,12 @@ def draw(sections: Mapping[str, dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(13, 5 * len(sections)), layout="constrained")
     rows = figure.subplots(len(sections), len(DAYS), squeeze=False)
     for (name, figures), row in zip(sections.items(), rows, strict=True):
-        means = {
-            method: max(
-                by_day[method][str(k)][0]
-                for by_day in figures["error_deg"].values()
-                for k in figures["targets"]
-            )
-            for method in figures["error_deg"]["same_day"]
-        }
-        # What is far worse than always answering the centre need not be seen to scale.
-        highest = min(max(means.values()), CUT_AT * means["centre"])
+        highest = max(
+            mean
+            for by_method in figures["error_deg"].values()
+            for by_k in by_method.values()
+            for mean, _, _ in by_k.values()
+        )
         for (day, title), axes in zip(DAYS.items(), row, strict=True):
             axes.set_ylim(0, 1.1 * highest)  # both days alike
             axes.set_title(f"{name} base: {title}")
@@ -200,12 +208,12 @@ def _label(axes: Axes, ends: Mapping[str, float], last: int) -> None:
     """Each line's name beside its end, moved apart where lines end together."""
     top = axes.get_ylim()[1]
     names = sorted(ends, key=lambda method: ends[method])
-    heights = spread_out([min(ends[method] / top, 1.0) for method in names], LABEL_STEP)
+    heights = spread_out([ends[method] / top for method in names], LABEL_STEP)
     for method, height in zip(names, heights, strict=True):
         colour = COLOURS.get(method, "black")
         axes.annotate(
             f"{NAMES.get(method, method)} {ends[method]:.1f}°",
-            (last, min(ends[method], top)),
+            (last, ends[method]),
             (1.06, height),
             textcoords="axes fraction",
             va="center",

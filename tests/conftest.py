@@ -146,6 +146,44 @@ def ready(project: Project) -> Project:
     return project
 
 
+def make_headed(project: Project) -> None:
+    """The same with a base network that has heads, and nine targets."""
+    from headed_base import headed_base
+
+    write_synthetic(project, "one", 3, 3, 2)
+    write_synthetic(project, "other", 2, 2)
+    project.change(evaluate={"sessions": ["other"]}, augment={"copies": 1})
+    project.change(train={"epochs": 2, "patience": 2, "learning_rate": 1e-3})
+    dataset.run(project.params, project.paths)
+    save_base(headed_base(), project.paths.base)
+
+
+@pytest.fixture
+def headed(project: Project) -> Project:
+    """A project of nine targets that only has to train, its base network one with heads."""
+    make_headed(project)
+    return project
+
+
+@pytest.fixture(scope="session")
+def headed_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("headed") / "project"
+    project = make_project(root)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        enter(project, monkeypatch)
+        make_headed(project)
+        train.run(project.params, project.paths)
+        export.run(project.params, project.paths)
+        evaluate.run(project.params, project.paths)
+    return root
+
+
+@pytest.fixture
+def chosen(headed_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project with a headed base in which every stage has run, `train.method` auto."""
+    return _copy(headed_once, tmp_path, monkeypatch)
+
+
 @pytest.fixture(scope="session")
 def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("trained") / "project"

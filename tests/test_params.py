@@ -30,7 +30,7 @@ def test_the_defaults_in_the_code_are_the_shipped_values() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"train": {"epoch": 5}}, "unknown key 'epoch'; allowed are frozen_through, epochs"),
+        ({"train": {"epoch": 5}}, "unknown key 'epoch'; allowed are method, start, frozen_through"),
         ({"train": {"epochs": 0}}, "train.epochs is 0, but must lie in 1 … 10000"),
         ({"train": {"epochs": "ten"}}, "train.epochs is 'ten', but must be a whole number"),
         ({"train": {"epochs": 2.5}}, "train.epochs is 2.5, but must be a whole number"),

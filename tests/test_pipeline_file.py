@@ -20,7 +20,7 @@ MODULE = {"prepare_further": "prepare", "index": "dataset"}
 # What decides nothing about a stage's output: errors, files, names of paths, bars, versions.
 PLUMBING = {
     *("__init__", "errors", "files", "params", "paths", "progress", "tables", "version"),
-    *("tracking", "onnx_files", "runtime"),
+    *("methods", "tracking", "onnx_files", "runtime"),
 }
 
 
@@ -106,7 +106,7 @@ def test_paths_are_those_of_the_code() -> None:
         "prepare": [paths.dataset / "${item.session}"],
         "prepare_further": [paths.dataset / "${item.session}"],
         "index": [paths.index, paths.index_manifests],
-        "train": [paths.checkpoint, paths.last_checkpoint, paths.training_log],
+        "train": [*(paths.checkpoint, paths.last_checkpoint, paths.candidates, paths.training_log)],
         "export": [paths.model],
         "evaluate": [
             *(paths.predictions, paths.screen_plot, paths.error_plot, paths.loss_plot),

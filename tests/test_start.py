@@ -4,8 +4,14 @@ import torch
 
 from conftest import Project, small_base
 from custom_gaze import dataset
-from custom_gaze.start import head_from_bins, plain_features, starting_network
+from custom_gaze.baselines import Polynomial
+from custom_gaze.candidates import ClosedForm, closed_forms
+from custom_gaze.crops import normalise
+from custom_gaze.methods import PROBE
+from custom_gaze.seen import plain_features, seen_by
+from custom_gaze.start import head_from_bins, head_from_closed, starting_network
 from custom_gaze.weights.base import BaseNetwork, BinHeads, build_base, expected_angles
+from headed_base import headed_base
 
 
 def bins(features: int, scale: float = 0.3) -> BinHeads:
@@ -64,17 +70,48 @@ def test_epoch_zero_is_the_base_network(ready: Project) -> None:
         plain.trunk, plain.trunk_state, bins(512, scale=0.05), "a base", "0" * 64, "embedded"
     )
     samples = dataset.of_split(dataset.read_index(ready.paths.index), "train")
+    ready.change(train={"start": "base"})
     network = starting_network(base, ready.params.train, samples, ready.paths)
     ours = network.head(plain_features(network, samples, ready.paths))
     crops = np.stack([dataset.load_crop(sample, ready.paths) for sample in samples])
-    from custom_gaze.crops import normalise
-
     assert base.heads is not None
     with torch.inference_mode():
         logits = build_base(base)(torch.from_numpy(normalise(crops)))
         theirs = expected_angles(*logits, base.heads)
     assert theirs.std(dim=0).min() > 0.01
     torch.testing.assert_close(ours, theirs, atol=0.01, rtol=0)
+
+
+def test_epoch_zero_is_the_probe(ready: Project) -> None:
+    samples = dataset.of_split(dataset.read_index(ready.paths.index), "train")
+    base = headed_base()
+    assert ready.params.train.start == "probe"
+    network = starting_network(base, ready.params.train, samples, ready.paths)
+    seen = seen_by(network, base.heads, samples, ready.paths)
+    expected = closed_forms(seen, ready.params.train.seed)[PROBE].answers(seen)
+    with torch.inference_mode():
+        ours = network.head(torch.from_numpy(seen.features).float()).double().numpy()
+    assert expected.std(axis=0).min() > 3
+    np.testing.assert_allclose(ours, expected, atol=0.02)
+
+
+def test_beside_the_given_features_it_still_follows_the_closed_form() -> None:
+    """The tangent, with the polynomial's slope in it, carries over to frames it was not given."""
+    torch.manual_seed(0)
+    near, heads = 1 + 0.02 * torch.randn(60, 512), bins(512)
+    change = np.random.default_rng(1).normal(0, 3, (2, 512))
+    polynomial = Polynomial("quadratic", (0.02, -0.01), (2.0, -3.0), (5.0, 1.0))
+    form = ClosedForm(polynomial, change, np.array([1.0, -2.0]))
+    weight, bias = head_from_closed(near[:30], heads, form)
+    logits = (
+        near @ heads.yaw_weight.T + heads.yaw_bias,
+        near @ heads.pitch_weight.T + heads.pitch_bias,
+    )
+    expected = form.apply(near.numpy(), expected_angles(*logits, heads).numpy())
+    ours = (near @ weight.T + bias).numpy()
+    np.testing.assert_allclose(ours[:30], expected[:30], atol=0.05)
+    error = np.abs(ours[30:] - expected[30:]).mean(axis=0)
+    assert (error < 0.3 * expected[30:].std(axis=0)).all()
 
 
 def test_a_trunk_alone_starts_from_the_mean_label(ready: Project) -> None:

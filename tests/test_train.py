@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from conftest import Project
-from custom_gaze import dataset, train
+from custom_gaze import dataset, finetune, train
 from custom_gaze.checkpoint import load_checkpoint
 from custom_gaze.errors import InputError
+from custom_gaze.features import features_of
+from custom_gaze.start import starting_network
 from custom_gaze.tables import read_columns
 from custom_gaze.weights import BaseNetwork, load_base, read_base, save_base
 from weights_nets import export, gaze_network
@@ -39,7 +41,7 @@ def test_frozen_means_frozen_to_the_bit(ready: Project) -> None:
     samples = dataset.of_split(dataset.read_index(ready.paths.index), "train")
     torch.manual_seed(ready.params.train.seed)
     base = read_base(ready.paths.base)
-    start = train.starting_network(base, ready.params.train, samples, ready.paths)
+    start = starting_network(base, ready.params.train, samples, ready.paths)
     train.run(ready.params, ready.paths)
     for path in (ready.paths.checkpoint, ready.paths.last_checkpoint):
         after = load_checkpoint(path).network()
@@ -82,8 +84,8 @@ def test_best_and_last_are_apart(ready: Project) -> None:
     labels = torch.from_numpy(dataset.labels_deg(validation))
     for checkpoint in (best, last):
         network = checkpoint.network()
-        features = train.features_of(network, crops, torch.device("cpu"))
-        loss = torch.nn.functional.mse_loss(train.predict(network, features, 8), labels)
+        features = features_of(network, crops, torch.device("cpu"))
+        loss = torch.nn.functional.mse_loss(finetune.predict(network, features, 8), labels)
         assert loss.item() == pytest.approx(checkpoint.training["validation_loss"], rel=1e-3)
 
 
@@ -94,7 +96,7 @@ def test_early_stopping(ready: Project) -> None:
 
 
 def _train_in_a_process(project: Project) -> None:
-    train.KEEP_EVERY_S = 0.0
+    finetune.KEEP_EVERY_S = 0.0
     train.run(project.params, project.paths)
 
 

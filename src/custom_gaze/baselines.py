@@ -224,9 +224,9 @@ def best_correction(
 
 
 def folds_by_target(
-    targets: Targets, seed: int, held_out_at_least: int = HELD_OUT_AT_LEAST
+    targets: Targets, seed: int, held_out_at_least: int = HELD_OUT_AT_LEAST, folds: int = FOLDS
 ) -> list[NDArray[np.bool_]]:
-    """Which frames (N,) each fold holds out: whole targets, five folds a repetition.
+    """Which frames (N,) each fold holds out: whole targets, `folds` a repetition.
 
     The folds are drawn again until at least `held_out_at_least` targets were held out in all, each
     as often as every other: with nine targets one draw decides too much. Every frame is held out
@@ -246,7 +246,7 @@ def folds_by_target(
     return [
         np.isin(group, part)
         for _ in range(repetitions)
-        for part in np.array_split(generator.permutation(len(names)), min(FOLDS, len(names)))
+        for part in np.array_split(generator.permutation(len(names)), min(folds, len(names)))
     ]
 
 
@@ -289,13 +289,13 @@ def preferred(errors: Mapping[str, NDArray[np.float64]], targets: Targets) -> st
     """
     best = min(errors.values(), key=lambda some: float(some.mean()))
     for name, some in errors.items():
-        mean, noise = _mean_over_targets(some - best, targets)
+        mean, noise = mean_over_targets(some - best, targets)
         if mean <= noise:
             return name
     raise ValueError("no candidates")
 
 
-def _mean_over_targets(values: NDArray[np.float64], targets: Targets) -> tuple[float, float]:
+def mean_over_targets(values: NDArray[np.float64], targets: Targets) -> tuple[float, float]:
     """The mean over targets and its standard error."""
     _, group = np.unique(targets, return_inverse=True)
     means = np.bincount(group, values) / np.bincount(group)

@@ -7,19 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from custom_gaze.corrected import CorrectedNetwork
 from custom_gaze.errors import InputError
 from custom_gaze.files import write_bytes
+from custom_gaze.methods import FINETUNE
 from custom_gaze.network import GazeNetwork
 
 FORMAT = "custom-gaze-checkpoint"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network's weights and its papers."""
+    """A network's weights and its papers.
+
+    `choice` says which candidate it is ("method": base, probe or finetune), why ("reason"), and
+    each candidate's mean error in degrees on targets its fit had not seen ("held_out_deg").
+    """
 
     trunk: str
     frozen_through: str
@@ -29,10 +35,18 @@ class Checkpoint:
     params: dict[str, Any]  # the sections of params.yaml that decide about the network
     preprocessing: dict[str, Any]
     training: dict[str, Any]  # epoch, validation_error_deg, frames …
+    choice: dict[str, Any]
 
-    def network(self) -> GazeNetwork:
-        """The network in eval mode, float32 on the CPU; every key and shape has to fit."""
-        network = GazeNetwork(self.trunk, self.frozen_through)
+    def network(self) -> nn.Module:
+        """The network in eval mode, float32 on the CPU; every key and shape has to fit.
+
+        A trunk that came without heads has no angles to correct: its probe is a linear head.
+        """
+        network: nn.Module
+        if self.choice["method"] == FINETUNE or not self.base["bins"]:
+            network = GazeNetwork(self.trunk, self.frozen_through)
+        else:
+            network = CorrectedNetwork(self.trunk, self.base["bins"])
         network.load_state_dict(self.state, strict=True)
         return network.eval()
 

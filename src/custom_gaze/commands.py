@@ -56,14 +56,17 @@ def run_index(_: argparse.Namespace) -> None:
 
 def run_train(_: argparse.Namespace) -> None:
     from custom_gaze import train
+    from custom_gaze.methods import NAMES
 
     params, paths = _project()
     result = train.run(params, paths)
+    print(f"to export: {NAMES[result.method]}: {result.reason}")
     print(
-        f"{result.epochs} epochs on {result.train_frames} frames; best: epoch {result.best.epoch}, "
-        f"{result.best.validation_error_deg:.2f}° on {result.validation_frames} validation frames"
+        f"{result.epochs} epochs; the best is epoch {result.best.epoch}, "
+        f"{result.best.validation_error_deg:.2f}° on held-out targets; "
+        f"{result.train_frames} frames of training, {result.validation_frames} of validation"
     )
-    print(f"→ {paths.checkpoint}, {paths.last_checkpoint}")
+    print(f"→ {paths.checkpoint}, {paths.last_checkpoint}, {paths.candidates}")
 
 
 def run_export(arguments: argparse.Namespace) -> None:

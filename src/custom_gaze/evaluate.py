@@ -14,18 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from custom_gaze import crops, dataset, plots, report, tracking
-from custom_gaze.base_angles import base_angles
-from custom_gaze.baselines import best_correction
+from custom_gaze.answers import Answers, answers
+from custom_gaze.candidates import Candidates, read_candidates
 from custom_gaze.dataset import Sample, labels_deg, load_crop, of_split, target_names
 from custom_gaze.files import sha256_of, write_json, write_text
 from custom_gaze.geometry import angular_error_deg
 from custom_gaze.measures import Measure, measure
+from custom_gaze.methods import NAMES
 from custom_gaze.params import Params
 from custom_gaze.paths import Paths
 from custom_gaze.progress import bar
 from custom_gaze.runtime import cpu_session, predict_onnx
-from custom_gaze.splits import FURTHER, TEST, TRAIN, VALIDATION
-from custom_gaze.weights.base import read_base
+from custom_gaze.splits import FURTHER, TEST, TRAIN
 
 SEEN_FRAMES = 100  # training frames looked at to tell fitting from generalising
 
@@ -41,8 +41,11 @@ class EvaluateResult:
 def run(params: Params, paths: Paths) -> EvaluateResult:
     """Measure models/custom_gaze.onnx on the test targets and on further sessions.
 
+    Beside it the other candidates and what a user has without training are measured.
+
     Raises:
-        InputError: the model, the index or a crop is missing or damaged.
+        InputError: the model, the index, a crop, the base network or the candidates are missing
+            or damaged.
     """
     samples = dataset.read_index(paths.index)
     train = of_split(samples, TRAIN)
@@ -55,14 +58,16 @@ def run(params: Params, paths: Paths) -> EvaluateResult:
     }
     predicted = {name: _predict(session, group, paths) for name, group in groups.items() if group}
     groups = {name: groups[name] for name in predicted}
-    before = _before(samples, groups, params, paths)
+    facts = _facts(session, params, paths, train)
+    candidates = read_candidates(paths.candidates)
+    beside = answers(candidates, facts["method"], train, groups, predicted, paths)
 
-    metrics: dict[str, Any] = {}
+    metrics: dict[str, Any] = {"choice": _choice(candidates, facts["method"])}
     for name in predicted:
         metrics[name] = _measure(predicted[name], groups[name], params).as_dict()
-        metrics[name].update(_before_deg(before, name, groups[name], params))
-    sessions = _by_session(predicted, groups, before, params)
-    facts = {**_facts(session, params, paths, train), "correction": before.correction}
+        metrics[name].update(_beside_deg(beside, name, groups[name], params))
+    sessions = _by_session(predicted, groups, beside, params)
+    facts["correction"] = beside.correction
 
     write_json(paths.metrics, metrics)
     write_json(paths.session_metrics, sessions)
@@ -94,68 +99,38 @@ def _measure(predicted: NDArray[np.floating], samples: Sequence[Sample], params:
     )
 
 
-@dataclass(frozen=True)
-class Before:
-    """What a user would have without training, on the same frames.
-
-    Attributes:
-        correction: the best of the app's corrections, or "none" for a base without angles.
-        angles_deg: by key of the metrics ("constant_deg" …) and group, (N, 2) [yaw, pitch].
-    """
-
-    correction: str
-    angles_deg: dict[str, dict[str, NDArray[np.float64]]]
+def _choice(candidates: Candidates, exported: str) -> dict[str, Any]:
+    """What is exported, why, and each candidate's error on targets that its fit had not seen."""
+    held_out = {
+        f"held_out_{name}_deg": round(candidates.held_out_deg[name], 3)
+        for name in NAMES
+        if name in candidates.held_out_deg
+    }
+    return {"exported": exported, "reason": candidates.reason, **held_out}
 
 
-def _before(
-    samples: Sequence[Sample],
-    groups: dict[str, tuple[Sample, ...]],
-    params: Params,
-    paths: Paths,
-) -> Before:
-    """The constant answer, the base as it is, and the best of the app's corrections of it.
-
-    The corrections are fitted on all frames that training could use, validation's included: no
-    method is given more.
-    """
-    constant = labels_deg(of_split(samples, TRAIN)).mean(axis=0, dtype=np.float64)
-    always = {name: np.broadcast_to(constant, (len(group), 2)) for name, group in groups.items()}
-    base = read_base(paths.base)
-    if base.heads is None:
-        return Before("none", {"constant_deg": always})
-    known = (*of_split(samples, TRAIN), *of_split(samples, VALIDATION))
-    answers = {name: base_angles(base, group, paths) for name, group in groups.items()}
-    _, targets = np.unique(np.array(target_names(known)), return_inverse=True)
-    best = best_correction(
-        base_angles(base, known, paths), labels_deg(known), targets, params.evaluate.seed
-    )
-    corrected = {name: best.apply(angles) for name, angles in answers.items()}
-    named = {"constant_deg": always, "base_deg": answers, "corrected_deg": corrected}
-    return Before(best.name, named)
-
-
-def _before_deg(
-    before: Before,
+def _beside_deg(
+    beside: Answers,
     name: str,
     some: Sequence[Sample],
     params: Params,
     rows: Sequence[int] | None = None,
 ) -> dict[str, float]:
-    """Mean error in degrees of everything in `before` on a group, or on some rows of it."""
+    """Mean error in degrees of everything in `beside` on a group, or on some rows of it."""
     picked = slice(None) if rows is None else list(rows)
     return {
         key: _measure(of_group[name][picked], some, params).as_dict()["error_deg"]
-        for key, of_group in before.angles_deg.items()
+        for key, of_group in beside.angles_deg.items()
     }
 
 
 def _by_session(
     predicted: dict[str, NDArray[np.float32]],
     groups: dict[str, tuple[Sample, ...]],
-    before: Before,
+    beside: Answers,
     params: Params,
 ) -> dict[str, Any]:
-    """Per session: what it was tested as, the model's measure, the errors without training."""
+    """Per session: what it was tested as, the model's measure, the errors beside it."""
     sessions: dict[str, Any] = {}
     for name in ("test", "further"):
         if name not in groups:
@@ -166,7 +141,7 @@ def _by_session(
             sessions[session_id] = {
                 "tested_as": "held-out targets" if name == "test" else "another session",
                 **_measure(predicted[name][mine], some, params).as_dict(),
-                **_before_deg(before, name, some, params, mine),
+                **_beside_deg(beside, name, some, params, mine),
             }
     return sessions
 
@@ -177,6 +152,7 @@ def _facts(session: Any, params: Params, paths: Paths, train: Sequence[Sample]) 
     base = json.loads(metadata.get("custom_gaze.base", "{}"))
     return {
         "trunk": metadata.get("custom_gaze.trunk", ""),
+        "method": metadata.get("custom_gaze.method", ""),
         "base": base,
         "code_version": metadata.get("custom_gaze.code_version", ""),
         "model_sha256": sha256_of(paths.model),

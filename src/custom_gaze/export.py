@@ -18,7 +18,6 @@ from custom_gaze.checkpoint import Checkpoint, load_checkpoint
 from custom_gaze.dataset import load_crop, of_split
 from custom_gaze.errors import CustomGazeError
 from custom_gaze.files import write_bytes
-from custom_gaze.network import GazeNetwork
 from custom_gaze.params import Params
 from custom_gaze.paths import Paths
 from custom_gaze.progress import bar
@@ -130,13 +129,15 @@ def metadata(checkpoint: Checkpoint) -> dict[str, str]:
         "geometry": json.dumps(checkpoint.params["geometry"]),
         "base": json.dumps(checkpoint.base),
         "trunk": checkpoint.trunk,
+        "method": checkpoint.choice["method"],
+        "why": checkpoint.choice["reason"],
         "output": "[yaw, pitch] in degrees, right and down positive",
     }
     return {METADATA_PREFIX + name: value for name, value in values.items()}
 
 
 def largest_difference_deg(
-    network: GazeNetwork, content: bytes, images: Sequence[NDArray[np.uint8]]
+    network: torch.nn.Module, content: bytes, images: Sequence[NDArray[np.uint8]]
 ) -> float:
     """Largest difference of either angle, PyTorch against onnxruntime, on crops (H, W, 3)."""
     session = cpu_session(content)

@@ -46,6 +46,17 @@ class Store(Protocol):
     def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.float16]: ...
 
 
+class Part:
+    """Some rows of a store, as a store of their own."""
+
+    def __init__(self, store: Store, rows: NDArray[np.int64]) -> None:
+        self._store, self._rows = store, rows
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+        part: NDArray[np.float16] = self._store[self._rows[rows]]
+        return part
+
+
 class Copies:
     """The augmented copies of the training frames: frame by frame, copy 0 first."""
 

@@ -184,6 +184,12 @@ class GazeNetwork(nn.Module):
             for name, parameter in own.items():
                 parameter.copy_(state[name])
 
+    def set_head(self, weight: Tensor, bias: Tensor) -> None:
+        """Give the head weight (2, features) and bias (2,), in degrees, rows yaw and pitch."""
+        with torch.no_grad():
+            self.head.weight.copy_(weight)
+            self.head.bias.copy_(bias)
+
     def frozen_state(self) -> dict[str, Tensor]:
         """Weights and BatchNorm statistics of the frozen blocks, by name."""
         return {

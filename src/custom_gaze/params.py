@@ -75,8 +75,10 @@ class AugmentParams:
 
 @dataclass(frozen=True)
 class TrainParams:
-    """The fine-tune."""
+    """Which candidate is made, and the fine-tune."""
 
+    method: str = one_of("auto", "base", "probe", "finetune")
+    start: str = one_of("probe", "base")
     frozen_through: str = "layer3"
     epochs: int = ranged(50, 1, 10_000)
     patience: int = ranged(8, 1, 10_000)

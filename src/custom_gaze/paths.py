@@ -47,13 +47,18 @@ class Paths:
 
     @property
     def checkpoint(self) -> Path:
-        """The weights with the best validation loss."""
+        """The candidate that is exported; where it was fine-tuned, its best epoch."""
         return self.root / "models" / "checkpoint.pt"
 
     @property
     def last_checkpoint(self) -> Path:
-        """The weights of the last epoch."""
+        """The fine-tuned weights of the last epoch; the same as `checkpoint` without training."""
         return self.root / "models" / "checkpoint_last.pt"
+
+    @property
+    def candidates(self) -> Path:
+        """What it takes to measure the candidates that are not exported."""
+        return self.root / "models" / "candidates.pt"
 
     @property
     def model(self) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 
 from custom_gaze.errors import InputError
 from custom_gaze.files import write_text
+from custom_gaze.methods import NAMES
 from custom_gaze.paths import Paths
 from custom_gaze.tables import aligned
 
@@ -33,21 +34,30 @@ def closing_table(paths: Paths) -> str:
         metrics = json.loads(paths.metrics.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise InputError(f"{paths.metrics}: not found; run `dvc repro` first") from None
-    lines = [aligned(HEADER, _rows(metrics)), "", f"model   {paths.model}"]
+    lines = [aligned(HEADER, _rows(metrics)), ""]
+    lines += [f"exported: {_chosen(metrics)}", f"model   {paths.model}"]
     lines.append(f"report  {paths.report}")
     return "\n".join(lines)
 
 
-# What a user would have without training, by its key in the metrics.
-BEFORE = {
+# What is measured beside the exported file, by its key in the metrics; first what a user has
+# without training. The best correction is a candidate too.
+BESIDE = {
     "constant_deg": "constant",
     "base_deg": "base as it is",
     "corrected_deg": "best correction",
+    "probe_deg": "probe",
+    "finetuned_deg": "fine-tuned",
 }
 HEADER = (
-    *("measured on", "frames", "targets", *BEFORE.values()),
-    *("fine-tuned", "95 % interval", "pixels"),
+    *("measured on", "frames", "targets", *BESIDE.values()),
+    *("exported", "95 % interval", "pixels"),
 )
+
+
+def _chosen(metrics: dict[str, Any]) -> str:
+    choice = metrics["choice"]
+    return f"{NAMES.get(choice['exported'], choice['exported'])}: {choice['reason']}"
 
 
 def _rows(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -56,7 +66,7 @@ def _rows(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
             WHAT[name],
             str(entry["frames"]),
             str(entry["targets"]),
-            *_before(entry),
+            *_beside(entry),
             *_error(entry),
         )
         for name, entry in metrics.items()
@@ -64,8 +74,8 @@ def _rows(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
-def _before(entry: dict[str, Any]) -> list[str]:
-    return [f"{entry[key]:.2f}°" if key in entry else "–" for key in BEFORE]
+def _beside(entry: dict[str, Any]) -> list[str]:
+    return [f"{entry[key]:.2f}°" if key in entry else "–" for key in BESIDE]
 
 
 def _error(entry: dict[str, Any]) -> tuple[str, str, str]:
@@ -89,8 +99,11 @@ def write_html(
         "Beside it, on the same frames, what a user has without training: the mean of the training "
         "targets as a constant answer, the base network as it is, and the base network through "
         "the best of the app's corrections, chosen by cross-validation and fitted on the frames "
-        "of training and validation.</p>",
+        "of training and validation. That correction, the probe and the fine-tuned network are the "
+        "candidates for export.</p>",
         _table(HEADER, _rows(metrics)),
+        f"<p>Exported: {html.escape(_chosen(metrics))}.</p>",
+        _table(*_held_out_rows(metrics["choice"])),
         "<h2>Sessions</h2>",
         _table(*_session_rows(sessions)),
         _picture(paths.screen_plot, "Targets and the model's answers on the screen"),
@@ -111,6 +124,15 @@ def _warnings(facts: dict[str, Any]) -> list[str]:
     return [f"<p class=warning>{html.escape(UNTRAINED_BASE)}</p>"]
 
 
+def _held_out_rows(choice: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """What the choice was made by: no test target is among these."""
+    errors = {name: choice.get(f"held_out_{name}_deg") for name in NAMES}
+    rows: list[tuple[str, ...]] = [
+        (NAMES[name], f"{error:.2f}°") for name, error in errors.items() if error is not None
+    ]
+    return ("candidate", "error on calibration targets held out"), rows
+
+
 def _session_rows(
     sessions: dict[str, Any],
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -119,7 +141,7 @@ def _session_rows(
         "tested on",
         "frames",
         "targets",
-        *BEFORE.values(),
+        *BESIDE.values(),
         *HEADER[-3:],
     )
     rows: list[tuple[str, ...]] = [
@@ -128,7 +150,7 @@ def _session_rows(
             entry["tested_as"],
             str(entry["frames"]),
             str(entry["targets"]),
-            *_before(entry),
+            *_beside(entry),
             *_error(entry),
         )
         for name, entry in sessions.items()
@@ -150,6 +172,7 @@ def _made_with(facts: dict[str, Any]) -> list[tuple[str, ...]]:
     manifest = facts["manifests"][0]
     return [
         ("base network", f"{facts['trunk']}, {base.get('kind')}, {base.get('source')}"),
+        ("exported", NAMES.get(facts["method"], facts["method"])),
         ("best correction", str(facts["correction"])),
         ("face detector", f"{manifest['detector']['kind']}, {manifest['detector']['sha256'][:12]}"),
         ("crop from", str(manifest["crop_from"])),

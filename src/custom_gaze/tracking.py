@@ -139,6 +139,7 @@ def _tags(params: Params, facts: dict[str, Any]) -> dict[str, str]:
         "dataset_sha256": facts["dataset_sha256"],
         "model_sha256": facts["model_sha256"],
         "trunk": facts["trunk"],
+        "method": facts["method"],
         **{f"base_{key}": str(value) for key, value in facts["base"].items()},
         "code_version": facts["code_version"],
     }

@@ -1,12 +1,10 @@
-"""The train stage: fine-tune the last block and a linear head on one or more sessions."""
+"""The train stage: the candidates from one or more sessions, and which of them is exported."""
 
 import csv
 import dataclasses
 import hashlib
 import io
 import json
-import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,184 +14,233 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from torch import Tensor
+from torch import nn
 
-from custom_gaze import crops, dataset
-from custom_gaze.checkpoint import Checkpoint, load_tensors, save_checkpoint, save_tensors
+from custom_gaze import choose, crops, dataset, finetune
+from custom_gaze.candidates import Candidates, ClosedForm, closed_network, save_candidates
+from custom_gaze.checkpoint import Checkpoint, save_checkpoint
 from custom_gaze.dataset import Sample, labels_deg, load_crop, of_split
 from custom_gaze.devices import pick_device
 from custom_gaze.errors import InputError
-from custom_gaze.features import Copies, Store, features_of, frozen_features
+from custom_gaze.features import Copies, features_of, frozen_features
 from custom_gaze.files import sha256_of, write_text
-from custom_gaze.geometry import angular_error_deg
+from custom_gaze.finetune import Epoch
+from custom_gaze.methods import AUTO, BASE, FINETUNE, PROBE
 from custom_gaze.network import GazeNetwork
 from custom_gaze.params import Params, TrainParams
 from custom_gaze.paths import Paths, project_root
-from custom_gaze.progress import bar
 from custom_gaze.scratch import scratch_folder
+from custom_gaze.seen import Seen, seen_by
 from custom_gaze.splits import TRAIN, VALIDATION
-from custom_gaze.start import starting_network
+from custom_gaze.start import starting_head, trunk_network
 from custom_gaze.version import code_version
 from custom_gaze.weights.base import BaseNetwork, read_base
 
-KEEP_EVERY_S = 15.0  # so much work an interruption may cost
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """Losses are mean squared errors in degrees², over both angles."""
-
-    epoch: int
-    train_loss: float
-    validation_loss: float
-    validation_error_deg: float
+NO_ANGLES = "the base network is a trunk without heads: it has no angles to correct"
 
 
 @dataclass(frozen=True)
 class TrainResult:
     """What `custom-gaze train` says it did."""
 
+    method: str  # what is exported: base, probe or finetune
+    reason: str
     epochs: int  # beside epoch 0, the start
     best: Epoch
     train_frames: int
     validation_frames: int
 
 
-def run(params: Params, paths: Paths) -> TrainResult:
-    """Train on data/index.csv from models/base.pt; write both checkpoints and the losses.
+@dataclass(frozen=True)
+class _Job:
+    """The inputs of one training."""
 
-    Interrupted and started again with the same inputs, it goes on where it stopped and ends with
-    the weights of an uninterrupted run.
+    params: Params
+    paths: Paths
+    base: BaseNetwork
+    network: GazeNetwork  # the base's trunk, float32 on the CPU until it is fine-tuned
+    train: tuple[Sample, ...]
+    validation: tuple[Sample, ...]
+    device: torch.device
+    scratch: Path
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What one training made. `best` is exported; `history` has the epochs, `top` the best one."""
+
+    candidates: Candidates
+    best: nn.Module
+    last: nn.Module
+    last_epoch: Epoch
+    history: list[Epoch]
+    top: Epoch
+
+
+def run(params: Params, paths: Paths) -> TrainResult:
+    """Make the candidates that `train.method` asks for from data/index.csv and models/base.pt.
+
+    Writes both checkpoints, models/candidates.pt and the losses. The test targets are not looked
+    at. Interrupted and started again with the same inputs, it goes on where it stopped and ends
+    with the weights of an uninterrupted run.
 
     Raises:
         InputError: the index, a crop or the base network is missing or damaged, a parameter does
-            not fit the network, or the device asked for is not there.
+            not fit the network, there are too few targets, or the device asked for is not there.
     """
     samples = dataset.read_index(paths.index)
     train, validation = of_split(samples, TRAIN), of_split(samples, VALIDATION)
     device = pick_device(params.train.device, "train.device")
     base = read_base(paths.base)
+    method = _method(params.train, base)
     torch.manual_seed(params.train.seed)
-    network = starting_network(base, params.train, train, paths)
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    copies = Copies(train, paths, params.augment, params.train.seed)
-    labels = torch.from_numpy(labels_deg(train))[copies.frame_of(np.arange(len(copies)))]
-    held_out = features_of(network, [load_crop(sample, paths) for sample in validation], device)
-    held_out_labels = torch.from_numpy(labels_deg(validation))
+    network = trunk_network(base, params.train, train, paths)
     unfinished = project_root() / ".dvc" / "tmp" / "custom-gaze"
     with scratch_folder(unfinished, _key(params, paths, device)) as scratch:
-        store = frozen_features(network, copies, device, scratch, _memory_budget(params.train))
-        state_path = scratch / "state.pt"
-        history, best = fit(
-            network, store, labels, held_out, held_out_labels, params.train, state_path
+        job = _Job(params, paths, base, network, train, validation, device, scratch)
+        make = {AUTO: _choose, BASE: _closed, PROBE: _closed, FINETUNE: _fine_tune}[method]
+        made = make(job)
+        _save(made, job)
+    candidates = made.candidates
+    said = candidates.method, candidates.reason, len(made.history) - 1, made.top
+    return TrainResult(*said, len(train), len(validation))
+
+
+def _method(params: TrainParams, base: BaseNetwork) -> str:
+    if base.heads is not None:
+        return params.method
+    if params.method == BASE:
+        raise InputError(
+            f"train.method is 'base', but {base.source} is a trunk without heads, which has no "
+            "angles to correct; set it to auto, or bring a base network with heads"
         )
-        _save(network, best, history, _papers(params, base, train, validation), paths)
-    top = min(history, key=lambda epoch: epoch.validation_loss)
-    return TrainResult(len(history) - 1, top, len(train), len(validation))
+    return FINETUNE if params.method == AUTO else params.method
 
 
-def _save(
-    network: GazeNetwork,
-    best: dict[str, Tensor],
-    history: Sequence[Epoch],
-    papers: dict[str, Any],
-    paths: Paths,
-) -> None:
-    """Write both checkpoints and the losses per epoch."""
-    last = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+def _choose(job: _Job) -> _Made:
+    """All three candidates on the frames of training and validation; cross-validation chooses."""
+    params, heads = job.params.train, job.base.heads
+    assert heads is not None  # _method has seen to it
+    known = (*job.train, *job.validation)
+    seen = seen_by(job.network, heads, known, job.paths)
+    trunk = _copy(job)
+    network = _on_device(job)
+    copies = Copies(known, job.paths, job.params.augment, params.seed)
+    store = frozen_features(network, copies, job.device, job.scratch, _memory_budget(params))
+    per_frame = len(copies) // len(known)
+    made = choose.calibrate(network, seen, heads, store, per_frame, params, job.scratch)
+
+    network = network.cpu()
+    method, history = made.choice.method, made.history
+    best: nn.Module = network
+    top = finetune.best_of(history)
+    if method != FINETUNE:
+        best = closed_network(trunk, heads, made.closed[method])
+        top = choose.as_epoch(made.closed[method], seen, made.held_out[method])
+    held_out = {name: each.errors_deg(len(known)) for name, each in made.held_out.items()}
+    candidates = Candidates(
+        method,
+        made.choice.reason,
+        {name: float(errors.mean()) for name, errors in held_out.items()},
+        made.closed,
+        params.frozen_through,
+        made.fine_tuned,
+    )
+    return _Made(candidates, best, network, finetune.best_of(history), history, top)
+
+
+def _closed(job: _Job) -> _Made:
+    """The closed forms alone, on the frames of training and validation; nothing is trained."""
+    params, heads = job.params.train, job.base.heads
+    seen = seen_by(job.network, heads, (*job.train, *job.validation), job.paths)
+    closed, held_out = choose.without_training(seen, params.seed)
+    top = choose.as_epoch(closed[params.method], seen, held_out[params.method])
+    network = closed_network(job.network, heads, closed[params.method])
+    if heads is None:
+        del closed[BASE], held_out[BASE]
+    errors = {name: each.errors_deg(len(seen.targets)) for name, each in held_out.items()}
+    candidates = Candidates(
+        params.method,
+        choose.ASKED_FOR,
+        {name: float(some.mean()) for name, some in errors.items()},
+        closed if heads is not None else {},
+        params.frozen_through,
+        None,
+    )
+    return _Made(candidates, network, network, top, [top], top)
+
+
+def _fine_tune(job: _Job) -> _Made:
+    """The specification's recipe: trained on the training frames, stopped by the validation's."""
+    params, base, device = job.params.train, job.base, job.device
+    seen = seen_by(job.network, base.heads, (*job.train, *job.validation), job.paths)
+    trains = slice(len(job.train))
+    job.network.set_head(*starting_head(seen.rows(trains), base.heads, params))
+    closed, errors = _beside(job, seen)
+    network = _on_device(job)
+
+    copies = Copies(job.train, job.paths, job.params.augment, params.seed)
+    labels = torch.from_numpy(labels_deg(job.train))[copies.frame_of(np.arange(len(copies)))]
+    plain = [load_crop(sample, job.paths) for sample in job.validation]
+    held_out = features_of(network, plain, device)
+    held_out_labels = torch.from_numpy(labels_deg(job.validation))
+    store = frozen_features(network, copies, device, job.scratch, _memory_budget(params))
+    history, best = finetune.fit(
+        network, store, labels, held_out, held_out_labels, params, job.scratch / "state.pt"
+    )
+    top = finetune.best_of(history)
+    last = _copy(job).cpu()
     network.load_trained_state(best)
-    top = min(history, key=lambda epoch: epoch.validation_loss)
-    for path, state, epoch in (
-        (paths.checkpoint, network.state_dict(), top),
-        (paths.last_checkpoint, last, history[-1]),
+    reason = choose.ASKED_FOR if params.method == FINETUNE else NO_ANGLES
+    errors = {**errors, FINETUNE: top.validation_error_deg}
+    candidates = Candidates(FINETUNE, reason, errors, closed, params.frozen_through, best)
+    return _Made(candidates, network.cpu(), last, history[-1], history, top)
+
+
+def _beside(job: _Job, seen: Seen) -> tuple[dict[str, ClosedForm], dict[str, float]]:
+    """The closed forms and their held-out errors, to be measured beside the fine-tuned network."""
+    if job.base.heads is None:
+        return {}, {}
+    closed, held_out = choose.without_training(seen, job.params.train.seed)
+    frames = len(seen.targets)
+    return closed, {n: float(each.errors_deg(frames).mean()) for n, each in held_out.items()}
+
+
+def _on_device(job: _Job) -> GazeNetwork:
+    moved: GazeNetwork = job.network.to(  # type: ignore[call-overload]
+        job.device, memory_format=torch.channels_last
+    )
+    return moved
+
+
+def _copy(job: _Job) -> GazeNetwork:
+    """A copy of the network as it is now."""
+    network = GazeNetwork(job.network.trunk_name, job.network.frozen_through)
+    network.load_state_dict(job.network.state_dict(), strict=True)
+    return network.eval()
+
+
+def _save(made: _Made, job: _Job) -> None:
+    """Write both checkpoints, the candidates and the losses per epoch."""
+    papers = _papers(job)
+    candidates = made.candidates
+    choice = {name: getattr(candidates, name) for name in ("reason", "held_out_deg")}
+    last_method = candidates.method if candidates.fine_tuned is None else FINETUNE
+    for path, network, epoch, method in (
+        (job.paths.checkpoint, made.best, made.top, candidates.method),
+        (job.paths.last_checkpoint, made.last, made.last_epoch, last_method),
     ):
+        state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
         training = {**papers["training"], **dataclasses.asdict(epoch)}
-        save_checkpoint(Checkpoint(**{**papers, "state": state, "training": training}), path)
-    write_text(paths.training_log, _as_csv(history))
+        content = {**papers, "state": state, "training": training}
+        checkpoint = Checkpoint(**content, choice={"method": method, **choice})
+        save_checkpoint(checkpoint, path)
+    save_candidates(candidates, job.paths.candidates)
+    write_text(job.paths.training_log, _as_csv(made.history))
 
 
-def fit(
-    network: GazeNetwork,
-    store: Store,
-    labels: Tensor,
-    held_out: Tensor,
-    held_out_labels: Tensor,
-    params: TrainParams,
-    state_path: Path,
-) -> tuple[list[Epoch], dict[str, Tensor]]:
-    """Fine-tune the trained blocks and the head in place.
-
-    Args:
-        network: on its device, in eval mode; BatchNorm stays there.
-        store: features (N, channels, h, w) float16 of the training copies.
-        labels: (N, 2) [yaw, pitch] in degrees, float32.
-        held_out: features (M, channels, h, w) of the validation crops.
-        held_out_labels: (M, 2) in degrees.
-        params: the recipe.
-        state_path: where each epoch's end is kept, to go on from after an interruption.
-
-    Returns:
-        The epochs, and the trained parameters (by name) of the one with the best validation loss.
-    """
-    device = next(network.parameters()).device
-    network.eval()
-    optimizer = torch.optim.Adam(network.trained_parameters(), lr=params.learning_rate)
-    history, best = _resume(state_path, network, optimizer)
-    kept_at = time.monotonic()
-
-    # Epoch 0 is what training starts from: where no epoch improves on it, it is the best one.
-    left = range(len(history), params.epochs + 1)
-    epochs = bar(left, "training", params.epochs + 1, "epochs", done=len(history))
-    for number in epochs:
-        if _stopped(history, params.patience):
-            epochs.close()
-            break
-
-        # One pass over all copies, in an order that follows from the seed and the epoch alone.
-        order = np.random.default_rng([params.seed, number]).permutation(len(labels))
-        total = 0.0
-        for start in range(0, len(order), params.batch_size):
-            rows = np.sort(order[start : start + params.batch_size])  # sorted: reads in file order
-            x = torch.from_numpy(store[rows]).to(device).float()  # (B, C, h, w)
-            with torch.set_grad_enabled(number > 0):
-                loss = torch.nn.functional.mse_loss(network.trained(x), labels[rows].to(device))
-            if number > 0:
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-            total += loss.item() * len(rows)
-
-        # Validation on plain crops.
-        predicted = predict(network, held_out, params.batch_size)  # (M, 2)
-        validation_loss = torch.nn.functional.mse_loss(predicted, held_out_labels).item()
-        error = float(angular_error_deg(predicted.numpy(), held_out_labels.numpy()).mean())
-        if not math.isfinite(total + validation_loss):
-            raise InputError(
-                f"training diverged in epoch {number} (the loss is no number); "
-                f"train.learning_rate is {params.learning_rate:g}: try a smaller one"
-            )
-        if not history or validation_loss < min(epoch.validation_loss for epoch in history):
-            best = network.trained_state()
-        history.append(Epoch(number, total / len(order), validation_loss, error))
-        epochs.set_postfix_str(f"loss {history[-1].train_loss:.2f}, validation {error:.2f}°", False)
-        if time.monotonic() - kept_at >= KEEP_EVERY_S:
-            _keep(state_path, network, optimizer, history, best)
-            kept_at = time.monotonic()
-    return history, best
-
-
-def predict(network: GazeNetwork, features: Tensor, batch_size: int) -> Tensor:
-    """Features (N, channels, h, w) of the frozen blocks → (N, 2) degrees, float32 on the CPU."""
-    device = next(network.parameters()).device
-    with torch.inference_mode():
-        batches = torch.split(features, batch_size)
-        return torch.cat([network.trained(batch.to(device).float()).cpu() for batch in batches])
-
-
-def _papers(
-    params: Params, base: BaseNetwork, train: Sequence[Sample], validation: Sequence[Sample]
-) -> dict[str, Any]:
+def _papers(job: _Job) -> dict[str, Any]:
+    params, base = job.params, job.base
     return {
         "trunk": base.trunk,
         "frozen_through": params.train.frozen_through,
@@ -215,7 +262,10 @@ def _papers(
         "preprocessing": crops.Preprocessing(
             params.prepare.margin, params.prepare.size_px
         ).as_dict(),
-        "training": {"train_frames": len(train), "validation_frames": len(validation)},
+        "training": {
+            "train_frames": len(job.train),
+            "validation_frames": len(job.validation),
+        },
     }
 
 
@@ -231,38 +281,6 @@ def _memory_budget(params: TrainParams) -> int:
     if params.feature_memory_gb > 0:
         return int(params.feature_memory_gb * 2**30)
     return int(psutil.virtual_memory().available // 2)
-
-
-def _stopped(history: Sequence[Epoch], patience: int) -> bool:
-    """Whether the last `patience` epochs brought no better validation loss."""
-    if not history:
-        return False
-    losses = [epoch.validation_loss for epoch in history]
-    return len(losses) - 1 - int(np.argmin(losses)) >= patience
-
-
-def _keep(
-    path: Path,
-    network: GazeNetwork,
-    optimizer: torch.optim.Optimizer,
-    history: Sequence[Epoch],
-    best: dict[str, Tensor],
-) -> None:
-    rows = [list(dataclasses.astuple(epoch)) for epoch in history]
-    content = {"now": network.trained_state(), "best": best, "history": rows}
-    save_tensors({**content, "optimizer": optimizer.state_dict()}, path)
-
-
-def _resume(
-    path: Path, network: GazeNetwork, optimizer: torch.optim.Optimizer
-) -> tuple[list[Epoch], dict[str, Tensor]]:
-    """Go on where an interrupted run with the same inputs stopped, if there is one."""
-    if not path.exists():
-        return [], {}
-    kept = load_tensors(path, "state of an interrupted training", "delete it to start again")
-    network.load_trained_state(kept["now"])
-    optimizer.load_state_dict(kept["optimizer"])
-    return [Epoch(*row) for row in kept["history"]], kept["best"]
 
 
 def _as_csv(history: Sequence[Epoch]) -> str:

@@ -1,0 +1,251 @@
+"""The fine-tune: the trained blocks and the linear head by the specification's recipe.
+
+Mean squared error in degrees, Adam, one pass an epoch over the features that the frozen blocks
+gave for all copies. `fit` stops early by a validation set of its own, `fit_for` after a number of
+epochs that cross-validation has found before.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from custom_gaze.checkpoint import load_tensors, save_tensors
+from custom_gaze.errors import InputError
+from custom_gaze.features import Store
+from custom_gaze.geometry import angular_error_deg
+from custom_gaze.network import GazeNetwork
+from custom_gaze.params import TrainParams
+from custom_gaze.progress import bar
+
+KEEP_EVERY_S = 15.0  # so much work an interruption may cost
+# Where cross-validation trains many times: 32 steps of 16. With fewer, 50 epochs would not be
+# enough for a hundred targets.
+EPOCH_SAMPLES = 512
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Losses are mean squared errors in degrees², over both angles."""
+
+    epoch: int
+    train_loss: float
+    validation_loss: float
+    validation_error_deg: float
+
+
+class Training:
+    """A network being fine-tuned, its optimiser, and what it is trained on.
+
+    Attributes:
+        network: on its device, in eval mode; BatchNorm stays there.
+        params: the recipe.
+    """
+
+    def __init__(
+        self,
+        network: GazeNetwork,
+        store: Store,
+        labels: Tensor,
+        params: TrainParams,
+        copies: int | None = None,
+    ) -> None:
+        """`store` holds features (N, channels, h, w) float16, `labels` (N, 2) degrees float32.
+
+        An epoch goes over all of them; where each frame's `copies` in the store are given (N = F ×
+        copies, frame by frame, the plain one first) it has at most EPOCH_SAMPLES: of each frame
+        the plain copy and as many others as fit, other ones in the next epoch.
+        """
+        self.network, self.params, self._copies = network.eval(), params, copies
+        self._store, self._labels = store, labels
+        self._device = next(network.parameters()).device
+        self._optimizer = torch.optim.Adam(network.trained_parameters(), lr=params.learning_rate)
+
+    def epoch(self, number: int) -> float:
+        """One pass over all copies, in an order that follows from the seed and the epoch alone;
+        returns the mean loss. Epoch 0 changes nothing: it is what training starts from."""
+        network, labels, size = self.network, self._labels, self.params.batch_size
+        rows = self._rows(number)
+        order = rows[np.random.default_rng([self.params.seed, number]).permutation(len(rows))]
+        total = 0.0
+        for start in range(0, len(order), size):
+            rows = np.sort(order[start : start + size])  # sorted: reads in file order
+            x = torch.from_numpy(self._store[rows]).to(self._device).float()  # (B, C, h, w)
+            y = labels[rows].to(self._device)
+            with torch.set_grad_enabled(number > 0):
+                loss = torch.nn.functional.mse_loss(network.trained(x), y)
+            if number > 0:
+                self._optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                self._optimizer.step()
+            total += loss.item() * len(rows)
+        if not math.isfinite(total):
+            raise diverged(number, self.params)
+        return total / len(order)
+
+    def _rows(self, number: int) -> NDArray[np.int64]:
+        """What an epoch goes over."""
+        if self._copies is None or len(self._labels) <= EPOCH_SAMPLES:
+            return np.arange(len(self._labels))
+        frames, others = len(self._labels) // self._copies, self._copies - 1
+        taken = min(others, max(1, EPOCH_SAMPLES // frames - 1))
+        turn = (max(number, 1) - 1) * taken + np.arange(taken)
+        picked = np.concatenate([[0], 1 + turn % others])
+        return np.asarray((np.arange(frames)[:, None] * self._copies + picked).ravel(), np.int64)
+
+    def state(self) -> dict[str, Any]:
+        """What `load` goes on from."""
+        return {"now": self.network.trained_state(), "optimizer": self._optimizer.state_dict()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Put back what `state` gave."""
+        self.network.load_trained_state(state["now"])
+        self._optimizer.load_state_dict(state["optimizer"])
+
+
+def fit(
+    network: GazeNetwork,
+    store: Store,
+    labels: Tensor,
+    held_out: Tensor,
+    held_out_labels: Tensor,
+    params: TrainParams,
+    state_path: Path,
+) -> tuple[list[Epoch], dict[str, Tensor]]:
+    """Fine-tune the trained blocks and the head in place.
+
+    Args:
+        network: on its device, with the head it starts from.
+        store: features (N, channels, h, w) float16 of the training copies.
+        labels: (N, 2) [yaw, pitch] in degrees, float32.
+        held_out: features (M, channels, h, w) of the validation crops.
+        held_out_labels: (M, 2) in degrees.
+        params: the recipe.
+        state_path: where each epoch's end is kept, to go on from after an interruption.
+
+    Returns:
+        The epochs, and the trained parameters (by name) of the one with the best validation loss.
+
+    Raises:
+        InputError: the training diverged.
+    """
+    training = Training(network, store, labels, params)
+    history: list[Epoch] = []
+    best: dict[str, Tensor] = {}
+    if state_path.exists():
+        kept = read_state(state_path)
+        training.load(kept)
+        history, best = [Epoch(*row) for row in kept["history"]], kept["best"]
+    kept_at = time.monotonic()
+
+    # Epoch 0 is what training starts from: where no epoch improves on it, it is the best one.
+    left = range(len(history), params.epochs + 1)
+    epochs = bar(left, "training", params.epochs + 1, "epochs", done=len(history))
+    for number in epochs:
+        if stopped(history, params.patience):
+            epochs.close()
+            break
+        loss = training.epoch(number)
+        predicted = predict(network, held_out, params.batch_size)  # (M, 2)
+        epoch = measured(number, loss, predicted, held_out_labels, params)
+        if not history or epoch.validation_loss < min(e.validation_loss for e in history):
+            best = network.trained_state()
+        history.append(epoch)
+        said = f"loss {epoch.train_loss:.2f}, validation {epoch.validation_error_deg:.2f}°"
+        epochs.set_postfix_str(said, False)
+        if time.monotonic() - kept_at >= KEEP_EVERY_S:
+            rows = [list(dataclasses.astuple(each)) for each in history]
+            save_tensors({**training.state(), "best": best, "history": rows}, state_path)
+            kept_at = time.monotonic()
+    return history, best
+
+
+def fit_for(
+    network: GazeNetwork,
+    store: Store,
+    labels: Tensor,
+    copies: int,
+    epochs: int,
+    params: TrainParams,
+    state_path: Path,
+) -> None:
+    """Fine-tune for so many epochs of at most EPOCH_SAMPLES, in place.
+
+    `copies` of each frame lie in the store; the other arguments are those of `fit`.
+
+    Raises:
+        InputError: the training diverged.
+    """
+    training = Training(network, store, labels, params, copies)
+    done = 0
+    if state_path.exists():
+        kept = read_state(state_path)
+        training.load(kept)
+        done = int(kept["done"])
+    kept_at = time.monotonic()
+    for number in bar(range(done + 1, epochs + 1), "training", epochs, "epochs", done=done):
+        training.epoch(number)
+        if time.monotonic() - kept_at >= KEEP_EVERY_S:
+            save_tensors({**training.state(), "done": number}, state_path)
+            kept_at = time.monotonic()
+
+
+def measured(
+    number: int, train_loss: float, predicted: Tensor, labels: Tensor, params: TrainParams
+) -> Epoch:
+    """An epoch with its losses, from predictions (M, 2) for frames it was not trained on.
+
+    Raises:
+        InputError: they are no numbers: the training diverged.
+    """
+    loss = torch.nn.functional.mse_loss(predicted, labels).item()
+    error = float(angular_error_deg(predicted.numpy(), labels.numpy()).mean())
+    if not math.isfinite(loss):
+        raise diverged(number, params)
+    return Epoch(number, train_loss, loss, error)
+
+
+def predict(network: GazeNetwork, features: Tensor, batch_size: int) -> Tensor:
+    """Features (N, channels, h, w) of the frozen blocks → (N, 2) degrees, float32 on the CPU."""
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        batches = torch.split(features, batch_size)
+        return torch.cat([network.trained(batch.to(device).float()).cpu() for batch in batches])
+
+
+def stopped(history: Sequence[Epoch], patience: int) -> bool:
+    """Whether the last `patience` epochs brought no better validation loss."""
+    if not history:
+        return False
+    losses = [epoch.validation_loss for epoch in history]
+    return len(losses) - 1 - int(np.argmin(losses)) >= patience
+
+
+def best_of(history: Sequence[Epoch]) -> Epoch:
+    """The epoch with the best validation loss, the first of them."""
+    return min(history, key=lambda epoch: epoch.validation_loss)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """What an interrupted training kept.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    return load_tensors(path, "state of an interrupted training", "delete it to start again")
+
+
+def diverged(number: int, params: TrainParams) -> InputError:
+    """The error of a training whose loss is no number any more."""
+    return InputError(
+        f"training diverged in epoch {number} (the loss is no number); "
+        f"train.learning_rate is {params.learning_rate:g}: try a smaller one"
+    )

@@ -1,0 +1,204 @@
+"""The candidates on targets they have not seen: cross-validation, all of them on the same folds.
+
+The closed forms are fitted anew in every fold, with everything that is chosen about them. The
+fine-tuned network is trained anew in every fold, from a head that the fold's own frames give; all
+folds advance together, and what they answer after each epoch to the frames that they do not train
+on says when to stop: every calibration frame trains and every one validates, which with a few dozen
+of them is worth several trainings.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from custom_gaze import finetune
+from custom_gaze.baselines import FOLDS, Angles, Targets, folds_by_target
+from custom_gaze.candidates import closed_forms
+from custom_gaze.checkpoint import save_tensors
+from custom_gaze.features import Part, Store
+from custom_gaze.finetune import Epoch, Training
+from custom_gaze.geometry import angular_error_deg
+from custom_gaze.network import GazeNetwork
+from custom_gaze.params import TrainParams
+from custom_gaze.progress import bar
+from custom_gaze.seen import Seen
+from custom_gaze.start import starting_head
+from custom_gaze.weights.base import BinHeads
+
+Folds = Sequence[NDArray[np.bool_]]
+
+# Each fold is a training, so there are few. Five of them hold out every target once. With fewer
+# targets than the first number five more draw the folds anew, since one draw of so few decides too
+# much; from the second on three do: what they train on is plenty, and differences are clear.
+HELD_OUT_AT_LEAST, MANY = 14, 40
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Answers to frames by fits that did not see their targets.
+
+    Attributes:
+        rows: (P,) the frames' numbers, fold after fold; a frame may come up several times.
+        answers_deg: (P, 2) float64.
+        true_deg: (P, 2) float64, the targets' angles.
+    """
+
+    rows: NDArray[np.int64]
+    answers_deg: Angles
+    true_deg: Angles
+
+    def errors_deg(self, frames: int) -> NDArray[np.float64]:
+        """Each frame's mean angular error in degrees (frames,)."""
+        errors = angular_error_deg(self.answers_deg, self.true_deg)
+        times = np.bincount(self.rows, minlength=frames)
+        mean: NDArray[np.float64] = np.bincount(self.rows, errors, frames) / times
+        return mean
+
+    def loss(self) -> float:
+        """Mean squared error in degrees², over both angles."""
+        return float(((self.answers_deg - self.true_deg) ** 2).mean())
+
+
+@dataclass(frozen=True)
+class CrossTraining:
+    """The fine-tuned candidate, cross-validated.
+
+    Attributes:
+        history: the epochs; train_loss is the folds' mean, validation_loss that of all answers to
+            frames held out.
+        held_out: the answers after the best epoch.
+    """
+
+    history: list[Epoch]
+    held_out: HeldOut
+
+
+def training_folds(targets: Targets, seed: int) -> list[NDArray[np.bool_]]:
+    """Which frames (N,) each fold holds out: five folds, ten where targets are few, else three.
+
+    Raises:
+        InputError: there are too few targets.
+    """
+    count = 3 if len(np.unique(targets)) >= MANY else FOLDS
+    return folds_by_target(targets, seed, HELD_OUT_AT_LEAST, count)
+
+
+def closed_held_out(seen: Seen, folds: Folds, seed: int) -> dict[str, HeldOut]:
+    """Both closed forms cross-validated, by their keys in methods.NAMES.
+
+    Raises:
+        InputError: a fold leaves too few targets to choose a correction by.
+    """
+    answers: dict[str, list[Angles]] = {}
+    for out in folds:
+        for name, form in closed_forms(seen.rows(~out), seed).items():
+            answers.setdefault(name, []).append(form.answers(seen.rows(out)))
+    return {name: _held_out(seen, folds, some) for name, some in answers.items()}
+
+
+def _held_out(seen: Seen, folds: Folds, answers: Sequence[Angles]) -> HeldOut:
+    rows = np.concatenate([np.flatnonzero(out) for out in folds])
+    return HeldOut(rows, np.concatenate(answers).astype(np.float64), seen.true_deg[rows])
+
+
+def cross_train(
+    network: GazeNetwork,
+    seen: Seen,
+    heads: BinHeads,
+    store: Store,
+    copies: int,
+    folds: Folds,
+    params: TrainParams,
+    scratch: Path,
+) -> CrossTraining:
+    """Fine-tune once a fold until the answers to the frames held out no longer improve.
+
+    The folds take turns of `params.patience` epochs, so that only one of them is in memory.
+
+    Args:
+        network: on its device, with the base's trunk; it is used for all folds, and afterwards has
+            its trained blocks back as they were.
+        seen: the N frames.
+        heads: the base network's.
+        store: frozen features of the frames' copies, frame by frame, the plain one first.
+        copies: of each frame in `store`, the plain one included.
+        folds: which frames (N,) each holds out.
+        params: the recipe.
+        scratch: folder where every fold's state is kept, to go on from.
+
+    Raises:
+        InputError: a training diverged, or there are too few targets.
+    """
+    start = network.trained_state()
+    labels = torch.from_numpy(seen.true_deg).float()
+    history: list[Epoch] = []
+    done, turns = 0, -(-params.epochs // params.patience)
+    todo = bar(range(turns * len(folds)), "cross-validating", unit="turns")
+    while done < params.epochs and not finetune.stopped(history, params.patience):
+        done = min(done + params.patience, params.epochs)
+        states = []
+        for number, out in enumerate(folds):
+            path = scratch / f"fold-{number}.pt"
+            if not path.exists():  # else what it holds takes the start's place
+                network.load_trained_state(start)
+                network.set_head(*starting_head(seen.rows(~out), heads, params))
+            train = Part(store, _copies_of(np.flatnonzero(~out), copies))
+            wanted = labels[~out].repeat_interleave(copies, 0)
+            training = Training(network, train, wanted, params, copies)
+            held_out = torch.from_numpy(store[np.flatnonzero(out) * copies])
+            states.append(_advance(training, held_out, done, path))
+            todo.update()
+        history = _history(states, done, labels, folds, params)
+    todo.close()
+    network.load_trained_state(start)
+    best = finetune.best_of(history).epoch
+    answers = [state["answers"][best].numpy() for state in states]
+    return CrossTraining(history, _held_out(seen, folds, answers))
+
+
+def _copies_of(frames: NDArray[np.int64], copies: int) -> NDArray[np.int64]:
+    """Where the copies of these frames lie in a store, frame by frame."""
+    return np.asarray((frames[:, None] * copies + np.arange(copies)).ravel(), np.int64)
+
+
+def _advance(training: Training, held_out: Tensor, until: int, path: Path) -> dict[str, Any]:
+    """Train one fold up to epoch `until`, from where `path` says it is; returns what is there then.
+
+    Its "losses" are the epochs' training losses, its "answers" (epoch, M, 2) those to the M frames
+    held out, whose features are `held_out`.
+    """
+    state: dict[str, Any] = {"losses": [], "answers": []}
+    if path.exists():
+        state = finetune.read_state(path)
+        if len(state["losses"]) > until:
+            return state
+        training.load(state)
+    kept_at = time.monotonic()
+    for number in range(len(state["losses"]), until + 1):
+        state["losses"].append(training.epoch(number))
+        answers = finetune.predict(training.network, held_out, training.params.batch_size)
+        state["answers"].append(answers)
+        if number == until or time.monotonic() - kept_at >= finetune.KEEP_EVERY_S:
+            save_tensors({**state, **training.state()}, path)
+            kept_at = time.monotonic()
+    return state
+
+
+def _history(
+    states: Sequence[dict[str, Any]], done: int, labels: Tensor, folds: Folds, params: TrainParams
+) -> list[Epoch]:
+    """The first `done` epochs of all folds; an interrupted run may have left more of some."""
+    true = torch.cat([labels[out] for out in folds])
+    epochs = []
+    for number in range(done + 1):
+        loss = float(np.mean([state["losses"][number] for state in states]))
+        answers = torch.cat([state["answers"][number] for state in states])
+        epochs.append(finetune.measured(number, loss, answers, true, params))
+    return epochs

@@ -1,0 +1,272 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from custom_gaze import choose, finetune, folds
+from custom_gaze.candidates import closed_forms, corrected_base
+from custom_gaze.choose import Calibrated, calibrate, choice_of
+from custom_gaze.errors import InputError
+from custom_gaze.folds import closed_held_out, cross_train, training_folds
+from custom_gaze.geometry import angular_error_deg
+from custom_gaze.methods import BASE, FINETUNE, NAMES, PROBE
+from custom_gaze.network import GazeNetwork
+from custom_gaze.params import TrainParams
+from custom_gaze.seen import Seen, angles_of
+from custom_gaze.start import starting_head
+from custom_gaze.weights.base import BinHeads
+from headed_base import fitted_heads
+
+RECIPE = TrainParams(epochs=4, patience=2, learning_rate=3e-4)
+COPIES = 2
+
+
+@dataclasses.dataclass
+class World:
+    """Frames as a network sees them, and as its frozen blocks gave them."""
+
+    network: GazeNetwork
+    heads: BinHeads
+    seen: Seen
+    store: np.ndarray  # (frames × COPIES, 96, 2, 2)
+
+    def calibrated(self, scratch: Path, params: TrainParams = RECIPE) -> Calibrated:
+        scratch.mkdir(exist_ok=True)
+        self.network.load_state_dict(world(True, 4, 0).network.state_dict())
+        return calibrate(self.network, self.seen, self.heads, self.store, COPIES, params, scratch)
+
+
+def world(base_knows: bool, frames: int, seed: int) -> World:
+    """A base whose angles tell the gaze up to gain and offset, or nothing; features that tell
+    nothing beyond the base, or everything."""
+    torch.manual_seed(0)
+    network = GazeNetwork("slim18", "layer3").eval()
+    generator = np.random.default_rng([7, seed])
+    patterns = np.random.default_rng(5).normal(0, 1, (4, 96, 2, 2))
+
+    def maps(hidden: np.ndarray) -> np.ndarray:
+        noise = generator.normal(0, 0.3, (len(hidden), 96, 2, 2))
+        return np.maximum(1 + np.tensordot(hidden, patterns, 1) + noise, 0).astype(np.float16)
+
+    def features(some: np.ndarray) -> torch.Tensor:
+        with torch.inference_mode():
+            return network.features(torch.from_numpy(some).float())
+
+    general = generator.normal(size=(400, 4))  # what the base network was made on
+    heads = fitted_heads(features(maps(general)).double().numpy(), 6 * general[:, :2])
+    hidden = generator.normal(size=(frames, 4))
+    store = maps(np.repeat(hidden, COPIES, axis=0))
+    seen = features(store[::COPIES])
+    base_deg = angles_of(seen, heads)
+    true = base_deg * [-2.0, 1.5] + [10, -5] + generator.normal(0, 0.5, (frames, 2))
+    if not base_knows:
+        true = hidden[:, 2:] * [14, 9]  # which the base's angles do not tell
+    known = Seen(seen.double().numpy(), base_deg, true, np.arange(frames))
+    return World(network, heads, known, store)
+
+
+@pytest.mark.parametrize("frames", [7, 20])
+def test_a_base_that_only_needs_a_correction_gets_no_more(frames: int, tmp_path: Path) -> None:
+    for seed in range(2):
+        made = world(True, frames, seed).calibrated(tmp_path / str(seed))
+        assert made.choice.method == BASE, made.choice
+        assert made.closed[BASE].correction.name == "gain_offset"
+        assert np.abs(np.array(made.closed[BASE].correction.gain) - [-2.0, 1.5]).max() < 0.2
+
+
+def test_what_only_the_features_tell_is_learned(tmp_path: Path) -> None:
+    known = world(False, 60, 0)
+    made = known.calibrated(tmp_path)
+    assert made.choice.method in (PROBE, FINETUNE)
+    errors = {name: made.held_out[name].errors_deg(60).mean() for name in NAMES}
+    assert errors[made.choice.method] < 0.6 * errors[BASE]
+    unseen = world(False, 100, 1)
+    assert made.closed[PROBE].answers(unseen.seen).std(axis=0).min() > 3
+    known.network.load_trained_state(made.fine_tuned)
+    tuned = finetune.predict(known.network, torch.from_numpy(unseen.store[::COPIES]), 16).numpy()
+    probe, base = (made.closed[name].answers(unseen.seen) for name in (PROBE, BASE))
+    measured = {
+        name: angular_error_deg(some, unseen.seen.true_deg).mean()
+        for name, some in ((BASE, base), (PROBE, probe), (FINETUNE, tuned))
+    }
+    for name in (PROBE, FINETUNE):  # what was said beforehand comes true
+        assert measured[name] < 0.6 * measured[BASE]
+        assert errors[name] == pytest.approx(measured[name], rel=0.35)
+
+
+def test_the_held_out_answers_know_nothing_of_their_targets(tmp_path: Path) -> None:
+    honest = world(False, 20, 0)
+    parts = training_folds(honest.seen.targets, 1)
+    assert len(parts) == 5
+    true = honest.seen.true_deg.copy()
+    true[parts[0]] += [500, -300]
+    poisoned = dataclasses.replace(honest.seen, true_deg=true)
+    first = int(parts[0].sum())
+
+    def answers(seen: Seen, scratch: Path) -> dict[str, np.ndarray]:
+        scratch.mkdir()
+        honest.network.load_state_dict(world(True, 4, 0).network.state_dict())
+        crossed = cross_train(
+            honest.network, seen, honest.heads, honest.store, COPIES, parts, RECIPE, scratch
+        )
+        state = finetune.read_state(scratch / "fold-0.pt")
+        found = {name: h.answers_deg for name, h in closed_held_out(seen, parts, 1).items()}
+        assert crossed.held_out.rows[:first].tolist() == np.flatnonzero(parts[0]).tolist()
+        return {**found, FINETUNE: torch.stack(state["answers"]).numpy()[:3].reshape(3, -1, 2)}
+
+    one, other = answers(honest.seen, tmp_path / "1"), answers(poisoned, tmp_path / "2")
+    for name in (BASE, PROBE):
+        np.testing.assert_array_equal(one[name][:first], other[name][:first])
+        assert np.abs(one[name][first:] - other[name][first:]).max() > 10
+    np.testing.assert_array_equal(one[FINETUNE], other[FINETUNE])
+
+
+def test_the_epochs_are_those_of_the_answers(tmp_path: Path) -> None:
+    made = world(False, 9, 0)
+    parts = training_folds(made.seen.targets, 1)
+    assert len(parts) == 10  # few targets: drawn twice
+    before = made.network.trained_state()
+    crossed = cross_train(
+        made.network, made.seen, made.heads, made.store, COPIES, parts, RECIPE, tmp_path
+    )
+    after = made.network.trained_state()
+    body = [name for name in before if not name.startswith("head")]
+    assert all(torch.equal(before[name], after[name]) for name in body)
+    states = [finetune.read_state(tmp_path / f"fold-{n}.pt") for n in range(10)]
+    for epoch in crossed.history:
+        answers = np.concatenate([state["answers"][epoch.epoch].numpy() for state in states])
+        true = np.concatenate([made.seen.true_deg[out] for out in parts])
+        assert epoch.validation_loss == pytest.approx(((answers - true) ** 2).mean(), rel=1e-5)
+        error = angular_error_deg(answers, true).mean()
+        assert epoch.validation_error_deg == pytest.approx(error, rel=1e-5)
+    best = finetune.best_of(crossed.history)
+    assert crossed.held_out.loss() == pytest.approx(best.validation_loss, rel=1e-5)
+    # Epoch 0 is the fold's own start.
+    out = parts[3]
+    weight, bias = starting_head(made.seen.rows(~out), made.heads, RECIPE)
+    start = made.seen.features[out] @ weight.double().numpy().T + bias.numpy()
+    np.testing.assert_allclose(states[3]["answers"][0].numpy(), start, atol=0.05)
+    errors = crossed.held_out.errors_deg(9)
+    where = crossed.held_out.rows == 4
+    mine = angular_error_deg(crossed.held_out.answers_deg[where], made.seen.true_deg[[4, 4]])
+    assert errors[4] == pytest.approx(mine.mean())
+
+
+def test_it_stops_when_held_out_answers_get_no_better(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, epochs=60, learning_rate=3e-3)
+    made = world(True, 20, 0).calibrated(tmp_path, recipe)
+    best = finetune.best_of(made.history).epoch
+    assert len(made.history) - 1 < 60
+    assert best + 2 <= len(made.history) - 1 <= best + 2 * recipe.patience
+
+
+def test_the_final_training_is_as_long_as_the_best_epoch_on_all_frames(tmp_path: Path) -> None:
+    one = world(False, 20, 0)
+    made = one.calibrated(tmp_path / "whole")
+    epochs = finetune.best_of(made.history).epoch
+    assert epochs > 0
+    one.network.load_state_dict(world(True, 4, 0).network.state_dict())
+    one.network.set_head(*starting_head(one.seen, one.heads, RECIPE))
+    labels = torch.from_numpy(one.seen.true_deg).float().repeat_interleave(COPIES, 0)
+    training = finetune.Training(one.network, one.store, labels, RECIPE, COPIES)
+    for number in range(1, epochs + 1):
+        training.epoch(number)
+    by_hand = one.network.trained_state()
+    assert all(torch.equal(by_hand[name], made.fine_tuned[name]) for name in by_hand)
+
+
+def test_an_epoch_is_bounded_and_goes_through_all_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finetune, "EPOCH_SAMPLES", 16)
+    network, labels = world(True, 4, 0).network, torch.zeros(40, 2)
+    training = finetune.Training(network, np.zeros((40, 1)), labels, RECIPE, copies=10)
+    epochs = [training._rows(number) for number in range(1, 4)]
+    for rows in epochs:
+        assert len(rows) == 16
+        assert [row // 10 for row in rows] == [frame for frame in range(4) for _ in range(4)]
+        assert {0, 10, 20, 30} <= set(rows)
+    assert set(np.concatenate(epochs)) == set(range(40))
+    np.testing.assert_array_equal(training._rows(0), epochs[0])
+    unbounded = finetune.Training(network, np.zeros((40, 1)), labels, RECIPE)
+    assert unbounded._rows(3).tolist() == list(range(40))
+
+
+@pytest.mark.parametrize(("targets", "folds"), [(4, 16), (7, 10), (20, 5), (80, 3)])
+def test_the_number_of_trainings_is_bounded(targets: int, folds: int) -> None:
+    parts = training_folds(np.arange(targets), 1)
+    assert len(parts) == folds
+    assert len(set(np.sum(parts, axis=0))) == 1  # each target as often as every other
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
+    """A calibration that nothing interrupted."""
+    return world(False, 20, 0).calibrated(tmp_path_factory.mktemp("whole"))
+
+
+# Within a fold's turn, after some folds' second turn, in the training on all frames.
+@pytest.mark.parametrize("after", [2, 17, 27])
+def test_cut_off_anywhere_it_ends_with_the_same_weights(
+    after: int, whole: Calibrated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finetune, "KEEP_EVERY_S", 0.0)
+    saves = 0
+
+    def dies(keep: object) -> object:
+        def save(content: dict, path: Path) -> None:
+            nonlocal saves
+            keep(content, path)  # type: ignore[operator]
+            saves += 1
+            if saves == after:
+                raise KeyboardInterrupt
+
+        return save
+
+    with monkeypatch.context() as cut:
+        cut.setattr(folds, "save_tensors", dies(folds.save_tensors))
+        cut.setattr(finetune, "save_tensors", folds.save_tensors)
+        with pytest.raises(KeyboardInterrupt):
+            world(False, 20, 0).calibrated(tmp_path / "cut")
+    again = world(False, 20, 0).calibrated(tmp_path / "cut")
+    assert again.history == whole.history
+    assert again.choice == whole.choice
+    for name, tensor in whole.fine_tuned.items():
+        assert torch.equal(tensor, again.fine_tuned[name]), name
+
+
+def test_the_simplest_within_the_noise_is_taken_and_the_reason_said() -> None:
+    targets = np.arange(10)
+    base = np.full(10, 4.0)
+    noisy = base + np.tile([-0.6, 0.5], 5)
+    choice = choice_of({BASE: base, PROBE: base + 1, FINETUNE: noisy}, targets)
+    assert choice.method == BASE
+    assert choice.reason == (
+        "its held-out error, 4.00°, is within the noise (0.18°) of that of the fine-tuned, "
+        "3.95°, and it is simpler"
+    )
+    clear = choice_of({BASE: base, PROBE: base - 0.5, FINETUNE: base - 0.4}, targets)
+    assert clear.method == PROBE
+    said = "the least held-out error, 3.50° (corrected base 4.00°, fine-tuned 3.60°)"
+    assert clear.reason == said
+
+
+def test_closed_forms_alone_and_their_figures_as_an_epoch() -> None:
+    seen = world(False, 30, 0).seen
+    closed, held_out = choose.without_training(seen, 1)
+    for name, form in closed_forms(seen, 1).items():
+        np.testing.assert_array_equal(closed[name].weight, form.weight)
+        epoch = choose.as_epoch(form, seen, held_out[name])
+        assert epoch.epoch == 0
+        assert epoch.train_loss == pytest.approx(((form.answers(seen) - seen.true_deg) ** 2).mean())
+        assert epoch.train_loss < epoch.validation_loss
+        assert epoch.validation_error_deg == held_out[name].errors_deg(30).mean()
+    # The correction alone, by hand, in the fold that it did not see.
+    out = training_folds(seen.targets, 1)[0]
+    by_hand = corrected_base(seen.rows(~out), 1).answers(seen.rows(out))
+    np.testing.assert_allclose(held_out[BASE].answers_deg[: out.sum()], by_hand)
+
+
+def test_too_few_targets_are_refused() -> None:
+    with pytest.raises(InputError, match="2 targets are too few to choose by"):
+        choose.without_training(world(True, 2, 0).seen, 1)

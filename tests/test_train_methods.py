@@ -1,0 +1,240 @@
+"""The train stage's methods, from a base network with heads to the exported file."""
+
+import csv
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from conftest import Project
+from custom_gaze import dataset, evaluate, export, finetune, l2cs_export, train
+from custom_gaze.candidates import closed_forms, read_candidates
+from custom_gaze.checkpoint import load_checkpoint
+from custom_gaze.corrected import CorrectedNetwork
+from custom_gaze.crops import normalise
+from custom_gaze.errors import InputError
+from custom_gaze.gaze_model import load_gaze_model
+from custom_gaze.geometry import angular_error_deg
+from custom_gaze.methods import BASE, FINETUNE, NAMES, PROBE
+from custom_gaze.network import GazeNetwork
+from custom_gaze.runtime import cpu_session, predict_onnx
+from custom_gaze.seen import Seen, seen_by
+from custom_gaze.tables import read_columns
+from custom_gaze.weights.base import read_base
+
+
+def known(project: Project) -> tuple[list[dataset.Sample], Seen]:
+    """The frames that may be calibrated on, as the base network sees them."""
+    samples = dataset.read_index(project.paths.index)
+    base = read_base(project.paths.base)
+    network = GazeNetwork(base.trunk, "layer3")
+    network.load_trunk(base.trunk_state)
+    mine = [*dataset.of_split(samples, "train"), *dataset.of_split(samples, "validation")]
+    return mine, seen_by(network.eval(), base.heads, mine, project.paths)
+
+
+def outputs(project: Project) -> list[str]:
+    paths = project.paths
+    files = (paths.checkpoint, paths.last_checkpoint, paths.candidates, paths.training_log)
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+
+
+@pytest.mark.parametrize("method", list(NAMES))
+def test_each_method_is_exported_as_it_was_fitted(headed: Project, method: str) -> None:
+    headed.change(train={"method": method})
+    result = train.run(headed.params, headed.paths)
+    assert (result.method, result.reason) == (method, "train.method asks for it")
+    kept = load_checkpoint(headed.paths.checkpoint)
+    assert kept.choice["method"] == method
+    assert isinstance(kept.network(), GazeNetwork if method == FINETUNE else CorrectedNetwork)
+    done = export.run(headed.params, headed.paths)
+    assert done.difference_deg < 1e-3
+    model = onnx.load(headed.paths.model)
+    [answer] = model.graph.output
+    assert [d.dim_value for d in answer.type.tensor_type.shape.dim] == [1, 2]
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert metadata["custom_gaze.method"] == method
+
+    samples, seen = known(headed)
+    crops = np.stack([dataset.load_crop(sample, headed.paths) for sample in samples])
+    answers = predict_onnx(cpu_session(headed.paths.model), normalise(crops))
+    if method == FINETUNE:
+        with torch.inference_mode():
+            expected = kept.network()(torch.from_numpy(normalise(crops))).numpy()
+    else:
+        expected = closed_forms(seen, headed.params.train.seed)[method].answers(seen)
+        log = read_columns(headed.paths.training_log)
+        assert log["epoch"].tolist() == [0]
+        assert log["train_loss"][0] == pytest.approx(((expected - seen.true_deg) ** 2).mean())
+    assert np.ptp(expected, axis=0).min() > 3
+    np.testing.assert_allclose(answers, expected, atol=1e-3)
+    # The app's other form, and the app's own way to read it.
+    other = l2cs_export.run(headed.params, headed.paths)
+    assert other.difference_deg < 1e-3
+    for path in (headed.paths.model, other.path):
+        read = load_gaze_model(path, headed.params).angles_deg(crops[0])
+        np.testing.assert_allclose(read, expected[0], atol=2e-3)
+
+
+def test_auto_keeps_what_the_choice_was_made_by(chosen: Project) -> None:
+    candidates = read_candidates(chosen.paths.candidates)
+    kept = load_checkpoint(chosen.paths.checkpoint)
+    assert set(candidates.held_out_deg) == set(NAMES)
+    assert kept.choice == {
+        "method": candidates.method,
+        "reason": candidates.reason,
+        "held_out_deg": candidates.held_out_deg,
+    }
+    error = candidates.held_out_deg[candidates.method]
+    assert kept.training["validation_error_deg"] == pytest.approx(error)
+    assert f"{error:.2f}°" in candidates.reason
+    log = read_columns(chosen.paths.training_log)
+    assert log["epoch"].tolist() == [0, 1, 2]
+    if candidates.method != FINETUNE:
+        assert log["validation_error_deg"].min() >= 0.9 * error
+    last = load_checkpoint(chosen.paths.last_checkpoint)
+    assert last.choice["method"] == FINETUNE
+    assert candidates.fine_tuned is not None
+    network = last.network()
+    assert isinstance(network, GazeNetwork)
+    for name, tensor in network.trained_state().items():
+        assert torch.equal(tensor, candidates.fine_tuned[name]), name
+
+
+def test_evaluate_measures_all_three_beside_the_exported_file(chosen: Project) -> None:
+    metrics = json.loads(chosen.paths.metrics.read_text())
+    candidates = read_candidates(chosen.paths.candidates)
+    choice = metrics["choice"]
+    assert (choice["exported"], choice["reason"]) == (candidates.method, candidates.reason)
+    for name, error in candidates.held_out_deg.items():
+        assert choice[f"held_out_{name}_deg"] == pytest.approx(error, abs=1e-3)
+    keys = {BASE: "corrected_deg", PROBE: "probe_deg", FINETUNE: "finetuned_deg"}
+    base = read_base(chosen.paths.base)
+    samples = dataset.read_index(chosen.paths.index)
+    last = load_checkpoint(chosen.paths.last_checkpoint).network()
+    for split in ("test", "further"):
+        some = dataset.of_split(samples, split)
+        network = GazeNetwork(base.trunk, "layer3")
+        network.load_trunk(base.trunk_state)
+        seen = seen_by(network.eval(), base.heads, some, chosen.paths)
+        crops = np.stack([dataset.load_crop(sample, chosen.paths) for sample in some])
+        with torch.inference_mode():
+            tuned = last(torch.from_numpy(normalise(crops))).numpy()
+        answers = {name: form.answers(seen) for name, form in candidates.closed.items()}
+        answers[FINETUNE] = tuned
+        for name, key in keys.items():
+            error = angular_error_deg(answers[name], seen.true_deg).mean()
+            assert metrics[split][key] == pytest.approx(error, abs=2e-3)
+        assert metrics[split]["error_deg"] == metrics[split][keys[candidates.method]]
+        plain = angular_error_deg(seen.base_deg, seen.true_deg).mean()
+        assert metrics[split]["base_deg"] == pytest.approx(plain, abs=1e-3)
+    assert metrics["test"]["probe_deg"] != metrics["test"]["corrected_deg"] or (
+        candidates.closed[PROBE].strength == float("inf")
+    )
+    page = chosen.paths.report.read_text()
+    assert f"Exported: {NAMES[candidates.method]}: {candidates.reason}." in page
+    for error in candidates.held_out_deg.values():
+        assert f"<td>{error:.2f}°</td>" in page
+    sessions = json.loads(chosen.paths.session_metrics.read_text())
+    assert sessions["other"]["finetuned_deg"] == metrics["further"]["finetuned_deg"]
+
+
+def test_candidates_of_another_base_are_named(chosen: Project) -> None:
+    content = torch.load(chosen.paths.candidates, weights_only=True)
+    content["closed"]["base"]["weight"] = torch.zeros(2, 7)
+    torch.save(content, chosen.paths.candidates)
+    with pytest.raises(InputError, match=r"candidates.pt: not made from .*base.pt; run"):
+        evaluate.run(chosen.params, chosen.paths)
+    chosen.paths.candidates.unlink()
+    with pytest.raises(InputError, match=r"candidates.pt: not found; run `custom-gaze train`"):
+        evaluate.run(chosen.params, chosen.paths)
+
+
+def test_auto_is_the_same_twice_and_never_sees_a_test_frame(chosen: Project) -> None:
+    """Other labels of the test frames, and no crops of theirs: the same bytes."""
+    expected = outputs(chosen)
+    rows = list(csv.reader(io.StringIO(chosen.paths.index.read_text())))
+    hidden = 0
+    for row in rows[1:]:
+        if row[7] in ("test", "further"):
+            hidden += 1
+            (chosen.paths.dataset / row[0] / row[1]).unlink()
+            row[2], row[3] = "1000.0", "-1000.0"
+    assert hidden == 12
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    chosen.paths.index.write_text(out.getvalue())
+    train.run(chosen.params, chosen.paths)
+    assert outputs(chosen) == expected
+
+
+def _train_in_a_process(project: Project) -> None:
+    finetune.KEEP_EVERY_S = 0.0
+    train.run(project.params, project.paths)
+
+
+def test_a_killed_choice_ends_with_the_same_weights(chosen: Project) -> None:
+    expected = outputs(chosen)
+    for path in (chosen.paths.checkpoint, chosen.paths.candidates):
+        path.unlink()
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=_train_in_a_process, args=(chosen,))
+    process.start()
+    scratch = chosen.paths.root / ".dvc" / "tmp" / "custom-gaze"
+    deadline = time.monotonic() + 300
+    while process.is_alive() and time.monotonic() < deadline:
+        if list(scratch.glob("train-*/fold-4.pt")):
+            break
+        time.sleep(0.005)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert not chosen.paths.checkpoint.exists()
+    left = _mtimes(scratch)
+    assert {"fold-0.pt", "fold-4.pt"} <= left.keys()
+    train.run(chosen.params, chosen.paths)
+    assert outputs(chosen) == expected
+    assert not [path for path in scratch.iterdir() if path.is_dir()]
+
+
+def _mtimes(scratch: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in scratch.glob("train-*/*.pt")}
+
+
+def test_the_specification_s_start_is_a_parameter_away(headed: Project) -> None:
+    logs = {}
+    for start in ("probe", "base"):
+        headed.change(train={"method": "finetune", "start": start, "epochs": 1})
+        train.run(headed.params, headed.paths)
+        logs[start] = read_columns(headed.paths.training_log)["train_loss"][0]
+    # The base's angles are mirrored and compressed; the probe's are those of the frames.
+    assert logs["probe"] < 0.3 * logs["base"]
+
+
+def test_a_trunk_alone_is_fine_tuned_and_can_be_probed(ready: Project) -> None:
+    ready.change(train={"epochs": 1})
+    result = train.run(ready.params, ready.paths)
+    assert result.method == FINETUNE
+    assert result.reason == "the base network is a trunk without heads: it has no angles to correct"
+    assert read_candidates(ready.paths.candidates).closed == {}
+    ready.change(train={"method": "probe"})
+    assert train.run(ready.params, ready.paths).method == PROBE
+    assert isinstance(load_checkpoint(ready.paths.checkpoint).network(), GazeNetwork)
+    export.run(ready.params, ready.paths)
+    metrics = evaluate.run(ready.params, ready.paths).metrics
+    assert metrics["choice"]["exported"] == "probe"
+    assert metrics["test"]["probe_deg"] == metrics["test"]["error_deg"]
+    assert set(metrics["test"]) & {"base_deg", "corrected_deg", "finetuned_deg"} == set()
+    ready.change(train={"method": "base"})
+    with pytest.raises(InputError, match=r"train.method is 'base', but random weights, seed 5 is"):
+        train.run(ready.params, ready.paths)
