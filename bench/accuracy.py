@@ -147,6 +147,8 @@ def _measure_person(
 ) -> None:
     """Calibrate one person on one base network at the k that are missing; keep the results."""
     base, targets = results.base, results.missing(seed)
+    if not targets:  # another process with the same folder has been quicker
+        return
     unfinished = plan.work / "unfinished"
     start = time.monotonic()
     person = prepared_person(seed, plan.settings, plan.work)

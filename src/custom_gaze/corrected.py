@@ -18,8 +18,8 @@ class CorrectedNetwork(nn.Module):
 
         curve · v² + gain · v + offset + (W f + b)
 
-    held between ±FURTHEST_DEG. The polynomial is the app's, per axis. Nothing here is trained: every number is fitted in closed
-    form beforehand. What `load_state_dict` gets names them all.
+    held between ±FURTHEST_DEG. The polynomial is the app's, per axis. Nothing here is trained:
+    every number is fitted in closed form beforehand. What `load_state_dict` gets names them all.
     """
 
     bins_deg: Tensor  # (bins,) the bins' angles
