@@ -22,7 +22,8 @@ demo: .venv/installed
 experiments: .venv/installed
 	@dvc exp show --drop '^(?!test\.(error|frames|constant)|sessions|Experiment|Created)'
 
-PYTEST := pytest -n auto --maxprocesses 4 --dist loadfile
+# The files with few tests take longest: in the order of their names, not those last.
+PYTEST := pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: .venv/installed
 	@ruff check .

@@ -418,8 +418,8 @@ def test_calibration_and_test_targets_are_spread_over_the_screen() -> None:
 def test_large_calibrations_get_fewer_copies() -> None:
     settings = Settings("bench", copies=50)
     assert settings.copies_at(7) == 50
-    assert settings.copies_at(80) == 11  # 80 · 12 samples
-    assert Settings("bench").copies_at(80) == 10
+    assert settings.copies_at(40) == 11  # 40 · 12 samples
+    assert Settings("bench").copies_at(40) == 10
     assert settings.copies_at(5000) == 1
 
 

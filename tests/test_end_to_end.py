@@ -184,12 +184,14 @@ def test_after_a_failed_stage_its_outputs_come_back(reproduced: Clone) -> None:
     """DVC removes a stage's outputs before it runs; the error says what brings them back."""
     model = reproduced.root / "models" / "custom_gaze.onnx"
     before = model.read_bytes()
-    Project(Paths(reproduced.root)).change(export={"tolerance_deg": 0.0})
+    # A fine-tuned network's answers differ in the last digits; a constant's would not.
+    project = Project(Paths(reproduced.root))
+    project.change(train={"method": "finetune"}, export={"tolerance_deg": 0.0})
     done = reproduced.run("dvc", "repro", code=255)
     said = done.stdout + done.stderr
     assert "export.tolerance_deg allows 0" in said
     assert "`dvc checkout` brings back" in said
-    reproduced.run("git", "checkout", "--quiet", "params.yaml")
+    reproduced.run("git", "checkout", "--quiet", "params.yaml", "dvc.lock")
     reproduced.run("dvc", "checkout", "--quiet")
     assert model.read_bytes() == before
 

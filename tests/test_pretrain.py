@@ -142,7 +142,7 @@ def test_learning_lowers_the_loss(tmp_path: Path) -> None:
     with torch.inference_mode():
         first = learning.l2cs_loss(learning.BinNetwork().eval()(x), gaze_deg, 0.1).item()
         last = learning.l2cs_loss(network(x), gaze_deg, 0.1).item()
-    assert last < 0.8 * first
+    assert last < 0.9 * first
     assert seconds > 0
 
 

@@ -194,7 +194,8 @@ def folded_and_unfolded(tmp_path_factory: pytest.TempPathFactory) -> list[BaseNe
 def test_a_folded_base_trains_as_an_unfolded_one(
     ready: Project, folded_and_unfolded: list[BaseNetwork]
 ) -> None:
-    ready.change(train={"epochs": 5, "learning_rate": 3e-4, "patience": 5})
+    recipe = {"method": "finetune", "start": "base"}
+    ready.change(train={"epochs": 5, "learning_rate": 3e-4, "patience": 5, **recipe})
     logs = []
     for base, folded in zip(folded_and_unfolded, (True, False), strict=True):
         assert base.batchnorm_folded is folded
