@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,6 +51,22 @@ class Project:
             else:
                 content[name] = values
         self.paths.params.write_text(yaml.safe_dump(content))
+
+
+def copy_working_tree(root: Path) -> None:
+    """What git knows and what it would add, without dvc.lock and the sessions, to `root`."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        source = REPOSITORY / name
+        if source.is_file() and name != "dvc.lock" and not name.startswith("data/sessions/"):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, root / name)
 
 
 def make_project(root: Path) -> Project:

@@ -13,7 +13,7 @@ import mlflow
 import pytest
 import yaml
 
-from conftest import REPOSITORY, SMALL, Project
+from conftest import SMALL, Project, copy_working_tree
 from custom_gaze.paths import Paths
 
 MINUTES = 60
@@ -57,19 +57,7 @@ class Clone:
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """The working tree as a fresh repository with small parameters and three demo sessions."""
     root = tmp_path_factory.mktemp("clone") / "custom-gaze"
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for name in filter(None, listed.stdout.split("\0")):
-        source, own = REPOSITORY / name, name.startswith("data/sessions/")
-        if source.is_file() and not own:
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, root / name)
-    (root / "dvc.lock").unlink(missing_ok=True)
+    copy_working_tree(root)
     (root / "data" / "sessions").mkdir(parents=True)
     small = Project(Paths(root))
     small.change(**{**SMALL, "sessions": ["one"], "evaluate": {"sessions": ["other"]}})

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,7 +14,7 @@ import pytest
 import torch
 import torchvision
 
-from conftest import REPOSITORY, SMALL, Project
+from conftest import SMALL, Project, copy_working_tree
 from custom_gaze.paths import Paths
 from remote_site import COMMAND, Site, finish, read_until, running_machine
 from sshd import NO_SSHD, SSHD, Machine, command_of, free_port, wait_until
@@ -32,17 +31,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def shipped_project(root: Path, machine: Machine) -> Site:
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for name in filter(None, listed.stdout.split("\0")):
-        if (REPOSITORY / name).is_file() and not name.startswith(("data/sessions/", "dvc.lock")):
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(REPOSITORY / name, root / name)
+    copy_working_tree(root)
     torch.manual_seed(1)
     base = root.parent / "resnet18.pth"
     torch.save(torchvision.models.resnet18(weights=None).state_dict(), base)
