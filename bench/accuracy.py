@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from accuracy_bases import base_network
-from accuracy_methods import Case, measured, views_of
+from accuracy_methods import METHODS, Case, measured, views_of
 from accuracy_report import draw, markdown, summary
 from accuracy_results import Clock, Results
 from accuracy_world import (
@@ -55,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     add("--seeds", metavar="S,S,…", help="these persons instead")
     add("--targets", metavar="K,K,…", help="default: 9,16,25,50,100")
     add("--copies", metavar="N", help="augmented copies of each training frame; default: 10")
+    add("--methods", metavar="M,M,…", help=f"default: all of {', '.join(METHODS)}")
     add(
         "--quick",
         action="store_true",
@@ -88,6 +89,8 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
         (chosen["copies"],) = _numbers(arguments.copies, "--copies", most=1)
         if not 1 <= chosen["copies"] <= 1000:
             raise InputError(f"--copies is {chosen['copies']}; choose from 1 to 1000")
+    if arguments.methods is not None:
+        chosen["methods"] = _methods(arguments.methods)
     settings = Settings("tuning" if arguments.tuning else "bench", **chosen)
     check_targets(settings)
     count = 2 if arguments.quick else PERSONS
@@ -98,6 +101,13 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
     if len({Path(name).name for name in bases}) < len(bases):
         raise InputError("--base: two files have the same name, which is their section's title")
     return Plan(bases, person_seeds(settings.purpose, count, seeds), settings, arguments.work)
+
+
+def _methods(text: str) -> tuple[str, ...]:
+    named = {name.strip() for name in text.split(",")}
+    if unknown := sorted(named - METHODS.keys()):
+        raise InputError(f"--methods names {unknown[0]!r}; known are {', '.join(METHODS)}")
+    return tuple(name for name in METHODS if name in named)
 
 
 def _numbers(text: str, option: str, most: int | None = None) -> list[int]:

@@ -134,11 +134,8 @@ def probe(case: Case) -> Answers:
 
 
 def fine_tuned_from_probe(case: Case) -> Answers:
-    """The product's third candidate: its head begins as the probe, cross-validation says for how
-    many epochs, and all k targets are trained on."""
-    made, angles = calibrated(case)
-    best = best_of(made.history).epoch
-    return Answers(angles, {"epochs": len(made.history) - 1, "best_epoch": best})
+    """The product's third candidate: its head begins as the probe, all k targets are trained on."""
+    return Answers(calibrated(case)[1])
 
 
 def auto(case: Case) -> Answers:
@@ -179,7 +176,8 @@ def fine_tuned(case: Case) -> Answers:
     person, views = case.person, case.views
     train, validation = person.split(case.k)
     copies = min(case.settings.copies_at(len(train)), views.copies)
-    params = replace(train_params(case.base, case.settings), start="base")
+    params = train_params(case.base, case.settings)
+    params = replace(params, start="base", schedule="constant", batch_size=16)
     torch.manual_seed(SEED)
     network = starting_network(
         case.base, params, [person.samples[row] for row in train], person.paths
@@ -190,6 +188,7 @@ def fine_tuned(case: Case) -> Answers:
         network,
         Part(views.store, copy_rows(views, train, copies)),
         labels[np.repeat(train, copies + 1)],
+        copies + 1,
         views.frozen[validation],
         labels[validation],
         params,
@@ -225,8 +224,8 @@ def measured(case: Case) -> dict[str, Any]:
     tested = {"same_day": person.test, "other_day": person.other_day}
     errors: dict[str, dict[str, float]] = {name: {} for name in tested}
     notes = {}
-    for method, answer in METHODS.items():
-        answers = answer(case)
+    for method in case.settings.methods or METHODS:
+        answers = METHODS[method](case)
         for name, rows in tested.items():
             error = angular_error_deg(answers.angles_deg[rows], person.labels_deg[rows])
             errors[name][method] = float(error.mean())
@@ -300,9 +299,10 @@ def _store(
 
 
 def train_params(base: BaseNetwork, settings: Settings) -> TrainParams:
-    """The specification's recipe, for this trunk and with these epochs."""
+    """The product's own, for this trunk, with as many epochs and steps as the settings ask for."""
     through = trunk_spec(base.trunk).frozen_through
-    return replace(PARAMS.train, frozen_through=through, epochs=settings.epochs, seed=SEED)
+    params = replace(PARAMS.train, frozen_through=through, seed=SEED)
+    return replace(params, epochs=settings.epochs, steps=settings.steps)
 
 
 def copy_rows(views: Views, rows: NDArray[np.int64], copies: int) -> NDArray[np.int64]:

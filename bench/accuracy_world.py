@@ -45,7 +45,9 @@ class Settings:
     frames_per_target: int = 1
     held_out: int = 20  # targets of the first day, for testing at every k
     copies: int = 10  # augmented, of each training frame
-    epochs: int = 50
+    epochs: int = 50  # of the specification's recipe
+    steps: int = PARAMS.train.steps  # of the product's
+    methods: tuple[str, ...] = ()  # keys of accuracy_methods.METHODS; none: all
 
     def copies_at(self, train_frames: int) -> int:
         """Copies of each frame, so that an epoch has at most SAMPLES_AN_EPOCH samples."""
@@ -59,6 +61,7 @@ QUICK = {
     "held_out": 6,
     "copies": 2,
     "epochs": 4,
+    "steps": 12,
 }
 
 

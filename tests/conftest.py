@@ -28,7 +28,7 @@ SMALL = {
     "sessions": ["one"],
     "prepare": {"size_px": 64},
     "augment": {"copies": 2},
-    "train": {"epochs": 3, "batch_size": 8, "device": "cpu"},
+    "train": {"schedule": "constant", "epochs": 3, "device": "cpu"},
     "evaluate": {"bootstrap": 200},
 }
 
@@ -170,7 +170,7 @@ def make_headed(project: Project) -> None:
     write_synthetic(project, "one", 3, 3, 2)
     write_synthetic(project, "other", 2, 2)
     project.change(evaluate={"sessions": ["other"]}, augment={"copies": 1})
-    project.change(train={"epochs": 2, "patience": 2, "learning_rate": 1e-3})
+    project.change(train={"schedule": "cosine", "steps": 20})
     dataset.run(project.params, project.paths)
     save_base(headed_base(), project.paths.base)
 

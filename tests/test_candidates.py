@@ -152,7 +152,7 @@ def test_candidates_come_back_as_they_were(tmp_path: Path) -> None:
     form = ClosedForm(FORM.correction, np.zeros((2, 3)), np.zeros(2))
     state = {"head.bias": torch.tensor([1.0, 2.0])}
     errors = {BASE: 5.0, PROBE: 4.0, FINETUNE: 3.0}
-    kept = Candidates("probe", "why", errors, {BASE: form, PROBE: FORM}, "layer3", state)
+    kept = Candidates("probe", "why", errors, {BASE: form, PROBE: FORM}, "layer3", state, "linear")
     save_candidates(kept, path)
     first = path.read_bytes()
     back = read_candidates(path)
@@ -171,9 +171,9 @@ def test_candidates_come_back_as_they_were(tmp_path: Path) -> None:
     [
         (None, "not found; run `custom-gaze train` first"),
         ({"format": "custom-gaze-base", "version": 1}, "no candidates of this version"),
-        ({"format": "custom-gaze-candidates", "version": 1}, "no complete candidates"),
+        ({"format": "custom-gaze-candidates", "version": 2}, "no complete candidates"),
         (
-            {"format": "custom-gaze-candidates", "version": 1, "closed": {"base": {"curve": []}}},
+            {"format": "custom-gaze-candidates", "version": 2, "closed": {"base": {"curve": []}}},
             "no complete candidates",
         ),
     ],

@@ -19,7 +19,9 @@ from custom_gaze.start import starting_head
 from custom_gaze.weights.base import BinHeads
 from headed_base import fitted_heads
 
-RECIPE = TrainParams(epochs=4, patience=2, learning_rate=3e-4)
+RECIPE = TrainParams(schedule="constant", batch_size=16, epochs=4, patience=2, learning_rate=3e-4)
+SHORT = TrainParams(steps=30, peak_learning_rate=1e-3)  # cosine: three epochs
+RECIPES = {"constant": RECIPE, "cosine": SHORT}
 COPIES = 2
 
 
@@ -34,7 +36,7 @@ class World:
 
     def calibrated(self, scratch: Path, params: TrainParams = RECIPE) -> Calibrated:
         scratch.mkdir(exist_ok=True)
-        self.network.load_state_dict(world(True, 4, 0).network.state_dict())
+        self.network.load_trunk(world(True, 4, 0).network.trunk_state())
         return calibrate(self.network, self.seen, self.heads, self.store, COPIES, params, scratch)
 
 
@@ -67,18 +69,21 @@ def world(base_knows: bool, frames: int, seed: int) -> World:
     return World(network, heads, known, store)
 
 
-@pytest.mark.parametrize("frames", [7, 20])
-def test_a_base_that_only_needs_a_correction_gets_no_more(frames: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("frames", "recipe"), [(7, "cosine"), (20, "cosine"), (20, "constant")])
+def test_a_base_that_only_needs_a_correction_gets_no_more(
+    frames: int, recipe: str, tmp_path: Path
+) -> None:
     for seed in range(2):
-        made = world(True, frames, seed).calibrated(tmp_path / str(seed))
+        made = world(True, frames, seed).calibrated(tmp_path / str(seed), RECIPES[recipe])
         assert made.choice.method == BASE, made.choice
         assert made.closed[BASE].correction.name == "gain_offset"
         assert np.abs(np.array(made.closed[BASE].correction.gain) - [-2.0, 1.5]).max() < 0.2
 
 
-def test_what_only_the_features_tell_is_learned(tmp_path: Path) -> None:
+@pytest.mark.parametrize("recipe", list(RECIPES))
+def test_what_only_the_features_tell_is_learned(recipe: str, tmp_path: Path) -> None:
     known = world(False, 60, 0)
-    made = known.calibrated(tmp_path)
+    made = known.calibrated(tmp_path, RECIPES[recipe])
     assert made.choice.method in (PROBE, FINETUNE)
     errors = {name: made.held_out[name].errors_deg(60).mean() for name in NAMES}
     assert errors[made.choice.method] < 0.6 * errors[BASE]
@@ -107,7 +112,7 @@ def test_the_held_out_answers_know_nothing_of_their_targets(tmp_path: Path) -> N
 
     def answers(seen: Seen, scratch: Path) -> dict[str, np.ndarray]:
         scratch.mkdir()
-        honest.network.load_state_dict(world(True, 4, 0).network.state_dict())
+        honest.network.load_trunk(world(True, 4, 0).network.trunk_state())
         crossed = cross_train(
             honest.network, seen, honest.heads, honest.store, COPIES, parts, RECIPE, scratch
         )
@@ -145,9 +150,9 @@ def test_the_epochs_are_those_of_the_answers(tmp_path: Path) -> None:
     assert crossed.held_out.loss() == pytest.approx(best.validation_loss, rel=1e-5)
     # Epoch 0 is the fold's own start.
     out = parts[3]
-    weight, bias = starting_head(made.seen.rows(~out), made.heads, RECIPE)
-    start = made.seen.features[out] @ weight.double().numpy().T + bias.numpy()
-    np.testing.assert_allclose(states[3]["answers"][0].numpy(), start, atol=0.05)
+    probe = closed_forms(made.seen.rows(~out), RECIPE.seed)[PROBE]
+    start = probe.answers(made.seen.rows(out))
+    np.testing.assert_allclose(states[3]["answers"][0].numpy(), start, atol=1e-3)
     errors = crossed.held_out.errors_deg(9)
     where = crossed.held_out.rows == 4
     mine = angular_error_deg(crossed.held_out.answers_deg[where], made.seen.true_deg[[4, 4]])
@@ -167,20 +172,80 @@ def test_the_final_training_is_as_long_as_the_best_epoch_on_all_frames(tmp_path:
     made = one.calibrated(tmp_path / "whole")
     epochs = finetune.best_of(made.history).epoch
     assert epochs > 0
-    one.network.load_state_dict(world(True, 4, 0).network.state_dict())
-    one.network.set_head(*starting_head(one.seen, one.heads, RECIPE))
-    labels = torch.from_numpy(one.seen.true_deg).float().repeat_interleave(COPIES, 0)
-    training = finetune.Training(one.network, one.store, labels, RECIPE, COPIES)
-    for number in range(1, epochs + 1):
-        training.epoch(number)
+    train_by_hand(one, epochs, RECIPE)
     by_hand = one.network.trained_state()
     assert all(torch.equal(by_hand[name], made.fine_tuned[name]) for name in by_hand)
+
+
+def train_by_hand(one: World, epochs: int, recipe: TrainParams) -> None:
+    one.network.load_trunk(world(True, 4, 0).network.trunk_state())
+    one.network.head = starting_head(one.seen, one.heads, recipe)
+    labels = torch.from_numpy(one.seen.true_deg).float().repeat_interleave(COPIES, 0)
+    training = finetune.Training(one.network, one.store, labels, COPIES, recipe, shortened=True)
+    for number in range(1, epochs + 1):
+        training.epoch(number)
+
+
+def test_a_cosine_schedule_always_goes_to_its_end(tmp_path: Path) -> None:
+    one = world(True, 20, 0)  # nothing to gain: epoch 0 is the best
+    made = one.calibrated(tmp_path / "whole", SHORT)
+    assert [epoch.epoch for epoch in made.history] == [0, 1, 2, 3]
+    answers = made.held_out[FINETUNE]
+    assert answers.loss() == pytest.approx(made.history[-1].validation_loss, rel=1e-5)
+    assert answers.loss() != pytest.approx(made.history[0].validation_loss, rel=1e-5)
+    train_by_hand(one, 3, SHORT)
+    by_hand = one.network.trained_state()
+    assert all(torch.equal(by_hand[name], made.fine_tuned[name]) for name in by_hand)
+    fixed = [name for name in by_hand if name.startswith(("head.yaw", "head.pitch", "head.gain"))]
+    start = starting_head(one.seen, one.heads, SHORT).state_dict()
+    assert len(fixed) == 5
+    assert all(torch.equal(by_hand[name], start[name.removeprefix("head.")]) for name in fixed)
+
+
+def test_the_rate_rises_and_sinks_along_a_cosine() -> None:
+    rates = [finetune.cosine(step, 100) for step in range(100)]
+    assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
+    assert rates[10] == 1
+    assert rates[55] == pytest.approx(0.5)
+    assert rates[99] == pytest.approx(0.5 - 0.5 * np.cos(np.pi / 90), abs=1e-12)
+    assert finetune.cosine(0, 1) == 1
+
+
+def test_the_rate_is_that_of_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adam's first change is as large as the rate, whatever the gradient."""
+    one = world(False, 20, 0)
+    one.network.head = starting_head(one.seen, one.heads, SHORT)
+    labels = torch.from_numpy(one.seen.true_deg).float().repeat_interleave(COPIES, 0)
+    recipe = dataclasses.replace(SHORT, steps=1, peak_learning_rate=5e-3)
+    before = one.network.head.change.bias.detach().clone()
+    finetune.Training(one.network, one.store, labels, COPIES, recipe).epoch(1)
+    moved = (one.network.head.change.bias - before).abs()
+    torch.testing.assert_close(moved, torch.full((2,), 5e-3), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("frames", [5, 8, 23])
+def test_a_cosine_schedule_draws_every_frame_equally_often(frames: int) -> None:
+    network, labels = world(True, 4, 0).network, torch.zeros(frames * 7, 2)
+    recipe = TrainParams(steps=46, batch_size=8)
+    training = finetune.Training(network, np.zeros((frames * 7, 1)), labels, 7, recipe)
+    batches = [batch for number in range(1, 6) for batch in training._batches(number)]
+    size = min(8, frames)
+    assert [len(batch) for batch in batches] == [size] * 46
+    drawn = np.concatenate(batches)
+    counts = np.bincount(drawn // 7, minlength=frames)
+    assert counts.max() - counts.min() <= 1
+    assert len(set(drawn)) > 0.7 * min(len(drawn), 7 * frames)  # of all copies, not of some
+    # Where a training goes on after an interruption, it draws what it would have drawn.
+    again = finetune.Training(network, np.zeros((frames * 7, 1)), labels, 7, recipe)
+    assert [b.tolist() for b in again._batches(5)] == [b.tolist() for b in training._batches(5)]
+    plain = np.concatenate(training._batches(0))
+    assert plain.tolist() == [frame * 7 for frame in range(frames)]
 
 
 def test_an_epoch_is_bounded_and_goes_through_all_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finetune, "EPOCH_SAMPLES", 16)
     network, labels = world(True, 4, 0).network, torch.zeros(40, 2)
-    training = finetune.Training(network, np.zeros((40, 1)), labels, RECIPE, copies=10)
+    training = finetune.Training(network, np.zeros((40, 1)), labels, 10, RECIPE, shortened=True)
     epochs = [training._rows(number) for number in range(1, 4)]
     for rows in epochs:
         assert len(rows) == 16
@@ -188,7 +253,7 @@ def test_an_epoch_is_bounded_and_goes_through_all_copies(monkeypatch: pytest.Mon
         assert {0, 10, 20, 30} <= set(rows)
     assert set(np.concatenate(epochs)) == set(range(40))
     np.testing.assert_array_equal(training._rows(0), epochs[0])
-    unbounded = finetune.Training(network, np.zeros((40, 1)), labels, RECIPE)
+    unbounded = finetune.Training(network, np.zeros((40, 1)), labels, 10, RECIPE)
     assert unbounded._rows(3).tolist() == list(range(40))
 
 
@@ -200,15 +265,25 @@ def test_the_number_of_trainings_is_bounded(targets: int, folds: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
-    """A calibration that nothing interrupted."""
-    return world(False, 20, 0).calibrated(tmp_path_factory.mktemp("whole"))
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Calibrated]:
+    """Calibrations that nothing interrupted."""
+    return {
+        name: world(False, 20, 0).calibrated(tmp_path_factory.mktemp(name), recipe)
+        for name, recipe in RECIPES.items()
+    }
 
 
 # Within a fold's turn, after some folds' second turn, in the training on all frames.
-@pytest.mark.parametrize("after", [2, 17, 27])
+@pytest.mark.parametrize(
+    ("recipe", "after"),
+    [("constant", 2), ("constant", 17), ("constant", 27), ("cosine", 7), ("cosine", 21)],
+)
 def test_cut_off_anywhere_it_ends_with_the_same_weights(
-    after: int, whole: Calibrated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: str,
+    after: int,
+    whole: dict[str, Calibrated],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(finetune, "KEEP_EVERY_S", 0.0)
     saves = 0
@@ -227,11 +302,11 @@ def test_cut_off_anywhere_it_ends_with_the_same_weights(
         cut.setattr(folds, "save_tensors", dies(folds.save_tensors))
         cut.setattr(finetune, "save_tensors", folds.save_tensors)
         with pytest.raises(KeyboardInterrupt):
-            world(False, 20, 0).calibrated(tmp_path / "cut")
-    again = world(False, 20, 0).calibrated(tmp_path / "cut")
-    assert again.history == whole.history
-    assert again.choice == whole.choice
-    for name, tensor in whole.fine_tuned.items():
+            world(False, 20, 0).calibrated(tmp_path / "cut", RECIPES[recipe])
+    again = world(False, 20, 0).calibrated(tmp_path / "cut", RECIPES[recipe])
+    assert again.history == whole[recipe].history
+    assert again.choice == whole[recipe].choice
+    for name, tensor in whole[recipe].fine_tuned.items():
         assert torch.equal(tensor, again.fine_tuned[name]), name
 
 

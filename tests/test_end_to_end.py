@@ -61,7 +61,9 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     (root / "data" / "sessions").mkdir(parents=True)
     small = Project(Paths(root))
     small.change(**{**SMALL, "sessions": ["one"], "evaluate": {"sessions": ["other"]}})
-    small.change(prepare={"size_px": 64}, augment={"copies": 1}, train={"epochs": 2})
+    small.change(
+        prepare={"size_px": 64}, augment={"copies": 1}, train={"schedule": "cosine", "steps": 10}
+    )
     clone = Clone(root)
     clone.run("git", "init", "--quiet", "-b", "main")
     clone.run("git", "config", "user.email", "tests@example.invalid")

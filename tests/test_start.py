@@ -4,12 +4,11 @@ import torch
 
 from conftest import Project, small_base
 from custom_gaze import dataset
-from custom_gaze.baselines import Polynomial
-from custom_gaze.candidates import ClosedForm, closed_forms
+from custom_gaze.candidates import closed_forms
 from custom_gaze.crops import normalise
 from custom_gaze.methods import PROBE
 from custom_gaze.seen import plain_features, seen_by
-from custom_gaze.start import head_from_bins, head_from_closed, starting_network
+from custom_gaze.start import head_from_bins, starting_network
 from custom_gaze.weights.base import BaseNetwork, BinHeads, build_base, expected_angles
 from headed_base import headed_base
 
@@ -92,26 +91,7 @@ def test_epoch_zero_is_the_probe(ready: Project) -> None:
     with torch.inference_mode():
         ours = network.head(torch.from_numpy(seen.features).float()).double().numpy()
     assert expected.std(axis=0).min() > 3
-    np.testing.assert_allclose(ours, expected, atol=0.02)
-
-
-def test_beside_the_given_features_it_still_follows_the_closed_form() -> None:
-    """The tangent, with the polynomial's slope in it, carries over to frames it was not given."""
-    torch.manual_seed(0)
-    near, heads = 1 + 0.02 * torch.randn(60, 512), bins(512)
-    change = np.random.default_rng(1).normal(0, 3, (2, 512))
-    polynomial = Polynomial("quadratic", (0.02, -0.01), (2.0, -3.0), (5.0, 1.0))
-    form = ClosedForm(polynomial, change, np.array([1.0, -2.0]))
-    weight, bias = head_from_closed(near[:30], heads, form)
-    logits = (
-        near @ heads.yaw_weight.T + heads.yaw_bias,
-        near @ heads.pitch_weight.T + heads.pitch_bias,
-    )
-    expected = form.apply(near.numpy(), expected_angles(*logits, heads).numpy())
-    ours = (near @ weight.T + bias).numpy()
-    np.testing.assert_allclose(ours[:30], expected[:30], atol=0.05)
-    error = np.abs(ours[30:] - expected[30:]).mean(axis=0)
-    assert (error < 0.3 * expected[30:].std(axis=0)).all()
+    np.testing.assert_allclose(ours, expected, atol=1e-3)
 
 
 def test_a_trunk_alone_starts_from_the_mean_label(ready: Project) -> None:

@@ -19,7 +19,7 @@ from conftest import Project
 from custom_gaze import dataset, evaluate, export, finetune, l2cs_export, train
 from custom_gaze.candidates import closed_forms, read_candidates
 from custom_gaze.checkpoint import load_checkpoint
-from custom_gaze.corrected import CorrectedNetwork
+from custom_gaze.corrected import CorrectedHead
 from custom_gaze.crops import normalise
 from custom_gaze.errors import InputError
 from custom_gaze.gaze_model import load_gaze_model
@@ -55,7 +55,7 @@ def test_each_method_is_exported_as_it_was_fitted(headed: Project, method: str) 
     assert (result.method, result.reason) == (method, "train.method asks for it")
     kept = load_checkpoint(headed.paths.checkpoint)
     assert kept.choice["method"] == method
-    assert isinstance(kept.network(), GazeNetwork if method == FINETUNE else CorrectedNetwork)
+    assert isinstance(kept.network().head, CorrectedHead)
     done = export.run(headed.params, headed.paths)
     assert done.difference_deg < 1e-3
     model = onnx.load(headed.paths.model)
@@ -142,8 +142,8 @@ def test_evaluate_measures_all_three_beside_the_exported_file(chosen: Project) -
     )
     page = chosen.paths.report.read_text()
     assert f"Exported: {NAMES[candidates.method]}: {candidates.reason}." in page
-    for error in candidates.held_out_deg.values():
-        assert f"<td>{error:.2f}°</td>" in page
+    for name in NAMES:
+        assert f"<td>{choice[f'held_out_{name}_deg']:.2f}°</td>" in page
     sessions = json.loads(chosen.paths.session_metrics.read_text())
     assert sessions["other"]["finetuned_deg"] == metrics["further"]["finetuned_deg"]
 
@@ -213,16 +213,17 @@ def _mtimes(scratch: Path) -> dict[str, int]:
 
 def test_the_specification_s_start_is_a_parameter_away(headed: Project) -> None:
     logs = {}
-    for start in ("probe", "base"):
-        headed.change(train={"method": "finetune", "start": start, "epochs": 1})
+    for start, kind in (("probe", "corrected"), ("base", "linear")):
+        headed.change(train={"method": "finetune", "start": start, "steps": 10})
         train.run(headed.params, headed.paths)
+        assert load_checkpoint(headed.paths.checkpoint).head == kind
         logs[start] = read_columns(headed.paths.training_log)["train_loss"][0]
     # The base's angles are mirrored and compressed; the probe's are those of the frames.
     assert logs["probe"] < 0.3 * logs["base"]
 
 
 def test_a_trunk_alone_is_fine_tuned_and_can_be_probed(ready: Project) -> None:
-    ready.change(train={"epochs": 1})
+    ready.change(train={"schedule": "cosine", "steps": 4})
     result = train.run(ready.params, ready.paths)
     assert result.method == FINETUNE
     assert result.reason == "the base network is a trunk without heads: it has no angles to correct"

@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from custom_gaze.candidates import Candidates
+from custom_gaze.checkpoint import CORRECTED
+from custom_gaze.corrected import CorrectedHead
 from custom_gaze.crops import normalise
 from custom_gaze.dataset import Sample, labels_deg, load_crop
 from custom_gaze.errors import InputError
@@ -82,10 +84,11 @@ def answers(
 def _closed(
     candidates: Candidates, base: BaseNetwork, groups: Groups, paths: Paths
 ) -> dict[str, Angles]:
-    network = GazeNetwork(base.trunk, trunk_spec(base.trunk).frozen_through)
+    spec = trunk_spec(base.trunk)
+    network = GazeNetwork(base.trunk, spec.frozen_through)
     network.load_trunk(base.trunk_state)
     network.eval()
-    if base.heads is None or candidates.closed[BASE].weight.shape[1] != network.head.in_features:
+    if base.heads is None or candidates.closed[BASE].weight.shape[1] != spec.features:
         raise _others(paths)
     found: dict[str, Angles] = {"base_deg": {}, **{KEYS[name]: {} for name in candidates.closed}}
     for group, samples in groups.items():
@@ -98,7 +101,10 @@ def _closed(
 
 def _fine_tuned(candidates: Candidates, base: BaseNetwork, groups: Groups, paths: Paths) -> Angles:
     assert candidates.fine_tuned is not None
-    network = GazeNetwork(base.trunk, candidates.frozen_through)
+    head = None
+    if candidates.head == CORRECTED and base.heads is not None:
+        head = CorrectedHead(trunk_spec(base.trunk).features, base.heads.bins)
+    network = GazeNetwork(base.trunk, candidates.frozen_through, head)
     network.load_trunk(base.trunk_state)
     network.eval()
     try:

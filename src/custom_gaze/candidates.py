@@ -4,7 +4,7 @@ All answer (1, 2) degrees from one base network:
 
 - `base`, the corrected base: the base's own angles through the app's best polynomial
 - `probe`: the same, plus a linear map of the features that ridge regression fits to what is left
-- `finetune`: a linear head on the trunk, its last block and the head trained
+- `finetune`: the probe's linear map and the trunk's last block, trained from there on
 
 The first two are one closed form; a corrected base is a probe whose linear map is zero.
 """
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from custom_gaze.baselines import (
     CORRECTIONS,
@@ -28,10 +28,10 @@ from custom_gaze.baselines import (
     fit_constant,
 )
 from custom_gaze.checkpoint import load_tensors, save_tensors
-from custom_gaze.corrected import FURTHEST_DEG, CorrectedNetwork
+from custom_gaze.corrected import FURTHEST_DEG, CorrectedHead
 from custom_gaze.errors import InputError
 from custom_gaze.methods import BASE, PROBE
-from custom_gaze.network import GazeNetwork
+from custom_gaze.network import GazeNetwork, linear_head
 from custom_gaze.probe import fit_probe
 from custom_gaze.seen import Seen
 from custom_gaze.weights.base import BinHeads
@@ -104,22 +104,9 @@ def closed_forms(seen: Seen, seed: int) -> dict[str, ClosedForm]:
     return {BASE: base, PROBE: probed(seen, base, seed)}
 
 
-def closed_network(network: GazeNetwork, heads: BinHeads | None, form: ClosedForm) -> nn.Module:
-    """A closed form as a network in eval mode, float32 on the CPU.
-
-    Args:
-        network: lends its trunk, as the base network has it. Without `heads` it is itself given
-            the answer as its linear head, and returned.
-        heads: the base network's; None for a trunk alone.
-        form: fitted on what that trunk and those heads answer.
-    """
-    weight, bias = torch.from_numpy(form.weight), torch.from_numpy(form.bias_deg)
-    offset = torch.tensor(form.correction.offset_deg, dtype=torch.float64)
-    if heads is None:
-        network.set_head(weight, bias + offset)
-        return network.eval()
-    corrected = CorrectedNetwork(network.trunk_name, heads.bins)
-    trunk = {f"trunk.{name}": value for name, value in network.trunk.state_dict().items()}
+def closed_head(heads: BinHeads, form: ClosedForm) -> CorrectedHead:
+    """A closed form as a head, float32 on the CPU, on features that the base's `heads` were for."""
+    head = CorrectedHead(form.weight.shape[1], heads.bins)
     numbers = {
         "yaw.weight": heads.yaw_weight,
         "yaw.bias": heads.yaw_bias,
@@ -128,16 +115,32 @@ def closed_network(network: GazeNetwork, heads: BinHeads | None, form: ClosedFor
         "bins_deg": heads.first_bin_deg + heads.bin_width_deg * torch.arange(heads.bins),
         "curve": torch.tensor(form.correction.curve),
         "gain": torch.tensor(form.correction.gain),
-        "offset_deg": offset,
-        "change.weight": weight,
-        "change.bias": bias,
+        "offset_deg": torch.tensor(form.correction.offset_deg),
+        "change.weight": torch.from_numpy(form.weight),
+        "change.bias": torch.from_numpy(form.bias_deg),
     }
-    corrected.load_state_dict({**trunk, **numbers}, strict=True)
-    return corrected.eval()
+    head.load_state_dict(numbers, strict=True)
+    return head
+
+
+def closed_network(network: GazeNetwork, heads: BinHeads | None, form: ClosedForm) -> GazeNetwork:
+    """Give `network`, in place, a closed form as its head; returns it, in eval mode.
+
+    Args:
+        network: with the trunk as the base network has it, float32 on the CPU.
+        heads: the base network's; None for a trunk alone, whose closed form is linear.
+        form: fitted on what that trunk and those heads answer.
+    """
+    if heads is None:
+        bias = torch.from_numpy(form.bias_deg) + torch.tensor(form.correction.offset_deg)
+        network.head = linear_head(torch.from_numpy(form.weight), bias)
+    else:
+        network.head = closed_head(heads, form)
+    return network.eval()
 
 
 FORMAT = "custom-gaze-candidates"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,8 @@ class Candidates:
         held_out_deg: each candidate's mean error in degrees on targets its fit had not seen.
         closed: by key; empty for a base network without angles.
         frozen_through: of the fine-tuned network.
-        fine_tuned: its trained parameters by name; None where none was trained.
+        fine_tuned: its `GazeNetwork.trained_state`; None where none was trained.
+        head: the kind of its head (checkpoint.py).
     """
 
     method: str
@@ -159,6 +163,7 @@ class Candidates:
     closed: dict[str, ClosedForm]
     frozen_through: str
     fine_tuned: dict[str, Tensor] | None
+    head: str
 
 
 def save_candidates(candidates: Candidates, path: Path) -> None:

@@ -7,28 +7,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from custom_gaze.corrected import CorrectedNetwork
+from custom_gaze.corrected import CorrectedHead
 from custom_gaze.errors import InputError
 from custom_gaze.files import write_bytes
-from custom_gaze.methods import FINETUNE
-from custom_gaze.network import GazeNetwork
+from custom_gaze.network import GazeNetwork, trunk_spec
 
 FORMAT = "custom-gaze-checkpoint"
-VERSION = 2
+VERSION = 3
+LINEAR, CORRECTED = "linear", "corrected"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A network's weights and its papers.
 
-    `choice` says which candidate it is ("method": base, probe or finetune), why ("reason"), and
-    each candidate's mean error in degrees on targets its fit had not seen ("held_out_deg").
+    `head` is its kind, LINEAR or CORRECTED (corrected.py). `choice` says which candidate it is
+    ("method": base, probe or finetune), why ("reason"), and each candidate's mean error in degrees
+    on targets its fit had not seen ("held_out_deg").
     """
 
     trunk: str
     frozen_through: str
+    head: str
     state: dict[str, Tensor]
     base: dict[str, Any]  # source, sha256, kind … of the base network
     sessions: list[str]
@@ -37,18 +39,19 @@ class Checkpoint:
     training: dict[str, Any]  # epoch, validation_error_deg, frames …
     choice: dict[str, Any]
 
-    def network(self) -> nn.Module:
-        """The network in eval mode, float32 on the CPU; every key and shape has to fit.
-
-        A trunk that came without heads has no angles to correct: its probe is a linear head.
-        """
-        network: nn.Module
-        if self.choice["method"] == FINETUNE or not self.base["bins"]:
-            network = GazeNetwork(self.trunk, self.frozen_through)
-        else:
-            network = CorrectedNetwork(self.trunk, self.base["bins"])
+    def network(self) -> GazeNetwork:
+        """The network in eval mode, float32 on the CPU; every key and shape has to fit."""
+        head = None
+        if self.head == CORRECTED:
+            head = CorrectedHead(trunk_spec(self.trunk).features, self.base["bins"])
+        network = GazeNetwork(self.trunk, self.frozen_through, head)
         network.load_state_dict(self.state, strict=True)
         return network.eval()
+
+
+def head_kind(network: GazeNetwork) -> str:
+    """LINEAR or CORRECTED, for `Checkpoint.head`."""
+    return CORRECTED if isinstance(network.head, CorrectedHead) else LINEAR
 
 
 def save_tensors(content: dict[str, Any], path: Path) -> None:

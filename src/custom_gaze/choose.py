@@ -87,9 +87,9 @@ def calibrate(
     errors = {name: held_out[name].errors_deg(len(seen.targets)) for name in NAMES}
 
     closed = closed_forms(seen, params.seed)
-    network.set_head(*starting_head(seen, heads, params))
+    network.head = starting_head(seen, heads, params).to(next(network.parameters()).device)
     labels = torch.from_numpy(seen.true_deg).float().repeat_interleave(copies, 0)
-    epochs = finetune.best_of(crossed.history).epoch
+    epochs = finetune.used(crossed.history, params).epoch
     finetune.fit_for(network, store, labels, copies, epochs, params, scratch / "final.pt")
     chosen = choice_of(errors, seen.targets)
     return Calibrated(chosen, held_out, closed, network.trained_state(), crossed.history)

@@ -1,8 +1,14 @@
-"""The fine-tune: the trained blocks and the linear head by the specification's recipe.
+"""The fine-tune: the trained blocks and the head, from the features of the frozen blocks.
 
-Mean squared error in degrees, Adam, one pass an epoch over the features that the frozen blocks
-gave for all copies. `fit` stops early by a validation set of its own, `fit_for` after a number of
-epochs that cross-validation has found before.
+Mean squared error in degrees, Adam, by one of two schedules:
+
+- `cosine`: `train.steps` batches in all, with copies drawn anew for each, at a rate that rises
+  to `train.peak_learning_rate` and sinks along a cosine to nothing (Loshchilov & Hutter 2017,
+  "SGDR", with a warm-up). An epoch is a number of batches here, there to show how it goes.
+- `constant`, the specification's recipe: up to `train.epochs` passes over all copies at
+  `train.learning_rate`, stopped early
+
+`fit` has a validation set of its own, `fit_for` goes on for as many epochs as it is told.
 """
 
 import dataclasses
@@ -27,9 +33,12 @@ from custom_gaze.params import TrainParams
 from custom_gaze.progress import bar
 
 KEEP_EVERY_S = 15.0  # so much work an interruption may cost
-# Where cross-validation trains many times: 32 steps of 16. With fewer, 50 epochs would not be
-# enough for a hundred targets.
+# Of a constant schedule where cross-validation trains many times: 32 steps of 16. With fewer, 50
+# epochs would not be enough for a hundred targets.
 EPOCH_SAMPLES = 512
+COSINE = "cosine"
+EPOCH_BATCHES = 10  # of a cosine schedule
+WARM_UP_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -55,45 +64,84 @@ class Training:
         network: GazeNetwork,
         store: Store,
         labels: Tensor,
+        copies: int,
         params: TrainParams,
-        copies: int | None = None,
+        shortened: bool = False,
     ) -> None:
         """`store` holds features (N, channels, h, w) float16, `labels` (N, 2) degrees float32.
 
-        An epoch goes over all of them; where each frame's `copies` in the store are given (N = F ×
-        copies, frame by frame, the plain one first) it has at most EPOCH_SAMPLES: of each frame
-        the plain copy and as many others as fit, other ones in the next epoch.
+        Each frame's copies lie together, the plain one first; there are `copies` of each, N = F ×
+        copies. With a constant schedule `shortened` epochs have at most EPOCH_SAMPLES: of each
+        frame the plain copy and as many others as fit, other ones in the next epoch.
         """
-        self.network, self.params, self._copies = network.eval(), params, copies
+        self.network, self.params = network.eval(), params
+        self._copies, self._shortened = copies, shortened
         self._store, self._labels = store, labels
         self._device = next(network.parameters()).device
         self._optimizer = torch.optim.Adam(network.trained_parameters(), lr=params.learning_rate)
 
     def epoch(self, number: int) -> float:
-        """One pass over all copies, in an order that follows from the seed and the epoch alone;
-        returns the mean loss. Epoch 0 changes nothing: it is what training starts from."""
-        network, labels, size = self.network, self._labels, self.params.batch_size
-        rows = self._rows(number)
-        order = rows[np.random.default_rng([self.params.seed, number]).permutation(len(rows))]
-        total = 0.0
-        for start in range(0, len(order), size):
-            rows = np.sort(order[start : start + size])  # sorted: reads in file order
+        """Train one epoch; which copies it sees in which order follows from the seed and `number`.
+
+        Returns the mean loss. Epoch 0 changes nothing: it is what training starts from.
+        """
+        total, seen = 0.0, 0
+        for step, rows in enumerate(self._batches(number)):
             x = torch.from_numpy(self._store[rows]).to(self._device).float()  # (B, C, h, w)
-            y = labels[rows].to(self._device)
+            y = self._labels[rows].to(self._device)
             with torch.set_grad_enabled(number > 0):
-                loss = torch.nn.functional.mse_loss(network.trained(x), y)
+                loss = torch.nn.functional.mse_loss(self.network.trained(x), y)
             if number > 0:
-                self._optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                self._optimizer.step()
+                self._step(loss, (number - 1) * EPOCH_BATCHES + step)
             total += loss.item() * len(rows)
+            seen += len(rows)
         if not math.isfinite(total):
             raise diverged(number, self.params)
-        return total / len(order)
+        return total / seen
+
+    def _step(self, loss: Tensor, step: int) -> None:
+        if self.params.schedule == COSINE:
+            rate = self.params.peak_learning_rate * cosine(step, self.params.steps)
+            for group in self._optimizer.param_groups:
+                group["lr"] = rate
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+
+    def _batches(self, number: int) -> list[NDArray[np.int64]]:
+        """What an epoch goes over: each batch's rows in the store, sorted to be read in order."""
+        size = self.params.batch_size
+        if self.params.schedule == COSINE:
+            rows, size = self._drawn(number)
+        else:
+            rows = self._rows(number)
+            rows = rows[np.random.default_rng([self.params.seed, number]).permutation(len(rows))]
+        return [np.sort(rows[start : start + size]) for start in range(0, len(rows), size)]
+
+    def _drawn(self, number: int) -> tuple[NDArray[np.int64], int]:
+        """The rows for an epoch of a cosine schedule, and the size of its batches.
+
+        Every frame comes up once a round, in an order and with a copy drawn for the round. Epoch 0
+        has every frame's plain copy.
+        """
+        frames = len(self._labels) // self._copies
+        size = min(self.params.batch_size, frames)
+        if number == 0:
+            return np.arange(frames, dtype=np.int64) * self._copies, size
+        first = (number - 1) * EPOCH_BATCHES
+        last = min(first + EPOCH_BATCHES, self.params.steps)
+        places = np.arange(first * size, last * size)
+        rounds = []
+        for turn in range(places[0] // frames, places[-1] // frames + 1):
+            generator = np.random.default_rng([self.params.seed, turn])
+            order, copy = generator.permutation(frames), generator.integers(0, self._copies, frames)
+            rounds.append(order * self._copies + copy)
+        rows = np.concatenate(rounds)[places - places[0] // frames * frames]
+        return np.asarray(rows, np.int64), size
 
     def _rows(self, number: int) -> NDArray[np.int64]:
-        """What an epoch goes over."""
-        if self._copies is None or len(self._labels) <= EPOCH_SAMPLES:
+        """The rows for an epoch of a constant schedule, in no order."""
+        if not self._shortened or len(self._labels) <= EPOCH_SAMPLES:
             return np.arange(len(self._labels))
         frames, others = len(self._labels) // self._copies, self._copies - 1
         taken = min(others, max(1, EPOCH_SAMPLES // frames - 1))
@@ -111,10 +159,24 @@ class Training:
         self._optimizer.load_state_dict(state["optimizer"])
 
 
+def cosine(step: int, steps: int) -> float:
+    """The share of the peak rate at `step` of 0 … steps - 1."""
+    warm_up = max(1, round(WARM_UP_SHARE * steps))
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 + 0.5 * math.cos(math.pi * (step - warm_up) / (steps - warm_up))
+
+
+def epochs_of(params: TrainParams) -> int:
+    """How many epochs a training has at most."""
+    return -(-params.steps // EPOCH_BATCHES) if params.schedule == COSINE else params.epochs
+
+
 def fit(
     network: GazeNetwork,
     store: Store,
     labels: Tensor,
+    copies: int,
     held_out: Tensor,
     held_out_labels: Tensor,
     params: TrainParams,
@@ -124,8 +186,10 @@ def fit(
 
     Args:
         network: on its device, with the head it starts from.
-        store: features (N, channels, h, w) float16 of the training copies.
+        store: features (N, channels, h, w) float16 of the training copies, frame by frame, the
+            plain one first.
         labels: (N, 2) [yaw, pitch] in degrees, float32.
+        copies: of each frame in `store`, the plain one included.
         held_out: features (M, channels, h, w) of the validation crops.
         held_out_labels: (M, 2) in degrees.
         params: the recipe.
@@ -137,7 +201,7 @@ def fit(
     Raises:
         InputError: the training diverged.
     """
-    training = Training(network, store, labels, params)
+    training = Training(network, store, labels, copies, params)
     history: list[Epoch] = []
     best: dict[str, Tensor] = {}
     if state_path.exists():
@@ -147,10 +211,11 @@ def fit(
     kept_at = time.monotonic()
 
     # Epoch 0 is what training starts from: where no epoch improves on it, it is the best one.
-    left = range(len(history), params.epochs + 1)
-    epochs = bar(left, "training", params.epochs + 1, "epochs", done=len(history))
+    most = epochs_of(params)
+    left = range(len(history), most + 1)
+    epochs = bar(left, "training", most + 1, "epochs", done=len(history))
     for number in epochs:
-        if stopped(history, params.patience):
+        if stopped(history, params):
             epochs.close()
             break
         loss = training.epoch(number)
@@ -177,14 +242,12 @@ def fit_for(
     params: TrainParams,
     state_path: Path,
 ) -> None:
-    """Fine-tune for so many epochs of at most EPOCH_SAMPLES, in place.
-
-    `copies` of each frame lie in the store; the other arguments are those of `fit`.
+    """Fine-tune for so many shortened epochs, in place; the other arguments are those of `fit`.
 
     Raises:
         InputError: the training diverged.
     """
-    training = Training(network, store, labels, params, copies)
+    training = Training(network, store, labels, copies, params, shortened=True)
     done = 0
     if state_path.exists():
         kept = read_state(state_path)
@@ -221,12 +284,21 @@ def predict(network: GazeNetwork, features: Tensor, batch_size: int) -> Tensor:
         return torch.cat([network.trained(batch.to(device).float()).cpu() for batch in batches])
 
 
-def stopped(history: Sequence[Epoch], patience: int) -> bool:
-    """Whether the last `patience` epochs brought no better validation loss."""
-    if not history:
+def stopped(history: Sequence[Epoch], params: TrainParams) -> bool:
+    """Whether a constant schedule's last `patience` epochs brought no better validation loss.
+
+    A cosine schedule is never stopped: what it gains comes towards its end.
+    """
+    if not history or params.schedule == COSINE:
         return False
     losses = [epoch.validation_loss for epoch in history]
-    return len(losses) - 1 - int(np.argmin(losses)) >= patience
+    return len(losses) - 1 - int(np.argmin(losses)) >= params.patience
+
+
+def used(history: Sequence[Epoch], params: TrainParams) -> Epoch:
+    """The epoch whose network cross-validation vouches for: a cosine schedule's last, else the one
+    with the best validation loss."""
+    return history[-1] if params.schedule == COSINE else best_of(history)
 
 
 def best_of(history: Sequence[Epoch]) -> Epoch:

@@ -23,7 +23,7 @@ from custom_gaze.baselines import FOLDS, Angles, Targets, folds_by_target
 from custom_gaze.candidates import closed_forms
 from custom_gaze.checkpoint import save_tensors
 from custom_gaze.features import Part, Store
-from custom_gaze.finetune import Epoch, Training
+from custom_gaze.finetune import COSINE, Epoch, Training
 from custom_gaze.geometry import angular_error_deg
 from custom_gaze.network import GazeNetwork
 from custom_gaze.params import TrainParams
@@ -120,11 +120,12 @@ def cross_train(
 ) -> CrossTraining:
     """Fine-tune once a fold until the answers to the frames held out no longer improve.
 
-    The folds take turns of `params.patience` epochs, so that only one of them is in memory.
+    With a constant schedule the folds take turns of `params.patience` epochs, so that only one of
+    them is in memory; with a cosine one each goes to its end.
 
     Args:
         network: on its device, with the base's trunk; it is used for all folds, and afterwards has
-            its trained blocks back as they were.
+            its trunk back as it was.
         seen: the N frames.
         heads: the base network's.
         store: frozen features of the frames' copies, frame by frame, the plain one first.
@@ -136,29 +137,29 @@ def cross_train(
     Raises:
         InputError: a training diverged, or there are too few targets.
     """
-    start = network.trained_state()
+    trunk = network.trunk_state()
+    device = next(network.parameters()).device
     labels = torch.from_numpy(seen.true_deg).float()
     history: list[Epoch] = []
-    done, turns = 0, -(-params.epochs // params.patience)
-    todo = bar(range(turns * len(folds)), "cross-validating", unit="turns")
-    while done < params.epochs and not finetune.stopped(history, params.patience):
-        done = min(done + params.patience, params.epochs)
+    done, most = 0, finetune.epochs_of(params)
+    turn = most if params.schedule == COSINE else params.patience
+    todo = bar(range(-(-most // turn) * len(folds)), "cross-validating", unit="turns")
+    while done < most and not finetune.stopped(history, params):
+        done = min(done + turn, most)
         states = []
         for number, out in enumerate(folds):
-            path = scratch / f"fold-{number}.pt"
-            if not path.exists():  # else what it holds takes the start's place
-                network.load_trained_state(start)
-                network.set_head(*starting_head(seen.rows(~out), heads, params))
+            network.load_trunk(trunk)
+            network.head = starting_head(seen.rows(~out), heads, params).to(device)
             train = Part(store, _copies_of(np.flatnonzero(~out), copies))
             wanted = labels[~out].repeat_interleave(copies, 0)
-            training = Training(network, train, wanted, params, copies)
+            training = Training(network, train, wanted, copies, params, shortened=True)
             held_out = torch.from_numpy(store[np.flatnonzero(out) * copies])
-            states.append(_advance(training, held_out, done, path))
+            states.append(_advance(training, held_out, done, scratch / f"fold-{number}.pt"))
             todo.update()
         history = _history(states, done, labels, folds, params)
     todo.close()
-    network.load_trained_state(start)
-    best = finetune.best_of(history).epoch
+    network.load_trunk(trunk)
+    best = finetune.used(history, params).epoch
     answers = [state["answers"][best].numpy() for state in states]
     return CrossTraining(history, _held_out(seen, folds, answers))
 

@@ -1,4 +1,4 @@
-"""The gaze network: a convolutional trunk and one linear head to (yaw, pitch) in degrees.
+"""The gaze network: a convolutional trunk and a head to (yaw, pitch) in degrees.
 
 The trunk is a row of named blocks. Everything up to and including `frozen_through` is frozen; the
 blocks behind it and the head are trained. BatchNorm stays in eval mode everywhere, in the trained
@@ -108,8 +108,13 @@ def trunk_spec(name: str) -> TrunkSpec:
 class GazeNetwork(nn.Module):
     """x float32 (N, 3, 448, 448), RGB, ImageNet-normalised → (N, 2) [yaw, pitch] in degrees."""
 
-    def __init__(self, trunk: str, frozen_through: str) -> None:
-        """Build with random weights. `frozen_through` is a block's name of the trunk.
+    def __init__(self, trunk: str, frozen_through: str, head: nn.Module | None = None) -> None:
+        """Build with random weights.
+
+        Args:
+            trunk: a key of TRUNKS.
+            frozen_through: the name of the trunk's last frozen block.
+            head: features (N, F) → (N, 2) degrees; None: a linear one.
 
         Raises:
             InputError: the trunk or the block is unknown, or nothing would be left to train.
@@ -125,7 +130,7 @@ class GazeNetwork(nn.Module):
         self.trunk_name = trunk
         self.frozen_through = frozen_through
         self.trunk = spec.build()
-        self.head = nn.Linear(spec.features, 2)
+        self.head = nn.Linear(spec.features, 2) if head is None else head
         cut = spec.blocks.index(frozen_through) + 1
         self._frozen_names, self._trained_names = spec.blocks[:cut], spec.blocks[cut:]
         for name in self._frozen_names:
@@ -167,28 +172,30 @@ class GazeNetwork(nn.Module):
         if wrong or left_over:
             raise ValueError(f"these do not fit {self.trunk_name}: {[*wrong, *left_over][:3]}")
 
+    def trunk_state(self) -> dict[str, Tensor]:
+        """A copy of the trunk's weights and statistics, for `load_trunk`."""
+        return {name: tensor.clone() for name, tensor in self.trunk.state_dict().items()}
+
     def trained_state(self) -> dict[str, Tensor]:
-        """A copy of what the optimiser changes, by name, on the CPU."""
-        return {
-            name: parameter.detach().cpu().clone()
-            for name, parameter in self.named_parameters()
-            if parameter.requires_grad
-        }
+        """A copy of the trained blocks' parameters and of the whole head, by name, on the CPU."""
+        return {name: tensor.cpu().clone() for name, tensor in self._trained().items()}
 
     def load_trained_state(self, state: dict[str, Tensor]) -> None:
-        """Put back what `trained_state` gave. Every name has to be there, and no other."""
-        own = {name: p for name, p in self.named_parameters() if p.requires_grad}
+        """Put back what `trained_state` gave.
+
+        Raises:
+            ValueError: a name is missing, or one is left over.
+        """
+        own = self._trained()
         if own.keys() != state.keys():
             raise ValueError(f"other parameters: {sorted(own.keys() ^ state.keys())[:3]}")
-        with torch.no_grad():
-            for name, parameter in own.items():
-                parameter.copy_(state[name])
+        for name, tensor in own.items():
+            tensor.copy_(state[name])
 
-    def set_head(self, weight: Tensor, bias: Tensor) -> None:
-        """Give the head weight (2, features) and bias (2,), in degrees, rows yaw and pitch."""
-        with torch.no_grad():
-            self.head.weight.copy_(weight)
-            self.head.bias.copy_(bias)
+    def _trained(self) -> dict[str, Tensor]:
+        trained = {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
+        head = {f"head.{name}": tensor for name, tensor in self.head.state_dict().items()}
+        return {**trained, **head}
 
     def frozen_state(self) -> dict[str, Tensor]:
         """Weights and BatchNorm statistics of the frozen blocks, by name."""
@@ -197,6 +204,15 @@ class GazeNetwork(nn.Module):
             for block in self._frozen_names
             for name, tensor in self.trunk.get_submodule(block).state_dict().items()
         }
+
+
+def linear_head(weight: Tensor, bias: Tensor) -> nn.Linear:
+    """A linear head of weight (2, features) and bias (2,), in degrees, rows yaw and pitch."""
+    head = nn.Linear(weight.shape[1], 2)
+    with torch.no_grad():
+        head.weight.copy_(weight)
+        head.bias.copy_(bias)
+    return head
 
 
 def take_batchnorm_statistics(network: GazeNetwork, x: Tensor) -> None:

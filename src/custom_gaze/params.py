@@ -80,9 +80,12 @@ class TrainParams:
     method: str = one_of("auto", "base", "probe", "finetune")
     start: str = one_of("probe", "base")
     frozen_through: str = "layer3"
+    schedule: str = one_of("cosine", "constant")
+    steps: int = ranged(120, 1, 1_000_000)
+    peak_learning_rate: float = ranged(1e-3, 1e-8, 1.0)
     epochs: int = ranged(50, 1, 10_000)
     patience: int = ranged(8, 1, 10_000)
-    batch_size: int = ranged(16, 1, 4096)
+    batch_size: int = ranged(8, 1, 4096)
     learning_rate: float = ranged(1e-4, 1e-8, 1.0)
     feature_memory_gb: float = ranged(0.0, 0.0, 4096.0)
     seed: int = ranged(1, 0, 2**31 - 1)

@@ -1,16 +1,16 @@
-"""Where training starts: the base network's trunk under a head that answers as a probe does."""
+"""Where training starts: the base network's trunk, and the head that it gets."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from custom_gaze.baselines import Polynomial
-from custom_gaze.candidates import ClosedForm, corrected_base, probed
+from custom_gaze.candidates import closed_forms, closed_head
 from custom_gaze.crops import normalise
 from custom_gaze.dataset import Sample, load_crop
-from custom_gaze.network import GazeNetwork, take_batchnorm_statistics
+from custom_gaze.methods import PROBE
+from custom_gaze.network import GazeNetwork, linear_head, take_batchnorm_statistics
 from custom_gaze.params import TrainParams
 from custom_gaze.paths import Paths
 from custom_gaze.seen import Seen, seen_by
@@ -20,7 +20,6 @@ STATISTICS_FRAMES = 32
 # Share of the features' mean energy added to the fit's diagonal: with fewer frames than features
 # the fit is exact but for rounding, and this keeps rounding from being amplified.
 RIDGE = 1e-6
-AS_IT_IS = Polynomial("none", (0.0, 0.0), (1.0, 1.0), (0.0, 0.0))
 
 
 def trunk_network(
@@ -52,52 +51,40 @@ def starting_network(
             are too few targets for a probe.
     """
     network = trunk_network(base, params, train, paths)
-    seen = seen_by(network, base.heads, train, paths)
-    network.set_head(*starting_head(seen, base.heads, params))
+    network.head = starting_head(seen_by(network, base.heads, train, paths), base.heads, params)
     return network
 
 
-def starting_head(seen: Seen, heads: BinHeads | None, params: TrainParams) -> tuple[Tensor, Tensor]:
-    """The linear head before the first epoch: weight (2, features) and bias (2,), float32.
+def starting_head(seen: Seen, heads: BinHeads | None, params: TrainParams) -> nn.Module:
+    """The head before the first epoch, float32 on the CPU: features (N, F) → (N, 2) degrees.
 
-    With `params.start` "probe" it answers the training frames as the probe does that is fitted on
-    them, with "base" as the base network itself. A trunk alone, which has no angles, gets a head
-    that answers the mean of the labels.
+    With `params.start` "probe" it is the probe that is fitted on the frames given, with "base" a
+    linear one that answers as the base network itself, as closely as a linear one can. A trunk
+    alone, which has no angles, gets one that answers the mean of the labels.
 
     Raises:
         InputError: there are too few targets for a probe.
     """
     if heads is None:
         weight = 1e-3 * torch.randn(2, seen.features.shape[1])
-        return weight, torch.from_numpy(seen.true_deg.mean(axis=0)).float()
-    features = torch.from_numpy(seen.features)
+        return linear_head(weight, torch.from_numpy(seen.true_deg.mean(axis=0)))
     if params.start == "base":
-        return head_from_bins(features, heads)
-    form = probed(seen, corrected_base(seen, params.seed), params.seed)
-    return head_from_closed(features, heads, form)
+        return linear_head(*head_from_bins(torch.from_numpy(seen.features), heads))
+    return closed_head(heads, closed_forms(seen, params.seed)[PROBE])
 
 
 def head_from_bins(features: Tensor, heads: BinHeads) -> tuple[Tensor, Tensor]:
-    """`head_from_closed` for the base's expected angles as they are."""
-    nothing = np.zeros((2, features.shape[1]))
-    return head_from_closed(features, heads, ClosedForm(AS_IT_IS, nothing, np.zeros(2)))
-
-
-def head_from_closed(features: Tensor, heads: BinHeads, form: ClosedForm) -> tuple[Tensor, Tensor]:
-    """A linear head that answers as a closed form does, on these features as closely as it can.
+    """A linear head that answers the base's expected angles, on these features as closely as it
+    can: weight (2, features) and bias (2,), float32, rows yaw and pitch.
 
     Args:
         features: (N, features) float.
         heads: the base network's; its expected angle is Σ softmax(W f + b) · bin angle.
-        form: answers a polynomial of the expected angles plus a linear map of the features.
 
-    Returns:
-        weight (2, features) and bias (2,), float32, rows yaw and pitch.
-
-    The tangent of the answer at the mean features is a linear head already and holds for any face;
-    the expected angle's is Σ p_i (c_i − angle) W_i, the rest follows by the chain rule. What the
-    tangent misses on the given features is added by the smallest change of weights that does so
-    (kernel ridge regression on the residual, with a ridge so small that it only tames rounding).
+    The tangent of the expected angle at the mean features is a linear head already and holds for
+    any face: Σ p_i (c_i − angle) W_i. What it misses on the given features is added by the smallest
+    change of weights that does so (kernel ridge regression on the residual, with a ridge so small
+    that it only tames rounding).
     """
     f = features.double()
     mean = f.mean(dim=0)
@@ -105,27 +92,20 @@ def head_from_closed(features: Tensor, heads: BinHeads, form: ClosedForm) -> tup
     kernel = centered @ centered.T
     kernel += RIDGE * kernel.diagonal().mean().clamp_min(1e-12) * torch.eye(len(f)).double()
     rows, biases = [], []
-    for axis, (head_weight, head_bias) in enumerate(
-        ((heads.yaw_weight, heads.yaw_bias), (heads.pitch_weight, heads.pitch_bias))
+    for head_weight, head_bias in (
+        (heads.yaw_weight, heads.yaw_bias),
+        (heads.pitch_weight, heads.pitch_bias),
     ):
         angles = heads.first_bin_deg + heads.bin_width_deg * torch.arange(heads.bins).double()
         w, b = head_weight.double(), head_bias.double()
         share = torch.softmax(mean @ w.T + b, dim=0)
-        expected_at_mean = share @ angles
+        at_mean = share @ angles
         expected = torch.softmax(f @ w.T + b, dim=1) @ angles  # (N,)
+        tangent = (share * (angles - at_mean)) @ w
 
-        curve, gain = form.correction.curve[axis], form.correction.gain[axis]
-        offset_deg = form.correction.offset_deg[axis] + float(form.bias_deg[axis])
-        linear = torch.from_numpy(form.weight[axis])
-        answers = (curve * expected + gain) * expected + offset_deg + f @ linear  # (N,)
-        at_mean = (curve * expected_at_mean + gain) * expected_at_mean + offset_deg + mean @ linear
-        slope = 2 * curve * expected_at_mean + gain
-        tangent = slope * ((share * (angles - expected_at_mean)) @ w) + linear
-
-        residual = answers - at_mean - centered @ tangent
+        residual = expected - at_mean - centered @ tangent
         offset = residual.mean()
-        change = centered.T @ torch.linalg.solve(kernel, residual - offset)
-        weight = tangent + change
+        weight = tangent + centered.T @ torch.linalg.solve(kernel, residual - offset)
         rows.append(weight)
         biases.append(at_mean + offset - mean @ weight)
     return torch.stack(rows).float(), torch.stack(biases).float()

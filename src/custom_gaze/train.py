@@ -1,5 +1,6 @@
 """The train stage: the candidates from one or more sessions, and which of them is exported."""
 
+import copy
 import csv
 import dataclasses
 import hashlib
@@ -14,11 +15,10 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from torch import nn
 
 from custom_gaze import choose, crops, dataset, finetune
 from custom_gaze.candidates import Candidates, ClosedForm, closed_network, save_candidates
-from custom_gaze.checkpoint import Checkpoint, save_checkpoint
+from custom_gaze.checkpoint import Checkpoint, head_kind, save_checkpoint
 from custom_gaze.dataset import Sample, labels_deg, load_crop, of_split
 from custom_gaze.devices import pick_device
 from custom_gaze.errors import InputError
@@ -70,8 +70,8 @@ class _Made:
     """What one training made. `best` is exported; `history` has the epochs, `top` the best one."""
 
     candidates: Candidates
-    best: nn.Module
-    last: nn.Module
+    best: GazeNetwork
+    last: GazeNetwork
     last_epoch: Epoch
     history: list[Epoch]
     top: Epoch
@@ -123,7 +123,7 @@ def _choose(job: _Job) -> _Made:
     assert heads is not None  # _method has seen to it
     known = (*job.train, *job.validation)
     seen = seen_by(job.network, heads, known, job.paths)
-    trunk = _copy(job)
+    untrained = copy.deepcopy(job.network)
     network = _on_device(job)
     copies = Copies(known, job.paths, job.params.augment, params.seed)
     store = frozen_features(network, copies, job.device, job.scratch, _memory_budget(params))
@@ -132,10 +132,10 @@ def _choose(job: _Job) -> _Made:
 
     network = network.cpu()
     method, history = made.choice.method, made.history
-    best: nn.Module = network
-    top = finetune.best_of(history)
+    best, last_epoch = network, finetune.used(history, params)
+    top = last_epoch
     if method != FINETUNE:
-        best = closed_network(trunk, heads, made.closed[method])
+        best = closed_network(untrained, heads, made.closed[method])
         top = choose.as_epoch(made.closed[method], seen, made.held_out[method])
     held_out = {name: each.errors_deg(len(known)) for name, each in made.held_out.items()}
     candidates = Candidates(
@@ -145,8 +145,9 @@ def _choose(job: _Job) -> _Made:
         made.closed,
         params.frozen_through,
         made.fine_tuned,
+        head_kind(network),
     )
-    return _Made(candidates, best, network, finetune.best_of(history), history, top)
+    return _Made(candidates, best, network, last_epoch, history, top)
 
 
 def _closed(job: _Job) -> _Made:
@@ -166,6 +167,7 @@ def _closed(job: _Job) -> _Made:
         closed if heads is not None else {},
         params.frozen_through,
         None,
+        head_kind(network),
     )
     return _Made(candidates, network, network, top, [top], top)
 
@@ -175,7 +177,7 @@ def _fine_tune(job: _Job) -> _Made:
     params, base, device = job.params.train, job.base, job.device
     seen = seen_by(job.network, base.heads, (*job.train, *job.validation), job.paths)
     trains = slice(len(job.train))
-    job.network.set_head(*starting_head(seen.rows(trains), base.heads, params))
+    job.network.head = starting_head(seen.rows(trains), base.heads, params)
     closed, errors = _beside(job, seen)
     network = _on_device(job)
 
@@ -186,14 +188,22 @@ def _fine_tune(job: _Job) -> _Made:
     held_out_labels = torch.from_numpy(labels_deg(job.validation))
     store = frozen_features(network, copies, device, job.scratch, _memory_budget(params))
     history, best = finetune.fit(
-        network, store, labels, held_out, held_out_labels, params, job.scratch / "state.pt"
+        network,
+        store,
+        labels,
+        len(copies) // len(job.train),
+        held_out,
+        held_out_labels,
+        params,
+        job.scratch / "state.pt",
     )
     top = finetune.best_of(history)
-    last = _copy(job).cpu()
+    last = copy.deepcopy(network).cpu()
     network.load_trained_state(best)
     reason = choose.ASKED_FOR if params.method == FINETUNE else NO_ANGLES
     errors = {**errors, FINETUNE: top.validation_error_deg}
-    candidates = Candidates(FINETUNE, reason, errors, closed, params.frozen_through, best)
+    kind = head_kind(network)
+    candidates = Candidates(FINETUNE, reason, errors, closed, params.frozen_through, best, kind)
     return _Made(candidates, network.cpu(), last, history[-1], history, top)
 
 
@@ -213,13 +223,6 @@ def _on_device(job: _Job) -> GazeNetwork:
     return moved
 
 
-def _copy(job: _Job) -> GazeNetwork:
-    """A copy of the network as it is now."""
-    network = GazeNetwork(job.network.trunk_name, job.network.frozen_through)
-    network.load_state_dict(job.network.state_dict(), strict=True)
-    return network.eval()
-
-
 def _save(made: _Made, job: _Job) -> None:
     """Write both checkpoints, the candidates and the losses per epoch."""
     papers = _papers(job)
@@ -232,7 +235,7 @@ def _save(made: _Made, job: _Job) -> None:
     ):
         state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
         training = {**papers["training"], **dataclasses.asdict(epoch)}
-        content = {**papers, "state": state, "training": training}
+        content = {**papers, "head": head_kind(network), "state": state, "training": training}
         checkpoint = Checkpoint(**content, choice={"method": method, **choice})
         save_checkpoint(checkpoint, path)
     save_candidates(candidates, job.paths.candidates)

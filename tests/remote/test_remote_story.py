@@ -36,7 +36,9 @@ def shipped_project(root: Path, machine: Machine) -> Site:
     base = root.parent / "resnet18.pth"
     torch.save(torchvision.models.resnet18(weights=None).state_dict(), base)
     small = {**SMALL, "sessions": ["one"], "augment": {"copies": 1}}
-    Project(Paths(root)).change(**{**small, "train": {**SMALL["train"], "epochs": 2}})
+    Project(Paths(root)).change(
+        **{**small, "train": {**SMALL["train"], "schedule": "cosine", "steps": 10}}
+    )
     Project(Paths(root)).change(fetch={"base": str(base)})
     site = Site(machine, root)
     site.git("init", "-q")
