@@ -10,7 +10,6 @@ import numpy as np
 import psutil
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from accuracy_world import PARAMS, Person, Settings
 from custom_gaze.baselines import CORRECTIONS, best_correction
@@ -48,7 +47,7 @@ class Views:
         copies: augmented ones of each frame in `store`, beside the plain one.
     """
 
-    frozen: Tensor
+    frozen: NDArray[np.float16]
     features: NDArray[np.float64]
     base_deg: NDArray[np.float64]
     store: Store
@@ -164,10 +163,20 @@ def calibrated(case: Case) -> tuple[Calibrated, NDArray[np.float64]]:
         scratch.mkdir(parents=True, exist_ok=True)
         assert case.base.heads is not None
         made = calibrate(network, case.seen, case.base.heads, store, copies + 1, params, scratch)
-        angles = predict(network, views.frozen, params.batch_size).numpy().astype(np.float64)
+        angles = (
+            predict(network, views.frozen, len(views.frozen), params.batch_size)
+            .numpy()
+            .astype(np.float64)
+        )
         shutil.rmtree(scratch)
         case.made.append((made, angles))
     return case.made[0]
+
+
+def answers_of(network: GazeNetwork, views: Views) -> NDArray[np.float64]:
+    """A network's angles (N, 2) for all of a person's frames."""
+    size = PARAMS.train.batch_size
+    return predict(network, views.frozen, len(views.frozen), size).numpy().astype(np.float64)
 
 
 def fine_tuned(case: Case) -> Answers:
@@ -196,7 +205,11 @@ def fine_tuned(case: Case) -> Answers:
     )
     case.state_path.unlink(missing_ok=True)
     network.load_trained_state(best)
-    angles = predict(network, views.frozen, params.batch_size).numpy().astype(np.float64)
+    angles = (
+        predict(network, views.frozen, len(views.frozen), params.batch_size)
+        .numpy()
+        .astype(np.float64)
+    )
     top = best_of(history)
     notes: dict[str, Any] = {"epochs": len(history) - 1, "best_epoch": top.epoch}
     notes |= {"validation_error_deg": top.validation_error_deg, "copies": copies}
@@ -273,7 +286,7 @@ def views_of(
     plain = [load_crop(sample, person.paths) for sample in person.samples]
     frozen = features_of(network, plain, device)
     with torch.inference_mode():
-        batches = torch.split(frozen, PARAMS.train.batch_size)
+        batches = torch.split(torch.from_numpy(frozen), PARAMS.train.batch_size)
         seen = torch.cat([network.features(x.to(device).float()).cpu() for x in batches])
         base_deg = angles_of(seen, heads)
     rows = np.unique(np.concatenate([person.calibration(k) for k in targets]))

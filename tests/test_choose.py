@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from custom_gaze import choose, finetune, folds
+from custom_gaze import choose, devices, finetune, folds
 from custom_gaze.candidates import closed_forms, corrected_base
 from custom_gaze.choose import Calibrated, calibrate, choice_of
 from custom_gaze.errors import InputError
@@ -90,7 +90,7 @@ def test_what_only_the_features_tell_is_learned(recipe: str, tmp_path: Path) -> 
     unseen = world(False, 100, 1)
     assert made.closed[PROBE].answers(unseen.seen).std(axis=0).min() > 3
     known.network.load_trained_state(made.fine_tuned)
-    tuned = finetune.predict(known.network, torch.from_numpy(unseen.store[::COPIES]), 16).numpy()
+    tuned = finetune.predict(known.network, unseen.store[::COPIES], 100, 16).numpy()
     probe, base = (made.closed[name].answers(unseen.seen) for name in (PROBE, BASE))
     measured = {
         name: angular_error_deg(some, unseen.seen.true_deg).mean()
@@ -221,6 +221,27 @@ def test_the_rate_is_that_of_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     finetune.Training(one.network, one.store, labels, COPIES, recipe).epoch(1)
     moved = (one.network.head.change.bias - before).abs()
     torch.testing.assert_close(moved, torch.full((2,), 5e-3), rtol=1e-3, atol=0)
+
+
+def test_in_bfloat16_it_trains_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a GPU computes it; here the CPU does, for which it is only slower."""
+    cpu = torch.device("cpu")
+    assert not isinstance(devices.lower_precision(cpu), torch.autocast)
+    recipe = dataclasses.replace(SHORT, start="base")  # far from the labels
+    losses, answers = [], []
+    for precision in (devices.lower_precision, lambda _: torch.autocast("cpu", torch.bfloat16)):
+        monkeypatch.setattr(finetune, "lower_precision", precision)
+        one = world(False, 20, 0)
+        one.network.head = starting_head(one.seen, one.heads, recipe)
+        labels = torch.from_numpy(one.seen.true_deg).float().repeat_interleave(COPIES, 0)
+        training = finetune.Training(one.network, one.store, labels, COPIES, recipe)
+        losses.append([training.epoch(number) for number in range(4)])
+        answers.append(finetune.predict(one.network, one.store, len(one.store), 16))
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.1)
+    assert losses[1][3] < 0.8 * losses[1][0]
+    assert answers[1].dtype == torch.float32
+    torch.testing.assert_close(answers[1], answers[0], atol=1.0, rtol=0)
 
 
 @pytest.mark.parametrize("frames", [5, 8, 23])

@@ -85,7 +85,9 @@ def test_best_and_last_are_apart(ready: Project) -> None:
     for checkpoint in (best, last):
         network = checkpoint.network()
         features = features_of(network, crops, torch.device("cpu"))
-        loss = torch.nn.functional.mse_loss(finetune.predict(network, features, 8), labels)
+        loss = torch.nn.functional.mse_loss(
+            finetune.predict(network, features, len(labels), 8), labels
+        )
         assert loss.item() == pytest.approx(checkpoint.training["validation_loss"], rel=1e-3)
 
 

@@ -11,8 +11,9 @@ import os
 import shutil
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -20,11 +21,11 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from custom_gaze.augment import Augmenter
 from custom_gaze.crops import normalise
 from custom_gaze.dataset import Sample, load_crop
+from custom_gaze.devices import lower_precision
 from custom_gaze.errors import CustomGazeError
 from custom_gaze.files import write_json
 from custom_gaze.network import GazeNetwork
@@ -37,6 +38,7 @@ from custom_gaze.progress import bar
 KEPT = torch.float16
 MADE_AHEAD = 4  # copies waiting per worker while the network works on earlier ones
 GPU_BATCH = 32
+CROPS_KEPT = 32  # decoded
 CHUNK = 64  # copies between two entries in the record of an interrupted run
 
 
@@ -63,13 +65,14 @@ class Copies:
     def __init__(
         self, samples: Sequence[Sample], paths: Paths, params: AugmentParams, seed: int
     ) -> None:
-        self._crops = [load_crop(sample, paths) for sample in samples]
         self._names = [f"{sample.session}/{sample.filename}" for sample in samples]
+        # A frame's copies are wanted one after another; all crops at once would be 0.6 MB each.
+        self._crop = lru_cache(CROPS_KEPT)(lambda frame: load_crop(samples[frame], paths))
         self._per_frame = params.copies + 1
         self._params, self._seed = params, seed
 
     def __len__(self) -> int:
-        return len(self._crops) * self._per_frame
+        return len(self._names) * self._per_frame
 
     def frame_of(self, copies: NDArray[np.int64]) -> NDArray[np.int64]:
         """The frame's number for each copy's number."""
@@ -83,7 +86,7 @@ class Copies:
             if not hasattr(own, "augmenter"):
                 own.augmenter = Augmenter(self._params, self._seed)
             frame, copy = divmod(number, self._per_frame)
-            made: NDArray[np.uint8] = own.augmenter(self._crops[frame], self._names[frame], copy)
+            made: NDArray[np.uint8] = own.augmenter(self._crop(frame), self._names[frame], copy)
             return made
 
         with ThreadPoolExecutor(workers) as pool:
@@ -103,17 +106,17 @@ def compute(
     depend on its neighbours. A GPU gets batches.
     """
     size = 1 if device.type == "cpu" else GPU_BATCH
-    with torch.inference_mode():
+    with torch.inference_mode(), lower_precision(device):
         while batch := list(islice(images, size)):
             x = torch.from_numpy(normalise(np.stack(batch))).to(device)
             yield from network.frozen(x).to(KEPT).cpu().numpy()
 
 
 def features_of(
-    network: GazeNetwork, crops: Sequence[NDArray[np.uint8]], device: torch.device
-) -> Tensor:
-    """The frozen blocks' outputs for plain crops: (N, channels, h, w) float16 on the CPU."""
-    return torch.from_numpy(np.stack(list(compute(network, iter(crops), device))))
+    network: GazeNetwork, crops: Iterable[NDArray[np.uint8]], device: torch.device
+) -> NDArray[np.float16]:
+    """The frozen blocks' outputs for plain crops: (N, channels, h, w)."""
+    return np.stack(list(compute(network, iter(crops), device)))
 
 
 class Recomputed:

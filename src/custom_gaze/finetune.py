@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from custom_gaze.checkpoint import load_tensors, save_tensors
+from custom_gaze.devices import lower_precision
 from custom_gaze.errors import InputError
 from custom_gaze.features import Store
 from custom_gaze.geometry import angular_error_deg
@@ -85,19 +86,27 @@ class Training:
 
         Returns the mean loss. Epoch 0 changes nothing: it is what training starts from.
         """
-        total, seen = 0.0, 0
+        losses, sizes = [], []
         for step, rows in enumerate(self._batches(number)):
-            x = torch.from_numpy(self._store[rows]).to(self._device).float()  # (B, C, h, w)
-            y = self._labels[rows].to(self._device)
-            with torch.set_grad_enabled(number > 0):
-                loss = torch.nn.functional.mse_loss(self.network.trained(x), y)
+            x, y = self._to_device(self._store[rows]).float(), self._labels[rows].to(self._device)
+            with torch.set_grad_enabled(number > 0), lower_precision(self._device):
+                answers = self.network.trained(x)
+            loss = torch.nn.functional.mse_loss(answers.float(), y)
             if number > 0:
                 self._step(loss, (number - 1) * EPOCH_BATCHES + step)
-            total += loss.item() * len(rows)
-            seen += len(rows)
-        if not math.isfinite(total):
+            losses.append(loss.detach())  # not its value: a GPU is not waited for
+            sizes.append(len(rows))
+        mean = float(np.average(torch.stack(losses).double().cpu().numpy(), weights=sizes))
+        if not math.isfinite(mean):
             raise diverged(number, self.params)
-        return total / seen
+        return mean
+
+    def _to_device(self, features: NDArray[np.float16]) -> Tensor:
+        """A batch (B, channels, h, w) on the device, copied there while a GPU still computes."""
+        x = torch.from_numpy(features)
+        if self._device.type == "cuda":
+            return x.pin_memory().to(self._device, non_blocking=True)
+        return x.to(self._device)
 
     def _step(self, loss: Tensor, step: int) -> None:
         if self.params.schedule == COSINE:
@@ -177,7 +186,7 @@ def fit(
     store: Store,
     labels: Tensor,
     copies: int,
-    held_out: Tensor,
+    held_out: Store,
     held_out_labels: Tensor,
     params: TrainParams,
     state_path: Path,
@@ -219,7 +228,7 @@ def fit(
             epochs.close()
             break
         loss = training.epoch(number)
-        predicted = predict(network, held_out, params.batch_size)  # (M, 2)
+        predicted = predict(network, held_out, len(held_out_labels), params.batch_size)  # (M, 2)
         epoch = measured(number, loss, predicted, held_out_labels, params)
         if not history or epoch.validation_loss < min(e.validation_loss for e in history):
             best = network.trained_state()
@@ -276,12 +285,15 @@ def measured(
     return Epoch(number, train_loss, loss, error)
 
 
-def predict(network: GazeNetwork, features: Tensor, batch_size: int) -> Tensor:
-    """Features (N, channels, h, w) of the frozen blocks → (N, 2) degrees, float32 on the CPU."""
+def predict(network: GazeNetwork, store: Store, count: int, batch_size: int) -> Tensor:
+    """The first `count` features of a store → (count, 2) degrees, float32 on the CPU."""
     device = next(network.parameters()).device
-    with torch.inference_mode():
-        batches = torch.split(features, batch_size)
-        return torch.cat([network.trained(batch.to(device).float()).cpu() for batch in batches])
+    with torch.inference_mode(), lower_precision(device):
+        answers = [
+            network.trained(torch.from_numpy(store[rows]).to(device).float())
+            for rows in np.split(np.arange(count), range(batch_size, count, batch_size))
+        ]
+        return torch.cat(answers).float().cpu()
 
 
 def stopped(history: Sequence[Epoch], params: TrainParams) -> bool:

@@ -153,8 +153,9 @@ def cross_train(
             train = Part(store, _copies_of(np.flatnonzero(~out), copies))
             wanted = labels[~out].repeat_interleave(copies, 0)
             training = Training(network, train, wanted, copies, params, shortened=True)
-            held_out = torch.from_numpy(store[np.flatnonzero(out) * copies])
-            states.append(_advance(training, held_out, done, scratch / f"fold-{number}.pt"))
+            held_out = Part(store, np.flatnonzero(out) * copies)
+            path = scratch / f"fold-{number}.pt"
+            states.append(_advance(training, held_out, int(out.sum()), done, path))
             todo.update()
         history = _history(states, done, labels, folds, params)
     todo.close()
@@ -169,11 +170,13 @@ def _copies_of(frames: NDArray[np.int64], copies: int) -> NDArray[np.int64]:
     return np.asarray((frames[:, None] * copies + np.arange(copies)).ravel(), np.int64)
 
 
-def _advance(training: Training, held_out: Tensor, until: int, path: Path) -> dict[str, Any]:
+def _advance(
+    training: Training, held_out: Store, count: int, until: int, path: Path
+) -> dict[str, Any]:
     """Train one fold up to epoch `until`, from where `path` says it is; returns what is there then.
 
-    Its "losses" are the epochs' training losses, its "answers" (epoch, M, 2) those to the M frames
-    held out, whose features are `held_out`.
+    Its "losses" are the epochs' training losses, its "answers" (epoch, count, 2) those to the
+    frames held out, whose features are `held_out`.
     """
     state: dict[str, Any] = {"losses": [], "answers": []}
     if path.exists():
@@ -184,7 +187,7 @@ def _advance(training: Training, held_out: Tensor, until: int, path: Path) -> di
     kept_at = time.monotonic()
     for number in range(len(state["losses"]), until + 1):
         state["losses"].append(training.epoch(number))
-        answers = finetune.predict(training.network, held_out, training.params.batch_size)
+        answers = finetune.predict(training.network, held_out, count, training.params.batch_size)
         state["answers"].append(answers)
         if number == until or time.monotonic() - kept_at >= finetune.KEEP_EVERY_S:
             save_tensors({**state, **training.state()}, path)

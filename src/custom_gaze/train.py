@@ -183,10 +183,11 @@ def _fine_tune(job: _Job) -> _Made:
 
     copies = Copies(job.train, job.paths, job.params.augment, params.seed)
     labels = torch.from_numpy(labels_deg(job.train))[copies.frame_of(np.arange(len(copies)))]
-    plain = [load_crop(sample, job.paths) for sample in job.validation]
+    plain = (load_crop(sample, job.paths) for sample in job.validation)
     held_out = features_of(network, plain, device)
     held_out_labels = torch.from_numpy(labels_deg(job.validation))
-    store = frozen_features(network, copies, device, job.scratch, _memory_budget(params))
+    budget = _memory_budget(params) - held_out.nbytes
+    store = frozen_features(network, copies, device, job.scratch, budget)
     history, best = finetune.fit(
         network,
         store,
