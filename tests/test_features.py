@@ -7,9 +7,11 @@ import torch
 
 from conftest import Project
 from custom_gaze import dataset, features
+from custom_gaze.dataset import Sample
 from custom_gaze.errors import CustomGazeError
-from custom_gaze.features import Copies, Recomputed, frozen_features
+from custom_gaze.features import Copies, Mapped, Recomputed, frozen_features
 from custom_gaze.network import GazeNetwork, take_batchnorm_statistics
+from custom_gaze.paths import Paths
 
 CPU = torch.device("cpu")
 ALL = np.arange(24)
@@ -46,7 +48,7 @@ def test_memory_file_and_recomputing_agree(
     kept = frozen_features(network, copies, CPU, tmp_path, memory_bytes=10**9)
     assert type(kept) is np.ndarray
     mapped = frozen_features(network, copies, CPU, tmp_path, memory_bytes=1000)
-    assert isinstance(mapped, np.memmap)
+    assert isinstance(mapped, Mapped)
     full = type("usage", (), {"free": 0})
     monkeypatch.setattr(features.shutil, "disk_usage", lambda _: full)
     computed = frozen_features(network, copies, CPU, tmp_path / "elsewhere", memory_bytes=1000)
@@ -55,6 +57,43 @@ def test_memory_file_and_recomputing_agree(
     assert kept[rows].shape == (4, 256, 4, 4)
     np.testing.assert_array_equal(kept[rows], mapped[rows])
     np.testing.assert_array_equal(kept[rows], computed[rows])
+
+
+def resident_kib(path: Path) -> int:
+    """How much of the mapped file counts as this process's memory."""
+    lines = Path("/proc/self/smaps").read_text().splitlines()
+    start = next(n for n, line in enumerate(lines) if line.endswith(str(path)))
+    rss = next(line for line in lines[start:] if line.startswith("Rss:"))
+    return int(rss.split()[1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="asks Linux")
+def test_the_file_s_pages_are_given_back(
+    copies: Copies, network: GazeNetwork, tmp_path: Path
+) -> None:
+    mapped = frozen_features(network, copies, CPU, tmp_path, memory_bytes=1000)
+    path = tmp_path / "features.f16"
+    assert path.stat().st_size == 24 * 256 * 4 * 4 * 2
+    assert resident_kib(path) == 0
+    first = mapped[ALL]
+    assert resident_kib(path) == 0
+    np.testing.assert_array_equal(mapped[ALL], first)
+
+
+def test_each_crop_is_read_once_and_few_are_held(
+    copies: Copies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    load = features.load_crop
+
+    def counting(sample: Sample, paths: Paths) -> np.ndarray:
+        read.append(sample.filename)
+        return load(sample, paths)
+
+    monkeypatch.setattr(features, "load_crop", counting)
+    list(copies.images(range(24), workers=3))
+    assert len(read) == len(set(read)) == 8  # though threads ask for each three times
+    assert copies._crop.cache_info().maxsize == features.CROPS_KEPT < 100
 
 
 def test_features_are_the_network_s_own_rounded_to_float16(

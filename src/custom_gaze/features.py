@@ -7,6 +7,7 @@ the same numbers: a copy always goes through the network alone and is always rou
 """
 
 import json
+import mmap
 import os
 import shutil
 import threading
@@ -68,6 +69,7 @@ class Copies:
         self._names = [f"{sample.session}/{sample.filename}" for sample in samples]
         # A frame's copies are wanted one after another; all crops at once would be 0.6 MB each.
         self._crop = lru_cache(CROPS_KEPT)(lambda frame: load_crop(samples[frame], paths))
+        self._reading = threading.Lock()  # else every thread reads the next frame
         self._per_frame = params.copies + 1
         self._params, self._seed = params, seed
 
@@ -86,7 +88,9 @@ class Copies:
             if not hasattr(own, "augmenter"):
                 own.augmenter = Augmenter(self._params, self._seed)
             frame, copy = divmod(number, self._per_frame)
-            made: NDArray[np.uint8] = own.augmenter(self._crop(frame), self._names[frame], copy)
+            with self._reading:
+                crop = self._crop(frame)
+            made: NDArray[np.uint8] = own.augmenter(crop, self._names[frame], copy)
             return made
 
         with ThreadPoolExecutor(workers) as pool:
@@ -117,6 +121,34 @@ def features_of(
 ) -> NDArray[np.float16]:
     """The frozen blocks' outputs for plain crops: (N, channels, h, w)."""
     return np.stack(list(compute(network, iter(crops), device)))
+
+
+class Mapped:
+    """A memory-mapped file. Its pages are given back after each use: the system keeps them where
+    there is room, but the process does not grow to the size of the file."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
+        """`path` has the size that `shape` needs.
+
+        Raises:
+            OSError: it cannot be mapped.
+        """
+        with path.open("r+b") as file:
+            self._map = mmap.mmap(file.fileno(), 0)
+        self._rows = np.frombuffer(self._map, np.float16).reshape(shape)
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+        part: NDArray[np.float16] = self._rows[rows]  # a copy
+        self._map.madvise(mmap.MADV_DONTNEED)
+        return part
+
+    def __setitem__(self, row: int, value: NDArray[np.float16]) -> None:
+        self._rows[row] = value
+
+    def flush(self) -> None:
+        """Return when everything lies in the file."""
+        self._map.flush()
+        self._map.madvise(mmap.MADV_DONTNEED)
 
 
 class Recomputed:
@@ -161,7 +193,7 @@ def frozen_features(
 
 
 def _fill(
-    kept: NDArray[np.float16],
+    kept: NDArray[np.float16] | Mapped,
     rows: range,
     network: GazeNetwork,
     copies: Copies,
@@ -179,13 +211,13 @@ def _mapped(
     network: GazeNetwork,
     copies: Copies,
     device: torch.device,
-) -> NDArray[np.float16]:
+) -> Mapped:
     """Fill a memory-mapped file, going on where an interrupted run stopped."""
     path, done_path = scratch / "features.f16", scratch / "features.json"
     done = _done(done_path) if _size(path) == int(np.prod(shape)) * 2 else 0
     try:
         _reserve(path, int(np.prod(shape)) * 2)
-        kept = np.memmap(path, np.float16, "r+", shape=shape)
+        kept = Mapped(path, shape)
     except OSError as error:
         raise CustomGazeError(
             f"{path}: no room for the features ({error.strerror}); free some space, or lower "
