@@ -13,7 +13,7 @@ from custom_gaze.folds import closed_held_out, cross_train, training_folds
 from custom_gaze.geometry import angular_error_deg
 from custom_gaze.methods import BASE, FINETUNE, NAMES, PROBE
 from custom_gaze.network import GazeNetwork
-from custom_gaze.params import TrainParams
+from custom_gaze.params import Params, TrainParams
 from custom_gaze.seen import Seen, angles_of
 from custom_gaze.start import starting_head
 from custom_gaze.weights.base import BinHeads
@@ -221,6 +221,17 @@ def test_the_rate_is_that_of_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     finetune.Training(one.network, one.store, labels, COPIES, recipe).epoch(1)
     moved = (one.network.head.change.bias - before).abs()
     torch.testing.assert_close(moved, torch.full((2,), 5e-3), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("frames", "copies", "steps"), [(9, 50, 120), (30, 32, 120), (100, 10, 120), (2500, 8, 2500)]
+)
+def test_steps_and_copies_fit_the_frames(frames: int, copies: int, steps: int) -> None:
+    fitted = finetune.fitted(Params(), frames)
+    assert (fitted.augment.copies, fitted.train.steps) == (copies, steps)
+    assert steps * fitted.train.batch_size >= 8 * frames
+    constant = dataclasses.replace(Params(), train=RECIPE)
+    assert finetune.fitted(constant, frames) == constant  # the specification's recipe, as it says
 
 
 def test_in_bfloat16_it_trains_alike(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,10 @@
 
 Mean squared error in degrees, Adam, by one of two schedules:
 
-- `cosine`: `train.steps` batches in all, with copies drawn anew for each, at a rate that rises
-  to `train.peak_learning_rate` and sinks along a cosine to nothing (Loshchilov & Hutter 2017,
-  "SGDR", with a warm-up). An epoch is a number of batches here, there to show how it goes.
+- `cosine`: `train.steps` batches in all, more with many frames, with copies drawn anew for each,
+  at a rate that rises to `train.peak_learning_rate` and sinks along a cosine to nothing (Loshchilov
+  & Hutter 2017, "SGDR", with a warm-up). An epoch is a number of batches here, there to show how it
+  goes.
 - `constant`, the specification's recipe: up to `train.epochs` passes over all copies at
   `train.learning_rate`, stopped early
 
@@ -15,7 +16,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from custom_gaze.errors import InputError
 from custom_gaze.features import Store
 from custom_gaze.geometry import angular_error_deg
 from custom_gaze.network import GazeNetwork
-from custom_gaze.params import TrainParams
+from custom_gaze.params import Params, TrainParams
 from custom_gaze.progress import bar
 
 KEEP_EVERY_S = 15.0  # so much work an interruption may cost
@@ -40,6 +41,7 @@ EPOCH_SAMPLES = 512
 COSINE = "cosine"
 EPOCH_BATCHES = 10  # of a cosine schedule
 WARM_UP_SHARE = 0.1
+FRAME_VISITS = 8  # a cosine schedule shows each frame at least so often
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,23 @@ class Training:
         """Put back what `state` gave."""
         self.network.load_trained_state(state["now"])
         self._optimizer.load_state_dict(state["optimizer"])
+
+
+def fitted(params: Params, frames: int) -> Params:
+    """The parameters for a training on so many frames.
+
+    With a cosine schedule there are steps enough to see each frame FRAME_VISITS times, and no more
+    copies than a training sees of each: what is never drawn need not pass through the frozen
+    blocks.
+    """
+    train = params.train
+    if train.schedule != COSINE:
+        return params
+    steps = max(train.steps, -(-FRAME_VISITS * frames // train.batch_size))
+    copies = min(params.augment.copies, -(-steps * train.batch_size // frames))
+    return replace(
+        params, train=replace(train, steps=steps), augment=replace(params.augment, copies=copies)
+    )
 
 
 def cosine(step: int, steps: int) -> float:

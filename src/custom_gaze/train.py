@@ -119,13 +119,15 @@ def _method(params: TrainParams, base: BaseNetwork) -> str:
 
 def _choose(job: _Job) -> _Made:
     """All three candidates on the frames of training and validation; cross-validation chooses."""
-    params, heads = job.params.train, job.base.heads
+    heads = job.base.heads
     assert heads is not None  # _method has seen to it
     known = (*job.train, *job.validation)
+    fitted = finetune.fitted(job.params, len(known))
+    params = fitted.train
     seen = seen_by(job.network, heads, known, job.paths)
     untrained = copy.deepcopy(job.network)
     network = _on_device(job)
-    copies = Copies(known, job.paths, job.params.augment, params.seed)
+    copies = Copies(known, job.paths, fitted.augment, params.seed)
     store = frozen_features(network, copies, job.device, job.scratch, _memory_budget(params))
     per_frame = len(copies) // len(known)
     made = choose.calibrate(network, seen, heads, store, per_frame, params, job.scratch)
@@ -174,14 +176,15 @@ def _closed(job: _Job) -> _Made:
 
 def _fine_tune(job: _Job) -> _Made:
     """The specification's recipe: trained on the training frames, stopped by the validation's."""
-    params, base, device = job.params.train, job.base, job.device
+    fitted = finetune.fitted(job.params, len(job.train))
+    params, base, device = fitted.train, job.base, job.device
     seen = seen_by(job.network, base.heads, (*job.train, *job.validation), job.paths)
     trains = slice(len(job.train))
     job.network.head = starting_head(seen.rows(trains), base.heads, params)
     closed, errors = _beside(job, seen)
     network = _on_device(job)
 
-    copies = Copies(job.train, job.paths, job.params.augment, params.seed)
+    copies = Copies(job.train, job.paths, fitted.augment, params.seed)
     labels = torch.from_numpy(labels_deg(job.train))[copies.frame_of(np.arange(len(copies)))]
     plain = (load_crop(sample, job.paths) for sample in job.validation)
     held_out = features_of(network, plain, device)
