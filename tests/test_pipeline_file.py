@@ -79,7 +79,16 @@ def test_every_parameter_is_used_and_every_used_one_exists() -> None:
     used = {name for stage in STAGES for name in listed(stage, "params")}
     sections = {entry.name for entry in dataclasses.fields(Params)}
     assert {name.split(".")[0] for name in used} == sections
-    assert used <= sections | {"evaluate.sessions"}
+    parts = {
+        f"{section.name}.{entry.name}"
+        for section in dataclasses.fields(Params)
+        if dataclasses.is_dataclass(getattr(Params(), section.name))
+        for entry in dataclasses.fields(getattr(Params(), section.name))
+    }
+    assert used <= sections | parts
+    # Where a section is shared out among stages, nothing of it is forgotten.
+    exported = {name for name in used if name.startswith("export.")}
+    assert exported == {name for name in parts if name.startswith("export.")}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -108,6 +117,7 @@ def test_paths_are_those_of_the_code() -> None:
         "index": [paths.index, paths.index_manifests],
         "train": [*(paths.checkpoint, paths.last_checkpoint, paths.candidates, paths.training_log)],
         "export": [paths.model],
+        "quantise": [paths.int8_model.parent, paths.int8_report],
         "evaluate": [
             *(paths.predictions, paths.screen_plot, paths.error_plot, paths.loss_plot),
             *(paths.report, paths.session_metrics, paths.metrics),

@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         default="custom",
         help="l2cs: models/custom_gaze.onnx in the stock two-output form, as a file of its own",
     )
+    verb("quantise", commands.run_quantise, "stage: the 8-bit model, where export.int8 asks for it")
     verb(
         "evaluate", commands.run_evaluate, "stage: measure the exported file and write the reports"
     )

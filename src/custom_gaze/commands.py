@@ -84,6 +84,15 @@ def run_export(arguments: argparse.Namespace) -> None:
     print(f"→ {paths.model}")
 
 
+def run_quantise(_: argparse.Namespace) -> None:
+    from custom_gaze import quantise
+
+    params, paths = _project()
+    result = quantise.run(params, paths)
+    print(f"8-bit model: {result.reason}")
+    print(f"→ {paths.int8_model if result.written else paths.int8_report}")
+
+
 def _export_l2cs(params: "Params", paths: "Paths") -> None:
     from custom_gaze import l2cs_export
 

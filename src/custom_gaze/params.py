@@ -94,10 +94,11 @@ class TrainParams:
 
 @dataclass(frozen=True)
 class ExportParams:
-    """The ONNX file."""
+    """The ONNX files."""
 
     opset: int = ranged(18, 18, 20)
     tolerance_deg: float = ranged(0.01, 0.0, 1.0)
+    int8: bool = False
 
 
 @dataclass(frozen=True)

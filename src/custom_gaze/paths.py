@@ -66,6 +66,16 @@ class Paths:
         return self.root / "models" / "custom_gaze.onnx"
 
     @property
+    def int8_model(self) -> Path:
+        """The same in 8 bits, where it was written; models/custom_gaze.int8.onnx links to it."""
+        return self.root / "models" / "int8" / "custom_gaze.int8.onnx"
+
+    @property
+    def int8_report(self) -> Path:
+        """Both models' errors and latencies, or why there is no 8-bit one."""
+        return self.reports / "int8.json"
+
+    @property
     def reports(self) -> Path:
         return self.root / "reports"
 

@@ -1,0 +1,186 @@
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from conftest import REPOSITORY, Project
+from custom_gaze import crops, dataset, export, quantise, train
+from custom_gaze.errors import InputError
+from custom_gaze.geometry import angular_error_deg
+from custom_gaze.paths import Paths
+from custom_gaze.runtime import cpu_session, predict_onnx
+
+
+@pytest.fixture
+def exported(headed: Project) -> Callable[[str], Project]:
+    """A project with an exported model of the method asked for."""
+
+    def make(method: str) -> Project:
+        headed.change(train={"method": method}, export={"int8": True})
+        train.run(headed.params, headed.paths)
+        export.run(headed.params, headed.paths)
+        return headed
+
+    return make
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    return {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
+
+
+def crops_of(project: Project, split: str) -> tuple[np.ndarray, np.ndarray]:
+    samples = dataset.of_split(dataset.read_index(project.paths.index), split)
+    images = np.stack([dataset.load_crop(sample, project.paths) for sample in samples])
+    return crops.normalise(images), dataset.labels_deg(samples)
+
+
+@pytest.mark.parametrize("method", ["base", "finetune"])
+def test_the_8_bit_model_answers_as_the_float_one(
+    method: str, exported: Callable[[str], Project], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = exported(method)
+    monkeypatch.setattr(quantise, "TOLERANCE_DEG", 2.0)  # faces of 64 pixels, few of them
+    result = quantise.run(project.params, project.paths)
+    assert result.written, result.reason
+    report = json.loads(project.paths.int8_report.read_text())
+    small, plain = project.paths.int8_model, project.paths.model
+    x, labels = crops_of(project, "validation")
+    for name, path in (("int8", small), ("float", plain)):
+        answers = predict_onnx(cpu_session(path), x)
+        error = angular_error_deg(answers, labels).mean()
+        assert report["error_deg"][name] == pytest.approx(error, abs=1e-3)
+        assert report["latency_ms"][name] > 0
+    assert report["error_deg"]["int8"] != report["error_deg"]["float"]
+    assert 0 < report["answers_apart_deg"] < 3
+    assert report["calibration_crops"] + report["validation_crops"] <= 14
+
+    model = onnx.load(str(small))
+    assert small.stat().st_size < 0.4 * plain.stat().st_size
+    for side in ("input", "output"):
+        [ours], [theirs] = getattr(model.graph, side), getattr(onnx.load(str(plain)).graph, side)
+        assert (ours.name, ours.type) == (theirs.name, theirs.type)
+    said = metadata_of(small)
+    assert "8 bits" in said.pop("custom_gaze.quantisation")
+    assert said == metadata_of(plain)
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    operations = {node.output[0]: node for node in model.graph.node}
+    for node in model.graph.node:
+        inputs = [operations.get(name) for name in node.input]
+        behind = [op is not None and op.op_type == "DequantizeLinear" for op in inputs]
+        if node.op_type == "Conv":
+            assert behind[:2] == [True, True]
+            scales = weights[operations[node.input[1]].input[1]]
+            assert list(scales.dims) == [weights[operations[node.input[1]].input[0]].dims[0]]
+            stored = weights[operations[node.input[1]].input[0]].data_type
+            assert stored == onnx.TensorProto.INT8
+        if node.op_type in ("Gemm", "MatMul", "Clip", "Softmax"):
+            assert not any(behind)  # the head computes in float32
+    zero_points = {
+        weights[node.input[2]].data_type
+        for node in model.graph.node
+        if node.op_type == "QuantizeLinear"
+    }
+    assert zero_points == {onnx.TensorProto.UINT8}
+
+
+def test_only_training_crops_set_the_ranges_and_twice_gives_the_same_bytes(
+    exported: Callable[[str], Project], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = exported("base")
+    monkeypatch.setattr(quantise, "TOLERANCE_DEG", 1000.0)
+    seen: list[str] = []
+    load = quantise.load_crop
+
+    def noted(sample: dataset.Sample, paths: Paths) -> np.ndarray:
+        seen.append(sample.split)
+        return load(sample, paths)
+
+    monkeypatch.setattr(quantise, "load_crop", noted)
+    quantise.run(project.params, project.paths)
+    first = project.paths.int8_model.read_bytes()
+    assert set(seen) == {"train", "validation"}
+    assert seen[:2] == ["validation", "validation"]  # for the comparison
+    assert seen.count("train") == len(crops_of(project, "train")[0])
+    monkeypatch.setattr(quantise, "TIMED_RUNS", 1)
+    quantise.run(project.params, project.paths)
+    assert project.paths.int8_model.read_bytes() == first
+
+
+def test_what_is_left_in_float_begins_at_the_end(exported: Callable[[str], Project]) -> None:
+    project = exported("base")
+    images = np.zeros((2, 64, 64, 3), np.uint8)
+    kinds = []
+    for in_float in (0, 1, 5):
+        model = onnx.load_from_string(quantise.quantised(project.paths.model, images, in_float))
+        behind = {n.output[0] for n in model.graph.node if n.op_type == "DequantizeLinear"}
+        convolutions = [n for n in model.graph.node if n.op_type == "Conv"]
+        kinds.append([node.input[1] in behind for node in convolutions])
+    assert len(kinds[0]) == 20
+    for in_float, kind in zip((0, 1, 5), kinds, strict=True):
+        assert kind == [True] * (20 - in_float) + [False] * in_float
+
+
+def test_a_worse_model_is_not_written_and_an_earlier_one_goes(
+    exported: Callable[[str], Project], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = exported("base")
+    project.paths.int8_model.parent.mkdir()
+    project.paths.int8_model.write_bytes(b"an earlier model")
+    monkeypatch.setattr(quantise, "TOLERANCE_DEG", 0.0)
+    result = quantise.run(project.params, project.paths)
+    assert not result.written
+    assert not project.paths.int8_model.exists()
+    report = json.loads(project.paths.int8_report.read_text())
+    errors = report["error_deg"]
+    assert result.reason == report["reason"]
+    assert f"not written: its error is {errors['int8']:.3f}°" in result.reason
+    assert f"the float model's {errors['float']:.3f}°, more than 0° apart" in result.reason
+    # Each try leaves more convolutions in float32: none, one, a quarter of them.
+    assert list(report["error_deg_by_convolutions_left_in_float"]) == ["0", "1", "5"]
+    assert report["convolutions_left_in_float"] == 5
+    said = json.loads((project.paths.int8_model.parent / "int8.json").read_text())
+    assert said == {"written": False, "reason": result.reason}
+
+
+@pytest.mark.parametrize(
+    ("float_deg", "int8_deg", "written"),
+    [(4.0, 4.1, True), (4.0, 3.95, True), (4.0, 4.11, False), (4.0, float("nan"), False)],
+)
+def test_within_a_tenth_of_a_degree(float_deg: float, int8_deg: float, written: bool) -> None:
+    assert quantise.accepted(float_deg, int8_deg)[0] is written
+
+
+def test_not_asked_for_nothing_is_computed(project: Project) -> None:
+    """Neither model nor index is needed, and the bytes are always the same."""
+    result = quantise.run(project.params, project.paths)
+    assert (result.written, result.reason) == (False, "export.int8 is false")
+    first = project.paths.int8_report.read_bytes()
+    assert json.loads(first) == {"written": False, "reason": "export.int8 is false"}
+    assert [path.name for path in project.paths.int8_model.parent.iterdir()] == ["int8.json"]
+    quantise.run(project.params, project.paths)
+    assert project.paths.int8_report.read_bytes() == first
+
+
+def test_a_model_that_is_not_there_is_named(ready: Project) -> None:
+    ready.change(export={"int8": True})
+    with pytest.raises(InputError, match=r"custom_gaze.onnx: not found; run `custom-gaze export`"):
+        quantise.run(ready.params, ready.paths)
+
+
+def test_the_calibration_is_bounded_and_spread() -> None:
+    some = list(range(1000))
+    picked = quantise.spread(some, 200)  # type: ignore[arg-type]
+    assert len(set(picked)) == 200
+    assert (picked[0], picked[-1]) == (0, 999)
+    assert np.diff(picked).max() <= 6
+    assert quantise.spread(some[:7], 200) == some[:7]  # type: ignore[arg-type]
+
+
+def test_the_link_leads_to_where_the_model_is_written() -> None:
+    link = REPOSITORY / "models" / "custom_gaze.int8.onnx"
+    assert os.readlink(link) == "int8/custom_gaze.int8.onnx"
+    assert Paths(Path()).int8_model == Path("models") / os.readlink(link)
