@@ -5,7 +5,7 @@
 Makes a project of its own with this working tree's code, parameters and pipeline. For each number
 it draws one session of so many frames at 1280×720, runs each stage as the command that dvc.yaml
 runs, `dvc commit`s what they made, and then times `dvc repro`, which has nothing to do. Training
-gets 1 augmented copy a frame, at most 2 epochs and the embedded base: its own speed is for
+gets 1 augmented copy a frame, 2 epochs of the constant schedule and the embedded base: its own speed is for
 bench/train_speed.py; here its growth counts.
 
 2 cores take about 20 minutes for 2,500 frames; --through prepare draws and prepares only.
@@ -31,14 +31,14 @@ from custom_gaze.errors import CustomGazeError, InputError
 from speed_world import even, machine, markdown
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-STAGES = ("fetch", "prepare", "index", "train", "export", "evaluate")
+STAGES = ("fetch", "prepare", "index", "train", "export", "quantise", "evaluate")
 FRAMES = (25, 250, 2500)
 LEAST, MOST = 10, 25_000
 GRID, TARGETS = "5x5", 25
 FRAMES_A_DAY = 250  # a session longer than that is put together from several days
 SHORT = {
     "augment": {"copies": 1},
-    "train": {"epochs": 2, "patience": 2},
+    "train": {"schedule": "constant", "epochs": 2, "patience": 2},
     "fetch": {"detector": "embedded", "base": "embedded"},
 }
 REPEATS = 5
