@@ -5,8 +5,8 @@
 Makes a project of its own with this working tree's code, parameters and pipeline. For each number
 it draws one session of so many frames at 1280×720, runs each stage as the command that dvc.yaml
 runs, `dvc commit`s what they made, and then times `dvc repro`, which has nothing to do. Training
-gets 1 augmented copy a frame, 2 epochs of the constant schedule and the embedded base: its own speed is for
-bench/train_speed.py; here its growth counts.
+gets 1 augmented copy a frame, 2 epochs of the constant schedule and the embedded base: its own
+speed is for bench/train_speed.py; here its growth counts.
 
 2 cores take about 20 minutes for 2,500 frames; --through prepare draws and prepares only.
 """
