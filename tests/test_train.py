@@ -157,13 +157,23 @@ def test_the_code_is_part_of_what_a_training_is_resumed_by(
     assert train._key(ready.params, ready.paths, cpu) != before
 
 
-def test_a_learning_rate_that_diverges_is_named(ready: Project) -> None:
-    ready.change(train={"learning_rate": 1.0, "epochs": 50, "patience": 50})
+@pytest.mark.parametrize(
+    ("key", "recipe"),
+    [
+        ("learning_rate", {"epochs": 50, "patience": 50}),
+        ("peak_learning_rate", {"schedule": "cosine", "steps": 60}),
+    ],
+)
+def test_a_learning_rate_that_diverges_is_named(
+    ready: Project, key: str, recipe: dict[str, object]
+) -> None:
+    ready.change(train={key: 1.0, **recipe})
     base = read_base(ready.paths.base)
     loud = {name: tensor * 1e10 for name, tensor in base.trunk_state.items() if "conv" in name}
     state = {**base.trunk_state, **loud}
     save_base(BaseNetwork("resnet18", state, None, "loud", "", "torchvision"), ready.paths.base)
-    with pytest.raises(InputError, match=r"training diverged in epoch \d+.*try a smaller one"):
+    said = rf"training diverged in epoch \d+ .*; train\.{key} is 1: try a smaller one"
+    with pytest.raises(InputError, match=said):
         train.run(ready.params, ready.paths)
     assert not ready.paths.checkpoint.exists()
 

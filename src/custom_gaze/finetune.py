@@ -348,7 +348,8 @@ def read_state(path: Path) -> dict[str, Any]:
 
 def diverged(number: int, params: TrainParams) -> InputError:
     """The error of a training whose loss is no number any more."""
+    key = "peak_learning_rate" if params.schedule == COSINE else "learning_rate"
     return InputError(
         f"training diverged in epoch {number} (the loss is no number); "
-        f"train.learning_rate is {params.learning_rate:g}: try a smaller one"
+        f"train.{key} is {getattr(params, key):g}: try a smaller one"
     )
