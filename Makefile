@@ -4,7 +4,7 @@ BIN := .venv/bin
 # DVC runs the stages' commands through the shell: they have to find custom-gaze.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo experiments test test-remote mlflow lock
+.PHONY: demo deps experiments test test-remote mlflow lock
 
 # What the demo asks for beside params.yaml: its second session, and less of what takes long.
 DEMO_PERSON := 17
@@ -36,6 +36,10 @@ test: .venv/installed
 test-remote: .venv/installed
 	@sh tests/remote/install_sshd.sh
 	@$(PYTEST) tests/remote
+
+# Write into dvc.yaml and pretrain/dvc.yaml which code each stage depends on.
+deps: .venv/installed
+	@$(BIN)/python tests/stage_deps.py
 
 mlflow: .venv/installed
 	@custom-gaze mlflow

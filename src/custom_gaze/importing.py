@@ -23,11 +23,11 @@ from custom_gaze.sessions import (
     LeftOut,
     Session,
     checked_session,
-    lies_inside,
     load_frame,
     read_session,
 )
 from custom_gaze.splits import target_groups
+from custom_gaze.untrusted import lies_inside
 
 SIDE_FILES = ("calibration.json", "dataset.csv")  # the app's own: kept, never read
 REPORTS_FOLDER = "reports"

@@ -23,11 +23,11 @@ from custom_gaze.sessions import (
     Frame,
     FrameError,
     LeftOut,
-    lies_inside,
     load_frame,
     read_session,
 )
 from custom_gaze.tables import aligned
+from custom_gaze.untrusted import lies_inside
 
 FRAMES_SHOWN = 6  # of a folder, in the picture
 

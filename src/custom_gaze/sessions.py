@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from custom_gaze.errors import InputError
 from custom_gaze.geometry import ScreenGeometry
+from custom_gaze.untrusted import lies_inside
 
 FRAME_NAME = re.compile(r"img_([0-9]{1,18})\.(jpg|json)")
 TARGET_KEYS = (("screen_x", "screen_y"), ("target_x", "target_y"))  # the second is the older one
@@ -116,14 +117,6 @@ def checked_session(folder: Path, frames: list[Frame], left_out: list[LeftOut]) 
             "capture the session again"
         )
     return Session(folder.resolve().name, folder, tuple(frames), tuple(left_out))
-
-
-def lies_inside(folder: Path, path: Path) -> bool:
-    """Whether `path`, its links followed, is still somewhere below `folder`."""
-    try:
-        return path.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # links that go in a circle
-        return False
 
 
 def load_frame(path: Path) -> NDArray[np.uint8]:
