@@ -18,9 +18,11 @@ import yaml
 
 import custom_gaze  # noqa: F401  sets what torch and onnxruntime read when they are loaded
 from custom_gaze import dataset, evaluate, export, train
+from custom_gaze.crops import Preprocessing
 from custom_gaze.network import GazeNetwork
 from custom_gaze.params import Params, load_params
 from custom_gaze.paths import Paths
+from custom_gaze.specification import Specification
 from custom_gaze.weights.base import BaseNetwork, save_base
 
 REPOSITORY = Path(__file__).parent.parent
@@ -127,7 +129,7 @@ def write_synthetic(
     manifest = {
         "session": session,
         "detector": {"kind": "CenterFace", "sha256": "0" * 64},
-        "crop_from": "detector box",
+        **Specification(geometry, Preprocessing(size_px=size_px), "detector box").as_dict(),
         "left_out": [{"filename": "img_1.jpg", "reason": "no <face> in it"}],
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))

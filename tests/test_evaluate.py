@@ -48,6 +48,7 @@ def test_it_runs_the_onnx_file_and_no_checkpoint(evaluated: Project) -> None:
     before = evaluated.paths.metrics.read_bytes()
     for path in (evaluated.paths.checkpoint, evaluated.paths.metrics):
         path.unlink()
+    evaluated.change(geometry={"deg_per_pixel": 0.05})  # of the next `prepare`, not of these crops
     evaluate.run(evaluated.params, evaluated.paths)
     assert evaluated.paths.metrics.read_bytes() == before
 

@@ -53,12 +53,14 @@ def test_one_file_without_paths_of_this_machine(trained: Project) -> None:
 
 
 def test_the_metadata_says_where_the_model_is_from(trained: Project) -> None:
+    trained.change(geometry={"deg_per_pixel": 0.05}, prepare={"size_px": 96})  # of the next crops
     export.run(trained.params, trained.paths)
     metadata = {p.key: p.value for p in onnx.load(trained.paths.model).metadata_props}
     checkpoint = load_checkpoint(trained.paths.checkpoint)
     assert json.loads(metadata["custom_gaze.sessions"]) == ["one"]
     assert json.loads(metadata["custom_gaze.geometry"])["deg_per_pixel"] == 0.0307
     assert json.loads(metadata["custom_gaze.preprocessing"])["size_px"] == 64
+    assert metadata["custom_gaze.crop_from"] == "detector box"
     assert json.loads(metadata["custom_gaze.base"])["kind"] == "random"
     assert float(metadata["custom_gaze.validation_error_deg"]) == pytest.approx(
         checkpoint.training["validation_error_deg"]

@@ -77,13 +77,23 @@ def test_each_stage_depends_on_the_parameters_its_code_reads(stage: str) -> None
     assert read == declared
 
 
+def test_what_prepare_applied_is_not_a_parameter_of_later_stages() -> None:
+    """prepare.max_unusable_share and the like rerun `prepare`, and more only where a crop changes:
+    the screen and the crops' rule come with the index."""
+    for stage in STAGES:
+        if not stage.startswith("prepare"):
+            assert not {"prepare", "geometry"} & set(listed(stage, "params")), stage
+    assert "data/specification.json" in listed("train", "deps")
+    assert "data/index.json" not in listed("train", "deps")  # it names the frames left out
+
+
 def test_paths_are_those_of_the_code() -> None:
     paths = Paths(Path())
     outs = {
         "fetch": [paths.faces, paths.base],
         "prepare": [paths.dataset / "${item.session}"],
         "prepare_further": [paths.dataset / "${item.session}"],
-        "index": [paths.index, paths.index_manifests],
+        "index": [paths.index, paths.specification, paths.index_manifests],
         "train": [*(paths.checkpoint, paths.last_checkpoint, paths.candidates, paths.training_log)],
         "export": [paths.model],
         "quantise": [paths.int8_model.parent, paths.int8_report],

@@ -15,13 +15,13 @@ from custom_gaze.files import write_bytes
 from custom_gaze.network import GazeNetwork, trunk_spec
 
 FORMAT = "custom-gaze-checkpoint"
-VERSION = 3
+VERSION = 4
 LINEAR, CORRECTED = "linear", "corrected"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network's weights and its papers.
+    """A network's weights and its provenance.
 
     `head` is its kind, LINEAR or CORRECTED (corrected.py). `choice` says which candidate it is
     ("method": base, probe or finetune), why ("reason"), and each candidate's mean error in degrees
@@ -35,7 +35,7 @@ class Checkpoint:
     base: dict[str, Any]  # source, sha256, kind … of the base network
     sessions: list[str]
     params: dict[str, Any]  # the sections of params.yaml that decide about the network
-    preprocessing: dict[str, Any]
+    specification: dict[str, Any]  # the labels' screen and the crops' rule: specification.py
     training: dict[str, Any]  # epoch, validation_error_deg, frames …
     choice: dict[str, Any]
 

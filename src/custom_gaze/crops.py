@@ -43,6 +43,24 @@ class Preprocessing:
             for key, value in entries.items()
         }
 
+    @classmethod
+    def of(cls, stored: Any) -> "Preprocessing":
+        """The specification whose `as_dict` is `stored`.
+
+        Raises:
+            ValueError: `stored` is none, or one that this version does not make.
+        """
+        margin, size_px = (
+            (stored.get("margin"), stored.get("size_px"))
+            if isinstance(stored, dict)
+            else (None, None)
+        )
+        if isinstance(margin, float) and 1.0 <= margin <= 4.0 and isinstance(size_px, int):
+            spec = cls(margin, size_px)
+            if spec.as_dict() == stored and 32 <= size_px <= 1024:
+                return spec
+        raise ValueError("its preprocessing is not one of this version's")
+
 
 PREPROCESSING = Preprocessing()
 

@@ -2,7 +2,8 @@
 
 The index is the only thing that train, export and evaluate know of the dataset. It is written from
 the sessions that params.yaml names, so crops that an earlier run left behind are never seen. Beside
-it, data/index.json keeps those sessions' manifests: the detector, the crop rule, what was left out.
+it, data/specification.json has the screen of the labels and the rule of the crops, on which the
+sessions agree, and data/index.json keeps their manifests: the detector, what was left out.
 """
 
 import csv
@@ -21,6 +22,12 @@ from custom_gaze.errors import InputError
 from custom_gaze.files import sha256_of, write_json, write_text
 from custom_gaze.params import Params
 from custom_gaze.paths import Paths
+from custom_gaze.specification import (
+    Specification,
+    agreed,
+    specification_of,
+    write_specification,
+)
 from custom_gaze.splits import (
     FURTHER,
     TEST,
@@ -63,7 +70,8 @@ def run(params: Params, paths: Paths) -> IndexResult:
 
     Raises:
         InputError: a session is not prepared, its labels cannot be read or name a crop that is
-            not there, or the sessions hold too few targets to split.
+            not there, two sessions were prepared for different screens or crops, or the sessions
+            hold too few targets to split.
     """
     own = [sample for name in params.sessions for sample in _read_labels(name, paths)]
     points = np.array([[sample.target_x_px, sample.target_y_px] for sample in own]).reshape(-1, 2)
@@ -77,7 +85,14 @@ def run(params: Params, paths: Paths) -> IndexResult:
     _refuse_shared_frames(samples)
     named = (*params.sessions, *params.evaluate.sessions)
     manifests = [_read_manifest(name, paths) for name in named]
+    specification = agreed(
+        [
+            (name, _specification(name, content, paths))
+            for name, content in zip(named, manifests, strict=True)
+        ]
+    )
     _write_index(samples, paths.index)
+    write_specification(specification, paths.specification)
     write_json(paths.index_manifests, {"manifests": manifests})
     by_side = {side: of_split(samples, side) for side in (TRAIN, VALIDATION, TEST, FURTHER)}
     frames = {side: len(some) for side, some in by_side.items() if some}
@@ -135,6 +150,11 @@ def _read_manifest(session: str, paths: Paths) -> Any:
         raise InputError(
             f"{path}: missing or no JSON; prepare the session again: custom-gaze prepare {session}"
         ) from None
+
+
+def _specification(session: str, manifest: Any, paths: Paths) -> Specification:
+    remedy = f"prepare the session again: custom-gaze prepare {session}"
+    return specification_of(manifest, paths.dataset / session / "manifest.json", remedy)
 
 
 def read_manifests(path: Path) -> list[dict[str, Any]]:

@@ -18,13 +18,14 @@ from custom_gaze.answers import Answers, answers
 from custom_gaze.candidates import Candidates, read_candidates
 from custom_gaze.dataset import Sample, labels_deg, load_crop, of_split, target_names
 from custom_gaze.files import sha256_of, write_json, write_text
-from custom_gaze.geometry import angular_error_deg
+from custom_gaze.geometry import ScreenGeometry, angular_error_deg
 from custom_gaze.measures import Measure, measure
 from custom_gaze.methods import NAMES
 from custom_gaze.params import Params
 from custom_gaze.paths import Paths
 from custom_gaze.progress import bar
 from custom_gaze.runtime import cpu_session, predict_onnx
+from custom_gaze.specification import read_specification
 from custom_gaze.splits import FURTHER, TEST, TRAIN
 
 SEEN_FRAMES = 100  # training frames looked at to tell fitting from generalising
@@ -48,6 +49,7 @@ def run(params: Params, paths: Paths) -> EvaluateResult:
             or damaged.
     """
     samples = dataset.read_index(paths.index)
+    geometry = read_specification(paths.specification).geometry
     train = of_split(samples, TRAIN)
     session = cpu_session(paths.model)
     seen = train[:: max(1, -(-len(train) // SEEN_FRAMES))]
@@ -64,16 +66,16 @@ def run(params: Params, paths: Paths) -> EvaluateResult:
 
     metrics: dict[str, Any] = {"choice": _choice(candidates, facts["method"])}
     for name in predicted:
-        metrics[name] = _measure(predicted[name], groups[name], params).as_dict()
-        metrics[name].update(_beside_deg(beside, name, groups[name], params))
-    sessions = _by_session(predicted, groups, beside, params)
+        metrics[name] = _measure(predicted[name], groups[name], params, geometry).as_dict()
+        metrics[name].update(_beside_deg(beside, name, groups[name], params, geometry))
+    sessions = _by_session(predicted, groups, beside, params, geometry)
     facts["correction"] = beside.correction
 
     write_json(paths.metrics, metrics)
     write_json(paths.session_metrics, sessions)
-    rows = _prediction_rows(predicted, groups, params)
+    rows = _prediction_rows(predicted, groups, geometry)
     write_text(paths.predictions, _as_csv(rows))
-    plots.draw(rows, paths, params.geometry)
+    plots.draw(rows, paths, geometry)
     report.write_html(metrics, sessions, facts, paths)
     tracked = tracking.record(params, paths, metrics, sessions, facts)
     return EvaluateResult(metrics, tracked)
@@ -88,12 +90,17 @@ def _predict(session: Any, samples: Sequence[Sample], paths: Paths) -> NDArray[n
     return np.concatenate(answers)
 
 
-def _measure(predicted: NDArray[np.floating], samples: Sequence[Sample], params: Params) -> Measure:
+def _measure(
+    predicted: NDArray[np.floating],
+    samples: Sequence[Sample],
+    params: Params,
+    geometry: ScreenGeometry,
+) -> Measure:
     return measure(
         predicted,
         labels_deg(samples),
         target_names(samples),
-        params.geometry.deg_per_pixel,
+        geometry.deg_per_pixel,
         params.evaluate.bootstrap,
         params.evaluate.seed,
     )
@@ -114,12 +121,13 @@ def _beside_deg(
     name: str,
     some: Sequence[Sample],
     params: Params,
+    geometry: ScreenGeometry,
     rows: Sequence[int] | None = None,
 ) -> dict[str, float]:
     """Mean error in degrees of everything in `beside` on a group, or on some rows of it."""
     picked = slice(None) if rows is None else list(rows)
     return {
-        key: _measure(of_group[name][picked], some, params).as_dict()["error_deg"]
+        key: _measure(of_group[name][picked], some, params, geometry).as_dict()["error_deg"]
         for key, of_group in beside.angles_deg.items()
     }
 
@@ -129,6 +137,7 @@ def _by_session(
     groups: dict[str, tuple[Sample, ...]],
     beside: Answers,
     params: Params,
+    geometry: ScreenGeometry,
 ) -> dict[str, Any]:
     """Per session: what it was tested as, the model's measure, the errors beside it."""
     sessions: dict[str, Any] = {}
@@ -140,8 +149,8 @@ def _by_session(
             some = [groups[name][i] for i in mine]
             sessions[session_id] = {
                 "tested_as": "held-out targets" if name == "test" else "another session",
-                **_measure(predicted[name][mine], some, params).as_dict(),
-                **_beside_deg(beside, name, some, params, mine),
+                **_measure(predicted[name][mine], some, params, geometry).as_dict(),
+                **_beside_deg(beside, name, some, params, geometry, mine),
             }
     return sessions
 
@@ -165,14 +174,14 @@ def _facts(session: Any, params: Params, paths: Paths, train: Sequence[Sample]) 
 def _prediction_rows(
     predicted: dict[str, NDArray[np.float32]],
     groups: dict[str, tuple[Sample, ...]],
-    params: Params,
+    geometry: ScreenGeometry,
 ) -> list[dict[str, Any]]:
     """One row a tested frame: target and answer in pixels, error in degrees."""
     rows = []
     for name in ("test", "further"):
         if name not in predicted:
             continue
-        points = params.geometry.to_pixels(predicted[name])
+        points = geometry.to_pixels(predicted[name])
         errors = angular_error_deg(predicted[name], labels_deg(groups[name]))
         for sample, point, error in zip(groups[name], points, errors, strict=True):
             rows.append(

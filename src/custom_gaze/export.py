@@ -52,7 +52,8 @@ def run(params: Params, paths: Paths) -> ExportResult:
     network = checkpoint.network()
     images = [load_crop(sample, paths) for sample in validation]
 
-    model = to_onnx(network, checkpoint.preprocessing["size_px"], params.export.opset)
+    size_px = checkpoint.specification["preprocessing"]["size_px"]
+    model = to_onnx(network, size_px, params.export.opset)
     onnx.helper.set_model_props(model, metadata(checkpoint))
     onnx.checker.check_model(model, full_check=True)
     content = model.SerializeToString(deterministic=True)
@@ -125,8 +126,9 @@ def metadata(checkpoint: Checkpoint) -> dict[str, str]:
         "sessions": json.dumps(checkpoint.sessions),
         "code_version": code_version(),
         "validation_error_deg": repr(checkpoint.training["validation_error_deg"]),
-        "preprocessing": json.dumps(checkpoint.preprocessing),
-        "geometry": json.dumps(checkpoint.params["geometry"]),
+        "preprocessing": json.dumps(checkpoint.specification["preprocessing"]),
+        "geometry": json.dumps(checkpoint.specification["geometry"]),
+        "crop_from": checkpoint.specification["crop_from"],
         "base": json.dumps(checkpoint.base),
         "trunk": checkpoint.trunk,
         "method": checkpoint.choice["method"],

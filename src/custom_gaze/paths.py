@@ -36,6 +36,11 @@ class Paths:
         return self.root / "data" / "index.json"
 
     @property
+    def specification(self) -> Path:
+        """The screen of the index's labels and how its crops were cut."""
+        return self.root / "data" / "specification.json"
+
+    @property
     def faces(self) -> Path:
         """Face detector and, where the user has one, face mesh."""
         return self.root / "models" / "faces"

@@ -27,6 +27,7 @@ from custom_gaze.params import Params, PrepareParams, check_session_id
 from custom_gaze.paths import Paths
 from custom_gaze.progress import bar
 from custom_gaze.sessions import Frame, LeftOut, Session, load_frame, read_session
+from custom_gaze.specification import Specification
 
 MANIFEST_FORMAT = 1
 LABELS_FILE = "labels.csv"
@@ -238,7 +239,7 @@ def _manifest(
     used: int,
     left_out: tuple[LeftOut, ...],
 ) -> dict[str, Any]:
-    detector, mesh, geometry = finder.detector, finder.mesh, params.geometry
+    detector, mesh = finder.detector, finder.mesh
     return {
         "format": MANIFEST_FORMAT,
         "session": session_id,
@@ -248,14 +249,8 @@ def _manifest(
             "min_score": finder.min_score,
         },
         "mesh": {"sha256": mesh.sha256} if mesh else None,
-        "crop_from": finder.crop_from,
-        "preprocessing": spec.as_dict(),
+        **Specification(params.geometry, spec, finder.crop_from).as_dict(),
         "jpeg_quality": params.prepare.jpeg_quality,
-        "geometry": {
-            "center_x_px": geometry.center_x_px,
-            "center_y_px": geometry.center_y_px,
-            "deg_per_pixel": geometry.deg_per_pixel,
-        },
         "counts": {"frames": used + len(left_out), "used": used, "left_out": len(left_out)},
         "left_out": [{"filename": entry.filename, "reason": entry.reason} for entry in left_out],
     }

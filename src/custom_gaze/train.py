@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import torch
 
-from custom_gaze import choose, crops, dataset, finetune
+from custom_gaze import choose, dataset, finetune
 from custom_gaze.candidates import Candidates, ClosedForm, closed_network, save_candidates
 from custom_gaze.checkpoint import Checkpoint, head_kind, save_checkpoint
 from custom_gaze.dataset import Sample, labels_deg, load_crop, of_split
@@ -31,6 +31,7 @@ from custom_gaze.params import Params, TrainParams
 from custom_gaze.paths import Paths, project_root
 from custom_gaze.scratch import scratch_folder
 from custom_gaze.seen import Seen, seen_by
+from custom_gaze.specification import Specification, read_specification
 from custom_gaze.splits import TRAIN, VALIDATION
 from custom_gaze.start import starting_head, trunk_network
 from custom_gaze.version import code_version
@@ -57,6 +58,7 @@ class _Job:
 
     params: Params
     paths: Paths
+    specification: Specification
     base: BaseNetwork
     network: GazeNetwork  # the base's trunk, float32 on the CPU until it is fine-tuned
     train: tuple[Sample, ...]
@@ -89,6 +91,7 @@ def run(params: Params, paths: Paths) -> TrainResult:
             not fit the network, there are too few targets, or the device asked for is not there.
     """
     samples = dataset.read_index(paths.index)
+    specification = read_specification(paths.specification)
     train, validation = of_split(samples, TRAIN), of_split(samples, VALIDATION)
     device = pick_device(params.train.device, "train.device")
     base = read_base(paths.base)
@@ -97,7 +100,9 @@ def run(params: Params, paths: Paths) -> TrainResult:
     network = trunk_network(base, params.train, train, paths)
     unfinished = project_root() / ".dvc" / "tmp" / "custom-gaze"
     with scratch_folder(unfinished, _key(params, paths, device)) as scratch:
-        job = _Job(params, paths, base, network, train, validation, device, scratch)
+        job = _Job(
+            *(params, paths, specification, base, network, train, validation, device, scratch)
+        )
         make = {AUTO: _choose, BASE: _closed, PROBE: _closed, FINETUNE: _fine_tune}[method]
         made = make(job)
         _save(made, job)
@@ -229,7 +234,7 @@ def _on_device(job: _Job) -> GazeNetwork:
 
 def _save(made: _Made, job: _Job) -> None:
     """Write both checkpoints, the candidates and the losses per epoch."""
-    papers = _papers(job)
+    provenance = _provenance(job)
     candidates = made.candidates
     choice = {name: getattr(candidates, name) for name in ("reason", "held_out_deg")}
     last_method = candidates.method if candidates.fine_tuned is None else FINETUNE
@@ -238,15 +243,15 @@ def _save(made: _Made, job: _Job) -> None:
         (job.paths.last_checkpoint, made.last, made.last_epoch, last_method),
     ):
         state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-        training = {**papers["training"], **dataclasses.asdict(epoch)}
-        content = {**papers, "head": head_kind(network), "state": state, "training": training}
+        training = {**provenance["training"], **dataclasses.asdict(epoch)}
+        content = {**provenance, "head": head_kind(network), "state": state, "training": training}
         checkpoint = Checkpoint(**content, choice={"method": method, **choice})
         save_checkpoint(checkpoint, path)
     save_candidates(candidates, job.paths.candidates)
     write_text(job.paths.training_log, _as_csv(made.history))
 
 
-def _papers(job: _Job) -> dict[str, Any]:
+def _provenance(job: _Job) -> dict[str, Any]:
     params, base = job.params, job.base
     return {
         "trunk": base.trunk,
@@ -261,14 +266,10 @@ def _papers(job: _Job) -> dict[str, Any]:
         },
         "sessions": list(params.sessions),
         "params": {
-            "geometry": dataclasses.asdict(params.geometry),
-            "prepare": dataclasses.asdict(params.prepare),
             "augment": dataclasses.asdict(params.augment),
             "train": dataclasses.asdict(params.train),
         },
-        "preprocessing": crops.Preprocessing(
-            params.prepare.margin, params.prepare.size_px
-        ).as_dict(),
+        "specification": job.specification.as_dict(),
         "training": {
             "train_frames": len(job.train),
             "validation_frames": len(job.validation),
