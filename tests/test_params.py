@@ -1,5 +1,7 @@
 import dataclasses
+import os
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,8 @@ import yaml
 
 from conftest import REPOSITORY, Project
 from custom_gaze.errors import InputError
-from custom_gaze.params import Params, check_session_id, load_params
+from custom_gaze.params import Params, load_params
+from custom_gaze.session_ids import sessions_value
 
 
 def test_the_shipped_file_holds_the_specification() -> None:
@@ -38,7 +41,7 @@ def test_the_defaults_in_the_code_are_the_shipped_values() -> None:
         ({"train": {"learning_rate": float("nan")}}, "train.learning_rate is nan, but must lie in"),
         ({"train": {"device": "gpu"}}, "train.device is 'gpu', but must be one of auto, cpu, cuda"),
         ({"prepare": {"margin": 0.5}}, "prepare.margin is 0.5, but must lie in 1.0 … 4.0"),
-        ({"geometry": {"deg_per_pixel": 0}}, "geometry.deg_per_pixel is 0.0, but must lie in"),
+        ({"geometry": {"deg_per_pixel": 0}}, "geometry.deg_per_pixel is 0, but must lie in"),
         ({"sessions": []}, "sessions is empty"),
         ({"sessions": "one"}, r"-S 'sessions=[one]'"),
         ({"sessions": ["../up"]}, "'../up' is no session id"),
@@ -77,7 +80,86 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         load_params(tmp_path / "params.yaml")
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "a b", "-x", "a" * 65, "ä", "a\n"])
-def test_bad_session_ids(name: str) -> None:
-    with pytest.raises(InputError, match="is no session id"):
-        check_session_id(name, "--session")
+LONG = "9" * 5000
+NESTED = "[" * 3000 + "]" * 3000
+BOMB = "a: &a [x,x,x,x]\n" + "".join(
+    f"{b}: &{b} [*{a},*{a},*{a},*{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("seed: 1", "seed: 2026-13-45", "'2026-13-45' is no timestamp (line"),
+        ("seed: 1", f"seed: {LONG}", "is no int (line"),
+        ("seed: 1", f"seed: 0x{LONG}", "split.seed is a number of thousands of digits, but must"),
+        ("margin: 1.5", f"margin: 0x{'f' * 900}", "but must lie in 1.0 … 4.0"),
+        ("seed: 1", "seed: !!bool maybe", "'maybe' is no bool (line"),
+        ("seed: 1", "seed: !!int ''", "'' is no int (line"),
+        ("seed: 1", "seed: !!python/object:os.system x", "could not determine a constructor"),
+        ("seed: 1", "seed: &x 1", "anchors and aliases (& and *) are not allowed (line"),
+        ("seed: 1", "seed: *x", "anchors and aliases (& and *) are not allowed (line"),
+        ("seed: 1", f"seed: {NESTED}", "nested more than 20 levels deep (line"),
+        ("seed: 1", "seed: 1\n  seed: 2", "the key 'seed' stands there twice (line"),
+        ("seed: 1", "seed: {? {a: b} : c}", "found unhashable key (line"),
+        ("base: embedded", "base: ~nosuchuser/x.pt", "fetch.base is '~nosuchuser/x.pt', but its"),
+        ("base: embedded", r'base: "a\0b"', r"fetch.base is 'a\x00b', but must be one line"),
+        ("base: embedded", r'base: "a\nb"', r"fetch.base is 'a\nb', but must be one line"),
+        ("base: embedded", r'base: "\e[31m"', r"fetch.base is '\x1b[31m', but must be one line"),
+        ("base: embedded", r'base: "\u202e"', r"fetch.base is '\u202e', but must be one line"),
+        ("base: embedded", r'"\e[2J": embedded', r"unknown key '\x1b[2J'"),
+        ("sessions: [demo-day1]", r'sessions: ["\e[31m"]', r"sessions: '\x1b[31m' is no session"),
+        ("sessions: [demo-day1]", BOMB, "anchors and aliases"),
+        ("sessions: [demo-day1]", "sessions: [2026-01-05]", "holds datetime.date(2026, 1, 5); put"),
+        ("sessions: [demo-day1]", "sessions: ['1e5', '1e5']", "session '1e5' is named twice"),
+        ("sessions: [demo-day1]", f"sessions: [{'x, ' * 6000}]", "session 'x' is named twice"),
+        ("sessions: [demo-day1]", f"sessions: [{'x, ' * 60000}]", "more than the 131072 that"),
+        ("sessions: [demo-day1]", "sessions: 1e5", """-S "sessions=['1e5']\""""),
+        ("int8: false", "int8: off", "export.int8 is 'off', but must be true or false"),
+        ("sessions", "\a", "#x0007"),
+    ],
+)
+def test_what_would_break_the_reader_is_one_line(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    shipped = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
+    assert old in shipped
+    path = tmp_path / "params.yaml"
+    path.write_text(shipped.replace(old, new, 1), encoding="utf-8")
+    began = time.monotonic()
+    with pytest.raises(InputError, match=re.escape(said)) as caught:
+        load_params(path)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 600
+    assert time.monotonic() - began < 20
+
+
+def test_words_are_words_as_for_dvc(tmp_path: Path) -> None:
+    """YAML 1.1 would read them as truth values, DVC does not."""
+    shipped = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
+    path = tmp_path / "params.yaml"
+    path.write_text(shipped.replace("[demo-day1]", "[on, off, yes, No]"), encoding="utf-8")
+    assert load_params(path).sessions == ("on", "off", "yes", "No")
+
+
+def test_params_yaml_has_to_be_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "params.yaml")
+    with pytest.raises(InputError, match=r"params\.yaml: is no regular file; run this in the pro"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_lists_can_be_set_emptied_and_set_again_by_dvc(tmp_path: Path) -> None:
+    """DVC writes a list's lines behind a comment on the key's line; so no list may have one."""
+    from dvc.utils.hydra import apply_overrides
+
+    path = tmp_path / "params.yaml"
+    path.write_bytes((REPOSITORY / "params.yaml").read_bytes())
+    wanted = {"evaluate.sessions": ["a", "b"], "sessions": ["c", "1e5"]}
+    for _ in range(2):
+        for key, ids in wanted.items():
+            apply_overrides(path, [sessions_value(ids, key)])
+            apply_overrides(path, [sessions_value([], key)])
+            apply_overrides(path, [sessions_value(ids, key)])
+    params = load_params(path)
+    assert (params.sessions, params.evaluate.sessions) == (("c", "1e5"), ("a", "b"))
+    assert params.train == load_params(REPOSITORY / "params.yaml").train

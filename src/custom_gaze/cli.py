@@ -38,7 +38,9 @@ def _parser() -> argparse.ArgumentParser:
     sub = verb(
         "prepare", commands.run_prepare, "stage: find the faces of one session, crop and label them"
     )
-    sub.add_argument("session", metavar="ID")
+    which = sub.add_mutually_exclusive_group(required=True)
+    which.add_argument("session", metavar="ID", nargs="?")
+    which.add_argument("--session", dest="named", metavar="ID", help="the same")
     verb("index", commands.run_index, "stage: list the run's frames and split them by target")
     verb("train", commands.run_train, "stage: fine-tune on the indexed frames")
     sub = verb("export", commands.run_export, "stage: write models/custom_gaze.onnx and check it")

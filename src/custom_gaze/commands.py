@@ -38,7 +38,8 @@ def run_prepare(arguments: argparse.Namespace) -> None:
     from custom_gaze import prepare
 
     params, paths = _project()
-    result = prepare.run(arguments.session, params, paths)
+    session = arguments.session if arguments.named is None else arguments.named
+    result = prepare.run(session, params, paths)
     print(f"{result.used} of {result.frames} frames → {result.folder} ({result.detector})")
     for entry in result.left_out:
         print(f"left out: {entry.filename}: {entry.reason}", file=sys.stderr)
@@ -182,13 +183,14 @@ def run_crop(arguments: argparse.Namespace) -> None:
 def run_demo(arguments: argparse.Namespace) -> None:
     from custom_gaze.demo.session import parse_grid, write_session
     from custom_gaze.importing import put_under_dvc
-    from custom_gaze.params import check_session_id
+    from custom_gaze.session_ids import check_new_session_id, check_session_id
 
     params, paths = _project()
     folder = paths.sessions / check_session_id(arguments.session, "--session")
     if arguments.if_missing and folder.exists():
         print(f"{folder} is there")
         return
+    check_new_session_id(arguments.session, "--session")
     frames = write_session(
         folder,
         person=arguments.person,
@@ -205,7 +207,7 @@ def run_demo(arguments: argparse.Namespace) -> None:
 def run_sheet(arguments: argparse.Namespace) -> None:
     from custom_gaze.demo.seeds import check_person_seed
     from custom_gaze.demo.sheet import persons_sheet, sessions_sheet, sheet
-    from custom_gaze.params import check_session_id
+    from custom_gaze.session_ids import check_session_id
 
     params, paths = _project()
     if arguments.persons is not None:

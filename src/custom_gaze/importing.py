@@ -13,9 +13,10 @@ import numpy as np
 from custom_gaze.errors import CustomGazeError, InputError
 from custom_gaze.files import whole_folder, write_bytes
 from custom_gaze.geometry import ScreenGeometry
-from custom_gaze.params import SplitParams, check_session_id
+from custom_gaze.params import SplitParams
 from custom_gaze.paths import Paths
 from custom_gaze.progress import bar
+from custom_gaze.session_ids import check_new_session_id, sessions_option
 from custom_gaze.sessions import (
     FRAME_NAME,
     MAX_IMAGE_BYTES,
@@ -62,7 +63,7 @@ def import_session(
         InputError: the id is not allowed or taken; `source` is no session or has no usable frame.
         CustomGazeError: writing or `dvc add` failed; the project is then as it was before.
     """
-    check_session_id(session_id, "--session")
+    check_new_session_id(session_id, "--session")
     folder = paths.sessions / session_id
     _check_id_free(folder)
     session = _without_undecodable(read_session(source, geometry))
@@ -82,7 +83,7 @@ def import_session(
         targets=int(target_groups(points, same_target_px).max()) + 1,
         extent_px=(left, top, right, bottom),
         left_out=session.left_out,
-        next_command=f"dvc exp run -S 'sessions=[{session_id}]'",
+        next_command=f"dvc exp run {sessions_option([session_id])}",
     )
 
 

@@ -1,20 +1,18 @@
 """params.yaml as typed, validated objects."""
 
 import dataclasses
-import re
 import types
 import typing
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from custom_gaze.errors import InputError
 from custom_gaze.geometry import ScreenGeometry
-
-SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-SESSION_ID_RULE = "1 to 64 letters, digits, '-' or '_', starting with a letter or digit"
+from custom_gaze.session_ids import check_session_id, sessions_option
+from custom_gaze.untrusted import printable
+from custom_gaze.yaml_files import read_yaml, shown
 
 
 def ranged(default: Any, low: float, high: float) -> Any:
@@ -138,17 +136,13 @@ def load_params(path: Path) -> Params:
 
     Raises:
         InputError: the file is missing or no YAML; a key is unknown or missing; a value has the
-            wrong type or lies out of its range; a session is named twice or has no valid id.
+            wrong type or lies out of its range; a session is named twice or has no valid id; a
+            path begins with the home folder of nobody.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found; run this in the project's folder") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: no valid YAML: {reason}") from None
-    params: Params = build_section(Params, content, "", str(path))
-    _check_sessions(params, str(path))
+    content = read_yaml(path, "run this in the project's folder")
+    params: Params = build_section(Params, content, "", printable(path))
+    _check_sessions(params, printable(path))
+    _check_homes(params.fetch, printable(path))
     return params
 
 
@@ -156,11 +150,11 @@ def build_section(kind: type, content: Any, where: str, source: str) -> Any:
     """Build the dataclass `kind` from the mapping `content`; `where` is its key so far."""
     label = f"{source}: {where.rstrip('.') or 'the file'}"
     if not isinstance(content, dict):
-        raise InputError(f"{label} must be a mapping of keys to values, not {content!r}")
+        raise InputError(f"{label} must be a mapping of keys to values, not {shown(content)}")
     names = [entry.name for entry in dataclasses.fields(kind)]
-    unknown = [str(key) for key in content if key not in names]
+    unknown = [shown(key) for key in content if key not in names]
     if unknown:
-        raise InputError(f"{label} has the unknown key {unknown[0]!r}; allowed are {_list(names)}")
+        raise InputError(f"{label} has the unknown key {unknown[0]}; allowed are {_list(names)}")
     missing = [name for name in names if name not in content]
     if missing:
         raise InputError(f"{label} lacks the key {missing[0]!r}; all of {_list(names)} are needed")
@@ -183,49 +177,49 @@ def _value(hint: Any, entry: Any, value: Any, key: str, source: str) -> Any:
     if optional and value is None:
         return None
     plain = typing.get_args(hint)[0] if optional else hint
+    said = f"{source}: {key} is {shown(value)}, but must"
     if plain is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = _as_float(value)
     if not isinstance(value, plain) or (isinstance(value, bool) and plain is not bool):
-        raise InputError(f"{source}: {key} is {value!r}, but must be {_kind_name(plain)}")
+        raise InputError(f"{said} be {_kind_name(plain)}")
+    if isinstance(value, str) and not value.isprintable():
+        raise InputError(f"{said} be one line of printable characters")
     allowed = entry.metadata.get("allowed")
     if allowed and value not in allowed:
-        raise InputError(f"{source}: {key} is {value!r}, but must be one of {_list(allowed)}")
+        raise InputError(f"{said} be one of {_list(allowed)}")
     if "low" in entry.metadata:
         low, high = entry.metadata["low"], entry.metadata["high"]
         if not low <= value <= high:  # NaN fails this too
-            raise InputError(f"{source}: {key} is {value!r}, but must lie in {low} … {high}")
+            raise InputError(f"{said} lie in {low} … {high}")
     return value
+
+
+def _as_float(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
 
 
 def _ids(value: Any, key: str, source: str) -> tuple[str, ...]:
     if not isinstance(value, list):
+        example = sessions_option([value] if isinstance(value, str) else [], key)
         raise InputError(
-            f"{source}: {key} is {value!r}, but must be a list of session ids; "
-            f"on the command line: -S '{key}=[{value}]'"
+            f"{source}: {key} is {shown(value)}, but must be a list of session ids; "
+            f"on the command line: {example}"
         )
     for name in value:
-        check_session_id(str(name), f"{source}: {key}")
         if not isinstance(name, str):
-            raise InputError(f"{source}: {key} holds {name!r}; put the id in quotes")
+            raise InputError(f"{source}: {key} holds {shown(name)}; put the id in quotes")
+        check_session_id(name, f"{source}: {key}")
     return tuple(value)
-
-
-def check_session_id(name: str, where: str) -> str:
-    """Return `name` if it can name a session's folder.
-
-    Raises:
-        InputError: it has a slash, a dot, a space or anything else that is not allowed.
-    """
-    if not SESSION_ID.fullmatch(name):
-        raise InputError(f"{where}: {name!r} is no session id; allowed are {SESSION_ID_RULE}")
-    return name
 
 
 def _check_sessions(params: Params, source: str) -> None:
     if not params.sessions:
         raise InputError(f"{source}: sessions is empty; name at least one folder of data/sessions")
-    named = [*params.sessions, *params.evaluate.sessions]
-    twice = sorted({name for name in named if named.count(name) > 1})
+    named = Counter([*params.sessions, *params.evaluate.sessions])
+    twice = sorted(name for name, count in named.items() if count > 1)
     if twice:
         raise InputError(
             f"{source}: session {twice[0]!r} is named twice in sessions and evaluate.sessions; "
@@ -236,6 +230,18 @@ def _check_sessions(params: Params, source: str) -> None:
             f"{source}: split.test_share + split.validation_share is "
             f"{params.split.test_share + params.split.validation_share:g}, but must be at most 0.8"
         )
+
+
+def _check_homes(fetch: FetchParams, source: str) -> None:
+    """`~` and `~name` are home folders; not every name has one."""
+    for name, value in dataclasses.asdict(fetch).items():
+        try:
+            Path(value or "").expanduser()
+        except RuntimeError:
+            raise InputError(
+                f"{source}: fetch.{name} is {shown(value)}, but its first part is nobody's home "
+                "folder; write the whole path"
+            ) from None
 
 
 def _kind_name(kind: type) -> str:

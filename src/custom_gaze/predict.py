@@ -15,9 +15,10 @@ from custom_gaze.errors import InputError
 from custom_gaze.files import write_bytes
 from custom_gaze.gaze_model import Gaze, GazeModel, load_reader
 from custom_gaze.geometry import ScreenGeometry
-from custom_gaze.params import SESSION_ID, Params
+from custom_gaze.params import Params
 from custom_gaze.paths import Paths
 from custom_gaze.progress import bar
+from custom_gaze.session_ids import SESSION_ID
 from custom_gaze.sessions import (
     FRAME_NAME,
     Frame,

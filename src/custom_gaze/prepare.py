@@ -23,9 +23,10 @@ from custom_gaze.errors import InputError
 from custom_gaze.faces import FaceFinder, FoundFace, load_finder
 from custom_gaze.files import whole_folder, write_bytes, write_json
 from custom_gaze.geometry import ScreenGeometry
-from custom_gaze.params import Params, PrepareParams, check_session_id
+from custom_gaze.params import Params, PrepareParams
 from custom_gaze.paths import Paths
 from custom_gaze.progress import bar
+from custom_gaze.session_ids import check_session_id
 from custom_gaze.sessions import Frame, LeftOut, Session, load_frame, read_session
 from custom_gaze.specification import Specification
 

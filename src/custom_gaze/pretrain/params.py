@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from custom_gaze.demo.seeds import check_person_seed
 from custom_gaze.errors import InputError
 from custom_gaze.params import build_section, one_of, ranged
+from custom_gaze.untrusted import printable
+from custom_gaze.yaml_files import read_yaml
 
 WIDE, SCREEN = "wide", "screen"
 
@@ -82,17 +81,12 @@ def load_pretrain_params(path: Path) -> PretrainParams:
         InputError: the file is missing or no YAML, a key is unknown or missing, a value is out of
             range, or a person's seed is not one for pretraining.
     """
-    try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: no valid YAML: {' '.join(str(error).split())}") from None
-    params: PretrainParams = build_section(PretrainParams, content, "", str(path))
+    content = read_yaml(path)
+    params: PretrainParams = build_section(PretrainParams, content, "", printable(path))
     if params.learn.steps > params.learn.schedule_steps:
-        raise InputError(f"{path}: learn.steps is above learn.schedule_steps")
+        raise InputError(f"{printable(path)}: learn.steps is above learn.schedule_steps")
     for name, domain in (("domain", params.domain), ("heads_domain", params.heads_domain)):
-        _check_domain(domain, f"{path}: {name}")
+        _check_domain(domain, f"{printable(path)}: {name}")
     return params
 
 

@@ -12,6 +12,7 @@ import yaml
 from custom_gaze.errors import InputError
 from custom_gaze.params import Params, load_params
 from custom_gaze.paths import Paths
+from custom_gaze.yaml_files import parse_yaml, read_yaml, shown
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")  # a number to Hydra, text to YAML 1.1
@@ -76,7 +77,7 @@ def changed_params(paths: Paths, changes: tuple[str, ...]) -> Params:
     plain = load_params(paths.params)
     if not changes:
         return plain
-    content = yaml.safe_load(paths.params.read_text(encoding="utf-8"))
+    content = read_yaml(paths.params)
     for change in changes:
         key, sign, value = change.partition("=")
         if not sign or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", key):
@@ -100,7 +101,4 @@ def changed_params(paths: Paths, changes: tuple[str, ...]) -> Params:
 def _value(change: str, text: str) -> Any:
     if _FLOAT.fullmatch(text):
         return float(text)
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"-S {change!r}: its value is not understood") from None
+    return parse_yaml(text, f"-S {shown(change)}")

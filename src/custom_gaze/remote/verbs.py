@@ -11,6 +11,7 @@ from custom_gaze.remote.display import Traffic, print_now
 from custom_gaze.remote.fetch import Fetched, apply, fetch
 from custom_gaze.remote.request import Experiment, Request, changed_params, check_name, new_name
 from custom_gaze.remote.settings import Settings, load_settings
+from custom_gaze.session_ids import sessions_value
 
 
 def run_setup(arguments: argparse.Namespace) -> None:
@@ -50,7 +51,7 @@ def run_queue(arguments: argparse.Namespace) -> None:
     base = check_name(arguments.name) if arguments.name else new_name(("queue",))
     experiments = []
     for session in sessions:
-        changes = (f"sessions=[{session}]", *arguments.set)
+        changes = (sessions_value([session]), *arguments.set)
         params = changed_params(Paths(), changes)
         experiments.append(Experiment(check_name(f"{base}-{session}"), changes, params))
     request = Request(base, repository.head(root), tuple(experiments), arguments.jobs)
