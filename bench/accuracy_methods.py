@@ -244,9 +244,10 @@ def measured(case: Case) -> dict[str, Any]:
             errors[name][method] = float(error.mean())
         if answers.notes:
             notes[method] = answers.notes
+    other_day = np.isin(np.arange(len(person.targets)), person.other_day)
     slopes = {
-        "same_day": slope(case.views.base_deg, person.labels_deg, person.targets >= 0),
-        "other_day": slope(case.views.base_deg, person.labels_deg, person.targets < 0),
+        "same_day": slope(case.views.base_deg, person.labels_deg, ~other_day),
+        "other_day": slope(case.views.base_deg, person.labels_deg, other_day),
     }
     counts = {name: len(rows) for name, rows in tested.items()}
     targets = len(person.order[: case.k])

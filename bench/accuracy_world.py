@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from custom_gaze import dataset, prepare
-from custom_gaze.dataset import Sample, labels_deg, of_split
+from custom_gaze.dataset import Sample, labels_deg, of_split, targets_of
 from custom_gaze.demo.seeds import PERSON_SEEDS, check_person_seed
 from custom_gaze.demo.session import write_session
 from custom_gaze.detectors import embedded_detector
@@ -74,7 +74,7 @@ class Person:
         paths: of the project that prepared them.
         samples: (N) frames of both days.
         labels_deg: (N, 2) the targets' angles.
-        targets: (N,) the number of each frame's target, -1 on the other day.
+        targets: (N,) the number of each frame's target.
         test: rows of the held-out targets of the first day.
         other_day: rows of the other day.
         order: the numbers of the remaining targets; the first k are calibrated on.
@@ -151,15 +151,16 @@ def prepared_person(seed: int, settings: Settings, work: Path) -> Person:
     samples = dataset.read_index(paths.index)
     own = tuple(sample for sample in samples if sample.split != FURTHER)
     samples = (*own, *of_split(samples, FURTHER))
-    targets = np.array([sample.target for sample in samples])
+    targets = targets_of(samples)
     labels = labels_deg(samples).astype(np.float64)
-    numbers = np.unique(targets[targets >= 0])
+    numbers = np.unique(targets[: len(own)])
     points = np.array([labels[targets == number][0] for number in numbers])
     held = spread_choice(points, settings.held_out, np.random.default_rng(seed))
     left = np.setdiff1d(np.arange(len(numbers)), held)
     order = numbers[left[farthest_first(points[left])]]
     test = np.flatnonzero(np.isin(targets, numbers[held]))
-    return Person(seed, paths, samples, labels, targets, test, np.flatnonzero(targets < 0), order)
+    other_day = np.arange(len(own), len(samples))
+    return Person(seed, paths, samples, labels, targets, test, other_day, order)
 
 
 def _make_project(seed: int, settings: Settings, paths: Paths) -> None:

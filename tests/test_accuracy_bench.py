@@ -369,8 +369,8 @@ def grid_person(columns: int = 12, rows: int = 10, held_out: int = 20) -> Person
     left = np.setdiff1d(np.arange(len(points)), held)
     order = left[farthest_first(points[left])]
     labels = np.concatenate([points, np.zeros((5, 2))])
-    targets = np.concatenate([np.arange(len(points)), np.full(5, -1)])
-    other_day = np.flatnonzero(targets < 0)
+    targets = np.arange(len(labels))
+    other_day = targets[len(points) :]
     return Person(1000, Paths(), (), labels, targets, np.sort(held), other_day, order)
 
 
@@ -445,7 +445,7 @@ def accuracy_params() -> Any:
 
 def test_the_slope_is_degrees_answered_for_each_degree_looked() -> None:
     person = grid_person()
-    rows = person.targets >= 0
+    rows = ~np.isin(np.arange(len(person.targets)), person.other_day)
     base = person.labels_deg * [-0.4, 0.25] + [12.0, -3.0]
     base[~rows] = 99
     assert slope(base, person.labels_deg, rows) == pytest.approx([-0.4, 0.25])

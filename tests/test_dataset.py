@@ -47,6 +47,26 @@ def test_further_sessions_are_set_apart(project: Project, prepare_synthetic: Cal
     assert {s.split for s in samples if s.session == "other"} == {FURTHER}
 
 
+def test_a_target_is_a_target_in_every_session(
+    project: Project, prepare_synthetic: Callable
+) -> None:
+    """Two frames of a target lie a pixel apart. Trained on or tested on, they are one target; and
+    those of a further session are its own, though they lie where the others' do."""
+    for session in ("one", "other", "third"):
+        prepare_synthetic(session, 4, 4, per_target=2)
+    project.change(evaluate={"sessions": ["other", "third"]})
+    result = dataset.run(project.params, project.paths)
+    assert result.targets == {TRAIN: 10, VALIDATION: 3, TEST: 3, FURTHER: 32}
+    samples = dataset.read_index(project.paths.index)
+    numbers = {
+        session: [s.target for s in samples if s.session == session]
+        for session in ("one", "other", "third")
+    }
+    assert numbers["one"] == [number // 2 for number in range(32)]
+    assert numbers["other"] == [16 + number // 2 for number in range(32)]
+    assert numbers["third"] == [32 + number // 2 for number in range(32)]
+
+
 def test_sessions_left_on_disk_are_not_seen(project: Project, prepare_synthetic: Callable) -> None:
     prepare_synthetic("one")
     dataset.run(project.params, project.paths)

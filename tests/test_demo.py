@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -250,7 +251,7 @@ def test_a_grid_is_columns_by_rows() -> None:
 
 def test_a_sheet_shows_every_target(session: Path, tmp_path: Path) -> None:
     output = tmp_path / "sheets" / "one.png"
-    assert sheet(session, output) == 6
+    assert sheet(session, output, ScreenGeometry(), 20.0) == 6
     picture = cv2.imread(str(output))
     assert picture is not None
     height, width = picture.shape[:2]
@@ -261,9 +262,22 @@ def test_a_sheet_shows_every_target(session: Path, tmp_path: Path) -> None:
     assert count - 1 == 6
 
 
+def test_a_sheet_shows_a_target_once_though_it_jitters(session: Path, tmp_path: Path) -> None:
+    """The frames of a target lie pixels apart, and so do the targets of a row."""
+    jittered = shutil.copytree(session, tmp_path / "jittered")
+    for number, path in enumerate(sorted(jittered.glob("*.json"))):
+        record = json.loads(path.read_text())
+        record["screen_x"] += number % 3
+        record["screen_y"] += number % 4
+        path.write_text(json.dumps(record))
+    output = tmp_path / "one.png"
+    assert sheet(jittered, output, ScreenGeometry(), 20.0) == 6
+    assert cv2.imread(str(output)).shape[:2] == (2 * 353 + 14 + 56, 3 * 314 + 14)
+
+
 def test_a_sheet_of_no_session_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="none"):
-        sheet(tmp_path / "none", tmp_path / "out.png")
+        sheet(tmp_path / "none", tmp_path / "out.png", ScreenGeometry(), 20.0)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
 
+from custom_gaze.demo.session import grid_targets
+from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.measures import measure
+from custom_gaze.splits import target_groups
 
 
 def test_the_figures_of_known_errors() -> None:
@@ -26,6 +29,23 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says(count: int) -> 
         result = measure(predicted, np.zeros((5 * count, 2)), targets, 0.03, 300, seed=trial)
         covered += result.low_deg <= 2.0 <= result.high_deg
     assert 0.84 < covered / 300 < 0.99
+
+
+def test_frames_of_one_target_make_the_interval_no_narrower() -> None:
+    """16 targets with 2 frames each, a pixel apart, are 16 observations and not 32."""
+    generator = np.random.default_rng(3)
+    points = np.repeat(grid_targets((4, 4), ScreenGeometry()), 2, axis=0)
+    points += generator.uniform(-3, 3, points.shape)
+    targets = target_groups(points, 20.0)
+    error = np.repeat(generator.gamma(4.0, 1.0, 16), 2)
+    predicted = np.stack([error, np.zeros(32)], axis=1)
+    of_targets, of_frames = (
+        measure(predicted, np.zeros((32, 2)), names, 0.03, 2000, 1)
+        for names in (targets, range(32))
+    )
+    assert of_targets.targets == 16
+    width, too_narrow = (one.high_deg - one.low_deg for one in (of_targets, of_frames))
+    assert width > 1.35 * too_narrow  # about the square root of two
 
 
 def test_the_interval_follows_from_the_seed() -> None:

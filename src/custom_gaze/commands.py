@@ -223,7 +223,8 @@ def run_sheet(arguments: argparse.Namespace) -> None:
     else:
         check_session_id(arguments.session or "", "sheet")
         output = arguments.output or paths.reports / f"sheet_{arguments.session}.png"
-        sheet(paths.sessions / arguments.session, output, params.geometry)
+        same_px = params.split.same_target_px
+        sheet(paths.sessions / arguments.session, output, params.geometry, same_px)
     print(f"→ {output}")
 
 

@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class Sample:
     pitch_deg: float
     target_x_px: float
     target_y_px: float
-    target: int  # number of the target; -1 in further sessions
+    target: int  # its number in the index: frames with the same one share a target
     split: str  # train, validation, test, further
     crop_sha256: str
 
@@ -68,20 +68,29 @@ class IndexResult:
 def run(params: Params, paths: Paths) -> IndexResult:
     """Write data/index.csv from the prepared sessions that `params` names.
 
+    Here, and nowhere else, targets get their numbers, from 0: those of the sessions that are
+    trained on together, so that a target they share stays on one side of the split, and those of
+    each further session for itself, after them. Everything that counts or groups targets of an
+    indexed frame reads that number.
+
     Raises:
         InputError: a session is not prepared, its labels cannot be read or name a crop that is
             not there, two sessions were prepared for different screens or crops, or the sessions
             hold too few targets to split.
     """
     own = [sample for name in params.sessions for sample in _read_labels(name, paths)]
-    points = np.array([[sample.target_x_px, sample.target_y_px] for sample in own]).reshape(-1, 2)
+    points = _points(own)
     groups = target_groups(points, params.split.same_target_px)
     sides = split_by_target(points, groups, params.split)
     samples = [
-        _placed(sample, int(group), side)
+        replace(sample, target=int(group), split=side)
         for sample, group, side in zip(own, groups, sides, strict=True)
     ]
-    samples += [sample for name in params.evaluate.sessions for sample in _read_labels(name, paths)]
+    for name in params.evaluate.sessions:
+        further = _read_labels(name, paths)
+        first = 1 + max(sample.target for sample in samples)
+        groups = first + target_groups(_points(further), params.split.same_target_px)
+        samples += [replace(s, target=int(g)) for s, g in zip(further, groups, strict=True)]
     _refuse_shared_frames(samples)
     named = (*params.sessions, *params.evaluate.sessions)
     manifests = [_read_manifest(name, paths) for name in named]
@@ -96,13 +105,13 @@ def run(params: Params, paths: Paths) -> IndexResult:
     write_json(paths.index_manifests, {"manifests": manifests})
     by_side = {side: of_split(samples, side) for side in (TRAIN, VALIDATION, TEST, FURTHER)}
     frames = {side: len(some) for side, some in by_side.items() if some}
-    targets = {side: count_targets(some) for side, some in by_side.items() if some}
+    targets = {side: len(set(targets_of(some))) for side, some in by_side.items() if some}
     return IndexResult(frames, targets)
 
 
-def _placed(sample: Sample, target: int, split: str) -> Sample:
-    values = {entry.name: getattr(sample, entry.name) for entry in fields(Sample)}
-    return Sample(**{**values, "target": target, "split": split})
+def _points(samples: Sequence[Sample]) -> NDArray[np.float64]:
+    """The frames' targets (N, 2) in pixels."""
+    return np.array([[s.target_x_px, s.target_y_px] for s in samples]).reshape(-1, 2)
 
 
 def _read_labels(session: str, paths: Paths) -> list[Sample]:
@@ -216,16 +225,9 @@ def of_split(samples: Sequence[Sample], split: str) -> tuple[Sample, ...]:
     return tuple(sample for sample in samples if sample.split == split)
 
 
-def target_names(samples: Sequence[Sample]) -> list[tuple[object, ...]]:
-    """(N) names of the frames' targets; in further sessions a target's name is its point."""
-    return [
-        (s.target,) if s.target >= 0 else (s.session, s.target_x_px, s.target_y_px) for s in samples
-    ]
-
-
-def count_targets(samples: Sequence[Sample]) -> int:
-    """How many different targets the samples have."""
-    return len(set(target_names(samples)))
+def targets_of(samples: Sequence[Sample]) -> NDArray[np.int64]:
+    """The numbers (N,) of the frames' targets."""
+    return np.array([sample.target for sample in samples], np.int64)
 
 
 def labels_deg(samples: Sequence[Sample]) -> NDArray[np.float32]:

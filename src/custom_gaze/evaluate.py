@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from custom_gaze import crops, dataset, plots, report, tracking
 from custom_gaze.answers import Answers, answers
 from custom_gaze.candidates import Candidates, read_candidates
-from custom_gaze.dataset import Sample, labels_deg, load_crop, of_split, target_names
+from custom_gaze.dataset import Sample, labels_deg, load_crop, of_split, targets_of
 from custom_gaze.files import sha256_of, write_json, write_text
 from custom_gaze.geometry import ScreenGeometry, angular_error_deg
 from custom_gaze.measures import Measure, measure
@@ -99,7 +99,7 @@ def _measure(
     return measure(
         predicted,
         labels_deg(samples),
-        target_names(samples),
+        targets_of(samples).tolist(),
         geometry.deg_per_pixel,
         params.evaluate.bootstrap,
         params.evaluate.seed,
@@ -189,6 +189,7 @@ def _prediction_rows(
                     "session": sample.session,
                     "filename": sample.filename,
                     "tested_as": name,
+                    "target": sample.target,
                     "target_x": round(sample.target_x_px, 2),
                     "target_y": round(sample.target_y_px, 2),
                     "predicted_x": round(float(point[0]), 2),

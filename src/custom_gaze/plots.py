@@ -88,10 +88,11 @@ def _error_discs(
     points = np.array([[row["target_x"], row["target_y"]] for row in rows])
     answers = np.array([[row["predicted_x"], row["predicted_y"]] for row in rows])
     errors = np.array([row["error_deg"] for row in rows])
-    where, group = np.unique(points, axis=0, return_inverse=True)
-    counts = np.bincount(group.ravel())
-    mean = np.bincount(group.ravel(), errors) / counts
-    shift = np.stack([np.bincount(group.ravel(), d) / counts for d in (answers - points).T])
+    _, group = np.unique([row["target"] for row in rows], return_inverse=True)
+    counts = np.bincount(group)
+    mean = np.bincount(group, errors) / counts
+    where = np.stack([np.bincount(group, c) / counts for c in points.T], axis=1)
+    shift = np.stack([np.bincount(group, d) / counts for d in (answers - points).T])
     discs = axes.scatter(
         *(where[:, 0], where[:, 1]),
         c=mean,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from custom_gaze.baselines import Angles, Targets
 from custom_gaze.crops import normalise
-from custom_gaze.dataset import Sample, labels_deg, load_crop, target_names
+from custom_gaze.dataset import Sample, labels_deg, load_crop, targets_of
 from custom_gaze.network import GazeNetwork
 from custom_gaze.paths import Paths
 from custom_gaze.progress import bar
@@ -62,15 +62,8 @@ def seen_by(
         features.numpy().astype(np.float64),
         angles_of(features, heads),
         labels_deg(samples).astype(np.float64),
-        _numbered(samples),
+        targets_of(samples),
     )
-
-
-def _numbered(samples: Sequence[Sample]) -> Targets:
-    """The frames' targets as numbers, by first appearance."""
-    names = target_names(samples)
-    number = {name: index for index, name in enumerate(dict.fromkeys(names))}
-    return np.array([number[name] for name in names], np.int64)
 
 
 def angles_of(features: Tensor, heads: BinHeads | None) -> Angles:

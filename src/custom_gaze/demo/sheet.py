@@ -12,6 +12,7 @@ from custom_gaze.files import whole_file
 from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.progress import bar
 from custom_gaze.sessions import Frame, load_frame, read_session
+from custom_gaze.splits import target_groups
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont, ImageFont
@@ -30,7 +31,7 @@ MAX_TILES = 60
 FACE_PX = 224  # a face on the sheets of persons and of sessions
 
 
-def sheet(folder: Path, output: Path, geometry: ScreenGeometry | None = None) -> int:
+def sheet(folder: Path, output: Path, geometry: ScreenGeometry, same_target_px: float) -> int:
     """Draw a session's contact sheet as PNG; returns the number of frames it shows.
 
     Each target's first frame, in the order of the targets on the screen: the frame, the eyes close
@@ -40,13 +41,14 @@ def sheet(folder: Path, output: Path, geometry: ScreenGeometry | None = None) ->
         InputError: the folder is no session, or one of its images cannot be read.
         CustomGazeError: the picture cannot be written.
     """
-    geometry = geometry or ScreenGeometry()
     session = read_session(folder, geometry)
-    firsts: dict[tuple[int, int], Frame] = {}
-    for frame in session.frames:
-        firsts.setdefault((round(frame.target_y_px), round(frame.target_x_px)), frame)
-    shown = [firsts[key] for key in sorted(firsts)][:MAX_TILES]
-    columns = _columns(shown)
+    points = np.array([[f.target_x_px, f.target_y_px] for f in session.frames])
+    firsts: dict[int, Frame] = {}
+    for frame, target in zip(session.frames, target_groups(points, same_target_px), strict=True):
+        firsts.setdefault(int(target), frame)
+    rows = _rows(list(firsts.values()), same_target_px)
+    shown = [frame for row in rows for frame in row][:MAX_TILES]
+    columns = min(max(len(rows[0]), 3), 8)  # what a page holds
     tiles = [_frame_tile(frame, geometry) for frame in bar(shown, f"sheet of {session.id}")]
     of_all = "" if len(shown) == len(firsts) else f", the first {len(shown)} of them shown"
     title = f"{session.id}: {len(session.frames)} frames of {len(firsts)} targets{of_all}"
@@ -101,12 +103,14 @@ def sessions_sheet(output: Path, seed: int, days: Sequence[int] = (1, 2, 3, 4)) 
     _write(output, _page(tiles, len(looks), f"person {seed}", f"{len(days)} sessions"))
 
 
-def _columns(frames: Sequence[Frame]) -> int:
-    """As many as the first row of targets has, within what a page holds."""
-    if not frames:
-        return 1
-    first_row = [f for f in frames if abs(f.target_y_px - frames[0].target_y_px) < 1]
-    return min(max(len(first_row), 3), 8)
+def _rows(frames: Sequence[Frame], same_target_px: float) -> list[list[Frame]]:
+    """The frames by the rows of their targets, from the top, each from the left."""
+    heights = np.array([[0.0, frame.target_y_px] for frame in frames])
+    rows: dict[int, list[Frame]] = {}
+    for frame, row in zip(frames, target_groups(heights, same_target_px), strict=True):
+        rows.setdefault(int(row), []).append(frame)
+    from_top = sorted(rows.values(), key=lambda row: min(frame.target_y_px for frame in row))
+    return [sorted(row, key=lambda frame: frame.target_x_px) for row in from_top]
 
 
 def _frame_tile(frame: Frame, geometry: ScreenGeometry) -> Image:

@@ -108,7 +108,7 @@ def _examine(
     usable = [look.frame for look in looks if look.face] if examiner else list(session.frames)
     same_px = params.split.same_target_px
     coverage, found = look_at_screen(usable, params.geometry, same_px, session.id)
-    findings.extend([*check_frames(looks, session.id), *found])
+    findings.extend([*check_frames(looks, same_px, session.id), *found])
     label = None
     if examiner:
         label, found = check_labels(looks, params.geometry, same_px, session.id)

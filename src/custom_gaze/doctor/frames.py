@@ -13,6 +13,7 @@ from custom_gaze.errors import InputError
 from custom_gaze.eye_points import EyeFinder, Point
 from custom_gaze.faces import FaceFinder, FoundFace
 from custom_gaze.sessions import Frame, FrameError, load_frame
+from custom_gaze.splits import target_groups
 
 RECAPTURE = "capture this target again, or leave the frame out when you import the session"
 
@@ -152,13 +153,13 @@ def _smooth_log(patch: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(np.log(smooth + DARK), np.float32)
 
 
-def check_frames(looks: Sequence[FrameLook], session: str) -> list[Finding]:
+def check_frames(looks: Sequence[FrameLook], same_target_px: float, session: str) -> list[Finding]:
     """All findings about single frames of a session; `looks` in the order of capture."""
     return [
         *_faceless(looks, session),
         *_at_the_border(looks, session),
         *_closed_eyes(looks, session),
-        *_duplicates(looks, session),
+        *_duplicates(looks, same_target_px, session),
     ]
 
 
@@ -218,16 +219,19 @@ def _closed_eyes(looks: Sequence[FrameLook], session: str) -> list[Finding]:
     ]
 
 
-def _duplicates(looks: Sequence[FrameLook], session: str) -> list[Finding]:
+def _duplicates(looks: Sequence[FrameLook], same_target_px: float, session: str) -> list[Finding]:
     findings = []
     usable = [look for look in looks if look.small is not None]
+    points = np.array([[look.frame.target_x_px, look.frame.target_y_px] for look in usable])
+    targets = target_groups(points.reshape(-1, 2), same_target_px)
     for number, look in enumerate(usable):
         earlier = usable[max(0, number - NEIGHBOURS) : number]
-        twin = next((other for other in reversed(earlier) if _same_picture(look, other)), None)
-        if twin is None:
+        behind = (n for n in range(len(earlier)) if _same_picture(look, earlier[-1 - n]))
+        back = next(behind, None)
+        if back is None:
             continue
-        targets = {(one.frame.target_x_px, one.frame.target_y_px) for one in (look, twin)}
-        if len(targets) == 1:
+        twin = earlier[-1 - back]
+        if targets[number] == targets[number - 1 - back]:
             said = (Severity.NOTE, "show the same picture; the second adds nothing", RECAPTURE)
         else:
             what = "show the same picture with different targets: at least one label is wrong"
