@@ -41,7 +41,7 @@ def test_frames_of_one_target_make_the_interval_no_narrower() -> None:
     predicted = np.stack([error, np.zeros(32)], axis=1)
     of_targets, of_frames = (
         measure(predicted, np.zeros((32, 2)), names, 0.03, 2000, 1)
-        for names in (targets, range(32))
+        for names in (targets.tolist(), list(range(32)))
     )
     assert of_targets.targets == 16
     width, too_narrow = (one.high_deg - one.low_deg for one in (of_targets, of_frames))
