@@ -128,6 +128,7 @@ def write_synthetic(
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
     manifest = {
         "session": session,
+        "code": "0.1.0+prepared",
         "detector": {"kind": "CenterFace", "sha256": "0" * 64},
         **Specification(geometry, Preprocessing(size_px=size_px), "detector box").as_dict(),
         "left_out": [{"filename": "img_1.jpg", "reason": "no <face> in it"}],

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from conftest import Project
-from custom_gaze import dataset, export
+from custom_gaze import dataset, export, provenance
 from custom_gaze.checkpoint import load_checkpoint
 from custom_gaze.crops import normalise
 from custom_gaze.errors import CustomGazeError, InputError
 from custom_gaze.files import sha256_of
+from custom_gaze.provenance import code_version
 
 
 def test_the_file_keeps_the_app_s_contract(trained: Project) -> None:
@@ -65,12 +66,17 @@ def test_the_metadata_says_where_the_model_is_from(trained: Project) -> None:
     assert float(metadata["custom_gaze.validation_error_deg"]) == pytest.approx(
         checkpoint.training["validation_error_deg"]
     )
-    assert metadata["custom_gaze.code_version"].startswith("0.1.0+")
+    assert metadata["custom_gaze.code_version"] == checkpoint.code == code_version("train")
+    assert json.loads(metadata["custom_gaze.prepared_by"]) == ["0.1.0+prepared"]
 
 
-def test_the_same_checkpoint_gives_the_same_bytes(trained: Project) -> None:
+def test_the_same_checkpoint_gives_the_same_bytes(
+    trained: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever changed some code meanwhile: the file says which code trained and prepared."""
     export.run(trained.params, trained.paths)
     first = sha256_of(trained.paths.model)
+    monkeypatch.setattr(provenance, "code_version", lambda _: "0.1.0+changed")
     export.run(trained.params, trained.paths)
     assert sha256_of(trained.paths.model) == first
 

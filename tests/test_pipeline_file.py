@@ -11,7 +11,8 @@ import yaml
 from conftest import REPOSITORY
 from custom_gaze.params import Params
 from custom_gaze.paths import Paths
-from stage_deps import MODULE, PACKAGE, PIPELINES, code_of, imports_of
+from custom_gaze.provenance import PACKAGE, imports_of
+from stage_deps import DATA, MODULE, PIPELINES, code_of
 
 PIPELINE: dict[str, Any] = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())
 STAGES: dict[str, Any] = PIPELINE["stages"]
@@ -34,6 +35,10 @@ def test_each_stage_depends_on_the_code_it_runs(path: Path) -> None:
 def test_what_decides_answers_is_among_the_code() -> None:
     assert "src/custom_gaze/runtime.py" in code_of("evaluate")
     assert "src/custom_gaze/weights/embedded_base.pt" in code_of("fetch")
+    # The exported file says which code trained and prepared, nothing of the code at its export.
+    assert "src/custom_gaze/provenance.py" not in code_of("export")
+    other = {path for path in PACKAGE.rglob("*") if path.suffix not in (".py", ".pyc", "")}
+    assert {str(path.relative_to(PACKAGE)) for path in other} == set(DATA["fetch"])
     assert not any("remote/" in file for stage in STAGES for file in code_of(stage))
 
 

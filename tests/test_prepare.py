@@ -17,6 +17,7 @@ from custom_gaze.errors import CustomGazeError, InputError
 from custom_gaze.faces import DETECTOR_FILE, MESH_FILE
 from custom_gaze.params import Params, PrepareParams
 from custom_gaze.paths import Paths
+from custom_gaze.provenance import code_version
 from custom_gaze.sessions import LeftOut, load_frame
 from synthetic_faces import expected_box, write_detector, write_mesh
 
@@ -109,6 +110,7 @@ def test_manifest_says_what_made_the_dataset(paths):
     manifest = json.loads((result.folder / "manifest.json").read_text())
     detector = (paths.faces / DETECTOR_FILE).read_bytes()
     assert manifest["format"] == 1
+    assert manifest["code"] == code_version("prepare")
     assert manifest["session"] == "monday"
     assert manifest["detector"] == {
         "kind": "RFB-320, decoded boxes",

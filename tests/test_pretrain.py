@@ -29,7 +29,7 @@ from custom_gaze.pretrain.params import (
     load_pretrain_params,
 )
 from custom_gaze.weights.base import build_base, expected_angles, read_base
-from custom_gaze.weights.embedded import EMBEDDED_BASE, load_embedded, papers_of
+from custom_gaze.weights.embedded import EMBEDDED_BASE, load_embedded, provenance_of
 
 SHIPPED = REPOSITORY / "pretrain" / "params.yaml"
 PERSONS = [10_001, 10_002]
@@ -146,7 +146,7 @@ def test_learning_lowers_the_loss(tmp_path: Path) -> None:
     assert seconds > 0
 
 
-def test_pretraining_writes_a_base_and_its_papers(
+def test_pretraining_writes_a_base_and_its_provenance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -158,10 +158,10 @@ def test_pretraining_writes_a_base_and_its_papers(
     assert (base.trunk, base.kind) == ("slim18", "embedded")
     assert base.heads is not None
     assert (base.heads.bins, base.heads.bin_width_deg) == (90, 4.0)
-    papers = json.loads(papers_of(tmp_path / "base.pt").read_text())
-    assert papers["crops"] == result.crops == 12
-    assert papers["made_on"]["cores"] == os.cpu_count()
-    assert papers["figures"]["own_error_deg"] == round(result.figures.own_error_deg, 3)
+    provenance = json.loads(provenance_of(tmp_path / "base.pt").read_text())
+    assert provenance["crops"] == result.crops == 12
+    assert provenance["made_on"]["cores"] == os.cpu_count()
+    assert provenance["figures"]["own_error_deg"] == round(result.figures.own_error_deg, 3)
     assert not list((tmp_path / ".dvc" / "tmp" / "custom-gaze").glob("pretrain*/*/*"))
 
 
@@ -250,16 +250,16 @@ def test_wrong_parameters_are_named(
         load_pretrain_params(params_file(tmp_path, **change))
 
 
-def test_the_shipped_base_is_what_its_papers_say() -> None:
+def test_the_shipped_base_is_what_its_provenance_say() -> None:
     base = load_embedded()
-    papers = json.loads(papers_of(EMBEDDED_BASE).read_text())
+    provenance = json.loads(provenance_of(EMBEDDED_BASE).read_text())
     assert EMBEDDED_BASE.stat().st_size < 12e6
-    assert papers["sha256"] == base.sha256
+    assert provenance["sha256"] == base.sha256
     shipped = dataclasses.asdict(load_pretrain_params(SHIPPED))
-    assert papers["parameters"] == shipped
+    assert provenance["parameters"] == shipped
     assert shipped["domain"]["kind"] == WIDE
-    assert 0.2 <= abs(papers["figures"]["yaw_slope"]) <= 0.6
-    assert 0.2 <= abs(papers["figures"]["pitch_slope"]) <= 0.6
+    assert 0.2 <= abs(provenance["figures"]["yaw_slope"]) <= 0.6
+    assert 0.2 <= abs(provenance["figures"]["pitch_slope"]) <= 0.6
 
 
 def test_the_shipped_base_at_448_answers_as_it_was_trained_at_224() -> None:
@@ -294,14 +294,14 @@ def test_a_damaged_base_is_named_with_the_expected_hash(tmp_path: Path) -> None:
     content = bytearray(EMBEDDED_BASE.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))
-    papers_of(path).write_text(papers_of(EMBEDDED_BASE).read_text())
-    expected = json.loads(papers_of(EMBEDDED_BASE).read_text())["sha256"]
+    provenance_of(path).write_text(provenance_of(EMBEDDED_BASE).read_text())
+    expected = json.loads(provenance_of(EMBEDDED_BASE).read_text())["sha256"]
     with pytest.raises(InputError, match=rf"embedded_base.pt: is damaged.*expected is {expected}"):
         load_embedded(path)
     path.unlink()
     with pytest.raises(InputError, match=r"embedded_base.pt: cannot be read"):
         load_embedded(path)
-    papers_of(path).write_text("{")
+    provenance_of(path).write_text("{")
     with pytest.raises(InputError, match=r"embedded_base.json: is damaged"):
         load_embedded(path)
 

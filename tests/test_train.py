@@ -153,7 +153,7 @@ def test_the_code_is_part_of_what_a_training_is_resumed_by(
     before = train._key(ready.params, ready.paths, cpu)
     assert train._key(ready.params, ready.paths, cpu) == before
     assert train._key(ready.params, ready.paths, torch.device("cuda")) != before
-    monkeypatch.setattr(train, "code_version", lambda: "0.1.0+changed")
+    monkeypatch.setattr(train, "code_version", lambda _: "0.1.0+changed")
     assert train._key(ready.params, ready.paths, cpu) != before
 
 

@@ -33,6 +33,7 @@ class Checkpoint:
     head: str
     state: dict[str, Tensor]
     base: dict[str, Any]  # source, sha256, kind … of the base network
+    code: str  # version of the code that trained: provenance.py
     sessions: list[str]
     params: dict[str, Any]  # the sections of params.yaml that decide about the network
     specification: dict[str, Any]  # the labels' screen and the crops' rule: specification.py

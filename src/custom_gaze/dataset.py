@@ -178,6 +178,21 @@ def read_manifests(path: Path) -> list[dict[str, Any]]:
         raise InputError(f"{path}: missing or damaged; run `custom-gaze index`") from None
 
 
+def prepared_by(path: Path, sessions: Sequence[str]) -> list[str]:
+    """The versions of the code that prepared some sessions, from data/index.json; mostly one.
+
+    Raises:
+        InputError: as `read_manifests`.
+    """
+    manifests = [entry for entry in read_manifests(path) if entry.get("session") in sessions]
+    if not manifests or not all(isinstance(entry.get("code"), str) for entry in manifests):
+        raise InputError(
+            f"{path}: does not say which code prepared {', '.join(sessions)}; prepare the sessions "
+            "again (custom-gaze prepare ID) and run `custom-gaze index`"
+        )
+    return sorted({entry["code"] for entry in manifests})
+
+
 _HEADER = [entry.name for entry in fields(Sample)]
 
 

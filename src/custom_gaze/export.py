@@ -13,7 +13,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from custom_gaze import crops, dataset
+from custom_gaze import __version__, crops, dataset
 from custom_gaze.checkpoint import Checkpoint, load_checkpoint
 from custom_gaze.dataset import load_crop, of_split
 from custom_gaze.errors import CustomGazeError
@@ -23,7 +23,6 @@ from custom_gaze.paths import Paths
 from custom_gaze.progress import bar
 from custom_gaze.runtime import cpu_session, predict_onnx
 from custom_gaze.splits import VALIDATION
-from custom_gaze.version import code_version
 
 METADATA_PREFIX = "custom_gaze."
 
@@ -49,12 +48,13 @@ def run(params: Params, paths: Paths) -> ExportResult:
     """
     checkpoint = load_checkpoint(paths.checkpoint)
     validation = of_split(dataset.read_index(paths.index), VALIDATION)
+    prepared_by = dataset.prepared_by(paths.index_manifests, checkpoint.sessions)
     network = checkpoint.network()
     images = [load_crop(sample, paths) for sample in validation]
 
     size_px = checkpoint.specification["preprocessing"]["size_px"]
     model = to_onnx(network, size_px, params.export.opset)
-    onnx.helper.set_model_props(model, metadata(checkpoint))
+    onnx.helper.set_model_props(model, metadata(checkpoint, prepared_by))
     onnx.checker.check_model(model, full_check=True)
     content = model.SerializeToString(deterministic=True)
     difference = largest_difference_deg(network, content, images)
@@ -96,7 +96,7 @@ def to_onnx(network: torch.nn.Module, size_px: int, opset: int) -> onnx.ModelPro
 
 def _strip(model: onnx.ModelProto) -> None:
     model.doc_string = ""
-    model.producer_name, model.producer_version = "custom-gaze", code_version()
+    model.producer_name, model.producer_version = "custom-gaze", __version__
     del model.metadata_props[:]
     _strip_graph(model.graph)
     for function in model.functions:
@@ -120,11 +120,15 @@ def _strip_nodes(nodes: Sequence[onnx.NodeProto]) -> None:
         del node.metadata_props[:]
 
 
-def metadata(checkpoint: Checkpoint) -> dict[str, str]:
-    """What the exported file says of itself, as ONNX metadata."""
+def metadata(checkpoint: Checkpoint, prepared_by: Sequence[str]) -> dict[str, str]:
+    """What the exported file says of itself, as ONNX metadata: nothing of the code that exports.
+
+    `prepared_by` are the versions of the code that made the crops.
+    """
     values = {
         "sessions": json.dumps(checkpoint.sessions),
-        "code_version": code_version(),
+        "code_version": checkpoint.code,
+        "prepared_by": json.dumps(prepared_by),
         "validation_error_deg": repr(checkpoint.training["validation_error_deg"]),
         "preprocessing": json.dumps(checkpoint.specification["preprocessing"]),
         "geometry": json.dumps(checkpoint.specification["geometry"]),

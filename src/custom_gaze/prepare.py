@@ -26,6 +26,7 @@ from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.params import Params, PrepareParams
 from custom_gaze.paths import Paths
 from custom_gaze.progress import bar
+from custom_gaze.provenance import code_version
 from custom_gaze.session_ids import check_session_id
 from custom_gaze.sessions import Frame, LeftOut, Session, load_frame, read_session
 from custom_gaze.specification import Specification
@@ -244,6 +245,7 @@ def _manifest(
     return {
         "format": MANIFEST_FORMAT,
         "session": session_id,
+        "code": code_version("prepare"),
         "detector": {
             "kind": detector.kind.value,
             "sha256": detector.sha256,

@@ -177,7 +177,7 @@ def _made_with(facts: dict[str, Any]) -> list[tuple[str, ...]]:
         ("face detector", f"{manifest['detector']['kind']}, {manifest['detector']['sha256'][:12]}"),
         ("crop from", str(manifest["crop_from"])),
         ("frames trained on", str(facts["train_frames"])),
-        ("code", facts["code_version"]),
+        ("code that trained", facts["code_version"]),
         ("model (SHA-256)", facts["model_sha256"]),
         ("dataset (SHA-256 of its index)", facts["dataset_sha256"]),
     ]

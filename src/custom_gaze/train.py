@@ -29,12 +29,12 @@ from custom_gaze.methods import AUTO, BASE, FINETUNE, PROBE
 from custom_gaze.network import GazeNetwork
 from custom_gaze.params import Params, TrainParams
 from custom_gaze.paths import Paths, project_root
+from custom_gaze.provenance import code_version
 from custom_gaze.scratch import scratch_folder
 from custom_gaze.seen import Seen, seen_by
 from custom_gaze.specification import Specification, read_specification
 from custom_gaze.splits import TRAIN, VALIDATION
 from custom_gaze.start import starting_head, trunk_network
-from custom_gaze.version import code_version
 from custom_gaze.weights.base import BaseNetwork, read_base
 
 NO_ANGLES = "the base network is a trunk without heads: it has no angles to correct"
@@ -264,6 +264,7 @@ def _provenance(job: _Job) -> dict[str, Any]:
             "bins": base.heads.bins if base.heads else 0,
             "batchnorm_folded": base.batchnorm_folded,
         },
+        "code": code_version("train"),
         "sessions": list(params.sessions),
         "params": {
             "augment": dataclasses.asdict(params.augment),
@@ -280,7 +281,13 @@ def _provenance(job: _Job) -> dict[str, Any]:
 def _key(params: Params, paths: Paths, device: torch.device) -> str:
     """Names the scratch folder of this very training: same inputs, same code, same name."""
     said = json.dumps([dataclasses.asdict(params.augment), dataclasses.asdict(params.train)])
-    parts = [said, sha256_of(paths.index), sha256_of(paths.base), device.type, code_version()]
+    parts = [
+        said,
+        sha256_of(paths.index),
+        sha256_of(paths.base),
+        device.type,
+        code_version("train"),
+    ]
     parts += [version(name) for name in ("torch", "torchvision", "albumentations")]
     return "train-" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 

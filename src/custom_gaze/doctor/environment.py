@@ -13,8 +13,8 @@ from urllib.parse import urlsplit, urlunsplit
 from custom_gaze.doctor.findings import NAMES_SHOWN, Finding, Severity
 from custom_gaze.params import Params
 from custom_gaze.paths import Paths
+from custom_gaze.provenance import code_version
 from custom_gaze.tracking import tracking_uri
-from custom_gaze.version import code_version
 
 REQUIREMENTS = "requirements.txt"
 
@@ -30,7 +30,7 @@ class Environment:
 def look_at_environment(params: Params, paths: Paths) -> Environment:
     """Check this machine's environment against what the project was made with."""
     python = ".".join(map(str, sys.version_info[:3]))
-    facts = {"custom-gaze": code_version(), "Python": python}
+    facts = {"custom-gaze": code_version("train"), "Python": python}
     findings: list[Finding] = []
     for name, (fact, found) in {
         "packages": _packages(paths.root / REQUIREMENTS),

@@ -20,10 +20,10 @@ from custom_gaze.pretrain.crops import drawn_crops
 from custom_gaze.pretrain.heads import finish_heads
 from custom_gaze.pretrain.learning import BINS, TRUNK, BinNetwork, learn
 from custom_gaze.pretrain.params import load_pretrain_params
+from custom_gaze.provenance import code_version
 from custom_gaze.scratch import scratch_folder
-from custom_gaze.version import code_version
 from custom_gaze.weights.base import BIN_LAYOUTS, BaseNetwork, BinHeads, save_base
-from custom_gaze.weights.embedded import EMBEDDED, load_embedded, papers_of
+from custom_gaze.weights.embedded import EMBEDDED, load_embedded, provenance_of
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class PretrainResult:
 
 
 def run(params_path: Path, output: Path, start: Path | None = None) -> PretrainResult:
-    """Draw the crops, train on them, measure, and write the base network and its papers.
+    """Draw the crops, train on them, measure, and write the base network and its provenance.
 
     Weights begin random, or as those of `start`, a file that an earlier pretraining wrote.
 
@@ -70,15 +70,19 @@ def run(params_path: Path, output: Path, start: Path | None = None) -> PretrainR
         base = as_base(network)
         save_base(base, output)
     seconds = time.monotonic() - started
-    papers = {
+    provenance = {
         "sha256": sha256_of(output),
         "parameters": dataclasses.asdict(params),
         "started_from": "random weights" if first is None else first.sha256,
         "crops": len(crops),
         "figures": {k: round(v, 3) for k, v in dataclasses.asdict(measured).items()},
-        "made_on": {**_machine(device), "learning_s": round(learning_s), "code": code_version()},
+        "made_on": {
+            **_machine(device),
+            "learning_s": round(learning_s),
+            "code": _code(),
+        },
     }
-    write_json(papers_of(output), papers)
+    write_json(provenance_of(output), provenance)
     return PretrainResult(output, len(crops), measured, output.stat().st_size / 1e6, seconds)
 
 
@@ -96,8 +100,12 @@ def as_base(network: BinNetwork) -> BaseNetwork:
     return BaseNetwork(TRUNK, trunk, heads, "custom-gaze pretrain", "", EMBEDDED)
 
 
+def _code() -> str:
+    return code_version("pretrain.run")
+
+
 def _key(*parts: Any) -> str:
-    said = json.dumps([*parts, code_version(), torch.__version__])
+    said = json.dumps([*parts, _code(), torch.__version__])
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 

@@ -14,24 +14,24 @@ EMBEDDED_BASE = Path(__file__).with_name("embedded_base.pt")
 REMEDY = "install custom-gaze again, or `git checkout` the file"
 
 
-def papers_of(base: Path) -> Path:
+def provenance_of(base: Path) -> Path:
     """The .json beside a base network that `custom-gaze pretrain` wrote."""
     return base.with_suffix(".json")
 
 
 def load_embedded(path: Path = EMBEDDED_BASE) -> BaseNetwork:
-    """Read a base network that `custom-gaze pretrain` wrote, checked against its papers.
+    """Read a base network that `custom-gaze pretrain` wrote, checked against its provenance.
 
     Raises:
-        InputError: the file or its papers are missing, or its SHA-256 is not the expected one.
+        InputError: the file or its provenance are missing, or its SHA-256 is not the expected one.
     """
     try:
-        expected = str(json.loads(papers_of(path).read_text(encoding="utf-8"))["sha256"])
+        expected = str(json.loads(provenance_of(path).read_text(encoding="utf-8"))["sha256"])
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{error.filename}: cannot be read ({error.strerror}); {REMEDY}") from None
     except (ValueError, KeyError, TypeError):
-        raise InputError(f"{papers_of(path)}: is damaged; {REMEDY}") from None
+        raise InputError(f"{provenance_of(path)}: is damaged; {REMEDY}") from None
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 != expected:
         raise InputError(
