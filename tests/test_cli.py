@@ -122,17 +122,6 @@ def test_a_failure_of_ours_is_code_1(
     assert capsys.readouterr().err == "custom-gaze: the disk is full\n"
 
 
-def test_an_interruption_is_code_130(
-    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("custom_gaze.fetch.run", interrupted)
-    assert main(["fetch"]) == 130
-    assert "Traceback" not in capsys.readouterr().err
-
-
 def test_the_stages_after_prepare_by_hand(
     trained: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,20 +7,36 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from custom_gaze import __version__, commands
+from custom_gaze.console import StopSignals, flush, leave, readable_streams, warn
 from custom_gaze.errors import CustomGazeError
 from custom_gaze.remote.parser import add_verbs
+from custom_gaze.untrusted import printable
 
 # Said after an error: DVC has removed the stage's outputs by then, before our code ran.
 UNDER_DVC = "custom-gaze: `dvc checkout` brings back what DVC removed before it ran this stage"
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 a failure of ours; 2 something given cannot be used; 129, 130, 143 "
+    "ended by SIGHUP, Ctrl-C, SIGTERM."
+)
+LONGEST_ERROR = 2000  # characters
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors that repeat what was given show it printable."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message, LONGEST_ERROR))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="custom-gaze",
         description="From calibration frames to a personal gaze network. "
         "The stages are usually run by `dvc repro` or `dvc exp run`.",
+        epilog=EXIT_CODES,
     )
     parser.add_argument("--version", action="version", version=f"custom-gaze {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -133,22 +149,36 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command. 0: done; 2: bad input; 1: a failure of ours; 130: interrupted."""
+    """Run one command; returns one of EXIT_CODES. What is not foreseen is a traceback and 1."""
+    readable_streams()
     arguments = _parser().parse_args(argv)
+    stopped = StopSignals()
+    code = 0
     try:
-        arguments.run(arguments)
+        with stopped:
+            arguments.run(arguments)
+            flush()
     except CustomGazeError as error:
-        print(f"custom-gaze: {error}", file=sys.stderr)
-        if "DVC_STAGE" in os.environ:
-            print(UNDER_DVC, file=sys.stderr)
-        return error.exit_code
+        warn(f"custom-gaze: {printable(error, LONGEST_ERROR)}")
+        code = error.exit_code
+    except MemoryError:
+        warn("custom-gaze: there is not enough memory; close other programs and try again")
+        code = 1
     except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        leave(sys.stdout)
     except KeyboardInterrupt:
-        print("custom-gaze: interrupted", file=sys.stderr)
-        return 130
-    return 0
+        how = f"ended by {stopped.name}" if stopped.name else "interrupted"
+        warn(f"custom-gaze: {how}; {_how_to_go_on(arguments.verb)}")
+        code = 130
+    if code != 0 and "DVC_STAGE" in os.environ:
+        warn(UNDER_DVC)
+    return stopped.code or code
+
+
+def _how_to_go_on(verb: str) -> str:
+    if verb == "train":
+        return "the same command goes on from the last epoch that was saved"
+    return "nothing is left half done; the same command starts anew"
 
 
 if __name__ == "__main__":

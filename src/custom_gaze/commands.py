@@ -4,8 +4,10 @@ Everything heavy is imported inside, so that --help answers at once.
 """
 
 import argparse
-import sys
+import shlex
 from typing import TYPE_CHECKING
+
+from custom_gaze.console import say, warn
 
 if TYPE_CHECKING:
     from custom_gaze.params import Params
@@ -26,12 +28,12 @@ def run_fetch(_: argparse.Namespace) -> None:
     params, paths = _project()
     result = fetch.run(params, paths)
     base = result.base
-    print(f"face detector  {result.detector.value} → {paths.faces}")
+    say(f"face detector  {result.detector.value} → {paths.faces}")
     mesh = f"→ {paths.faces}" if result.mesh else "none: crops follow the detector's box"
-    print(f"face mesh      {mesh}")
-    print(f"base network   {base.trunk}, {base.kind}, {base.source} → {paths.base}")
+    say(f"face mesh      {mesh}")
+    say(f"base network   {base.trunk}, {base.kind}, {base.source} → {paths.base}")
     for warning in base.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        warn(f"warning: {warning}")
 
 
 def run_prepare(arguments: argparse.Namespace) -> None:
@@ -40,9 +42,9 @@ def run_prepare(arguments: argparse.Namespace) -> None:
     params, paths = _project()
     session = arguments.session if arguments.named is None else arguments.named
     result = prepare.run(session, params, paths)
-    print(f"{result.used} of {result.frames} frames → {result.folder} ({result.detector})")
+    say(f"{result.used} of {result.frames} frames → {result.folder} ({result.detector})")
     for entry in result.left_out:
-        print(f"left out: {entry.filename}: {entry.reason}", file=sys.stderr)
+        warn(f"left out: {entry.filename}: {entry.reason}")
 
 
 def run_index(_: argparse.Namespace) -> None:
@@ -51,8 +53,8 @@ def run_index(_: argparse.Namespace) -> None:
     params, paths = _project()
     result = dataset.run(params, paths)
     for side, frames in result.frames.items():
-        print(f"{side:<10} {frames} frames of {result.targets[side]} targets")
-    print(f"→ {paths.index}")
+        say(f"{side:<10} {frames} frames of {result.targets[side]} targets")
+    say(f"→ {paths.index}")
 
 
 def run_train(_: argparse.Namespace) -> None:
@@ -61,13 +63,13 @@ def run_train(_: argparse.Namespace) -> None:
 
     params, paths = _project()
     result = train.run(params, paths)
-    print(f"to export: {NAMES[result.method]}: {result.reason}")
-    print(
+    say(f"to export: {NAMES[result.method]}: {result.reason}")
+    say(
         f"{result.epochs} epochs; the best is epoch {result.best.epoch}, "
         f"{result.best.validation_error_deg:.2f}° on held-out targets; "
         f"{result.train_frames} frames of training, {result.validation_frames} of validation"
     )
-    print(f"→ {paths.checkpoint}, {paths.last_checkpoint}, {paths.candidates}")
+    say(f"→ {paths.checkpoint}, {paths.last_checkpoint}, {paths.candidates}")
 
 
 def run_export(arguments: argparse.Namespace) -> None:
@@ -78,11 +80,11 @@ def run_export(arguments: argparse.Namespace) -> None:
         _export_l2cs(params, paths)
         return
     result = export.run(params, paths)
-    print(
+    say(
         f"{result.size_mb:.1f} MB; PyTorch and onnxruntime agree within "
         f"{result.difference_deg:.6f}° on {result.crops} validation crops"
     )
-    print(f"→ {paths.model}")
+    say(f"→ {paths.model}")
 
 
 def run_quantise(_: argparse.Namespace) -> None:
@@ -90,20 +92,20 @@ def run_quantise(_: argparse.Namespace) -> None:
 
     params, paths = _project()
     result = quantise.run(params, paths)
-    print(f"8-bit model: {result.reason}")
-    print(f"→ {paths.int8_model if result.written else paths.int8_report}")
+    say(f"8-bit model: {result.reason}")
+    say(f"→ {paths.int8_model if result.written else paths.int8_report}")
 
 
 def _export_l2cs(params: "Params", paths: "Paths") -> None:
     from custom_gaze import l2cs_export
 
     result = l2cs_export.run(params, paths)
-    print(
+    say(
         f"{result.size_mb:.1f} MB; two outputs of 90 bins, their angles within "
         f"{result.layer_deg:.6f}° over ±40°, within {result.difference_deg:.6f}° of "
         f"{paths.model} on {result.crops} validation crops"
     )
-    print(f"→ {result.path}")
+    say(f"→ {result.path}")
 
 
 def run_predict(arguments: argparse.Namespace) -> None:
@@ -111,7 +113,8 @@ def run_predict(arguments: argparse.Namespace) -> None:
 
     params, paths = _project()
     result = predict.run(arguments.target, params, paths, arguments.model, arguments.output)
-    print(predict.as_json(result) if arguments.json else predict.as_text(result))
+    text = predict.as_json(result) if arguments.json else predict.as_text(result)
+    say(*text.split("\n"))
 
 
 def run_watch(arguments: argparse.Namespace) -> None:
@@ -121,7 +124,7 @@ def run_watch(arguments: argparse.Namespace) -> None:
     model, output, mirror = arguments.model, arguments.output, arguments.mirror
     result = watch.run(arguments.source, params, paths, model, output, mirror)
     where = f" → {result.output}" if result.output else ""
-    print(f"{result.with_gaze} of {result.frames} frames with a gaze{where}")
+    say(f"{result.with_gaze} of {result.frames} frames with a gaze{where}")
 
 
 def run_doctor(arguments: argparse.Namespace) -> None:
@@ -129,7 +132,8 @@ def run_doctor(arguments: argparse.Namespace) -> None:
 
     params, paths = _project()
     result = doctor.run(arguments.session, params, paths)
-    print(doctor.as_json(result) if arguments.json else doctor.as_text(result))
+    text = doctor.as_json(result) if arguments.json else doctor.as_text(result)
+    say(*text.split("\n"))
 
 
 def run_evaluate(_: argparse.Namespace) -> None:
@@ -137,19 +141,19 @@ def run_evaluate(_: argparse.Namespace) -> None:
 
     params, paths = _project()
     result = evaluate.run(params, paths)
-    print(report.closing_table(paths))
-    print(result.tracked)
+    say(*report.closing_table(paths).split("\n"), result.tracked)
 
 
 def run_report(_: argparse.Namespace) -> None:
     from custom_gaze import report
     from custom_gaze.paths import Paths
 
-    print(report.closing_table(Paths()))
+    say(*report.closing_table(Paths()).split("\n"))
 
 
 def run_import(arguments: argparse.Namespace) -> None:
     from custom_gaze.importing import import_session
+    from custom_gaze.session_ids import sessions_option
     from custom_gaze.splits import MIN_TARGETS
 
     params, paths = _project()
@@ -157,18 +161,15 @@ def run_import(arguments: argparse.Namespace) -> None:
         arguments.path, arguments.session, paths, params.geometry, params.split.same_target_px
     )
     for entry in result.left_out:
-        print(f"will be left out: {entry.filename}: {entry.reason}", file=sys.stderr)
+        warn(f"will be left out: {entry.filename}: {entry.reason}")
     left, top, right, bottom = result.extent_px
-    print(f"{result.frames} usable frames of {result.targets} targets → {result.folder}")
-    print(f"targets from ({left:.0f}, {top:.0f}) to ({right:.0f}, {bottom:.0f}) pixels")
+    say(f"{result.frames} usable frames of {result.targets} targets → {result.folder}")
+    say(f"targets from ({left:.0f}, {top:.0f}) to ({right:.0f}, {bottom:.0f}) pixels")
     if result.targets < MIN_TARGETS:
-        print(
-            f"warning: a run needs {MIN_TARGETS} targets; name this session together with others",
-            file=sys.stderr,
-        )
+        warn(f"warning: a run needs {MIN_TARGETS} targets; name this session together with others")
     # Another person's session, left in params.yaml by the demo, is nothing to be tested on.
-    further = " -S 'evaluate.sessions=[]'" if params.evaluate.sessions else ""
-    print(f"next: {result.next_command}{further}")
+    further = f" {sessions_option([], 'evaluate.sessions')}" if params.evaluate.sessions else ""
+    say(f"next: {result.next_command}{further}")
 
 
 def run_crop(arguments: argparse.Namespace) -> None:
@@ -176,8 +177,8 @@ def run_crop(arguments: argparse.Namespace) -> None:
 
     params, paths = _project()
     result = prepare.crop_picture(arguments.image, arguments.output, params, paths)
-    print(f"crop   → {result.crop} (from the {result.crop_from})")
-    print(f"boxes  → {result.boxes}")
+    say(f"crop   → {result.crop} (from the {result.crop_from})")
+    say(f"boxes  → {result.boxes}")
 
 
 def run_demo(arguments: argparse.Namespace) -> None:
@@ -188,7 +189,7 @@ def run_demo(arguments: argparse.Namespace) -> None:
     params, paths = _project()
     folder = paths.sessions / check_session_id(arguments.session, "--session")
     if arguments.if_missing and folder.exists():
-        print(f"{folder} is there")
+        say(f"{folder} is there")
         return
     check_new_session_id(arguments.session, "--session")
     frames = write_session(
@@ -201,7 +202,7 @@ def run_demo(arguments: argparse.Namespace) -> None:
         geometry=params.geometry,
     )
     put_under_dvc(folder, paths)
-    print(f"{frames} frames → {folder}; look at them: custom-gaze sheet {arguments.session}")
+    say(f"{frames} frames → {folder}; look at them: custom-gaze sheet {arguments.session}")
 
 
 def run_sheet(arguments: argparse.Namespace) -> None:
@@ -225,7 +226,7 @@ def run_sheet(arguments: argparse.Namespace) -> None:
         output = arguments.output or paths.reports / f"sheet_{arguments.session}.png"
         same_px = params.split.same_target_px
         sheet(paths.sessions / arguments.session, output, params.geometry, same_px)
-    print(f"→ {output}")
+    say(f"→ {output}")
 
 
 def run_remote(arguments: argparse.Namespace) -> None:
@@ -247,32 +248,30 @@ def run_pretrain(arguments: argparse.Namespace) -> None:
     output = arguments.output or EMBEDDED_BASE
     result = pretraining.run(arguments.params, output, arguments.start)
     found = result.figures
-    print(
+    say(
         f"own domain     {found.own_error_deg:.1f}° on unseen persons "
         f"(straight ahead: {found.own_constant_deg:.1f}°)"
     )
-    print(
+    say(
         f"demo sessions  {found.screen_error_deg:.1f}° as it is, "
         f"{found.screen_corrected_deg:.1f}° after gain and offset "
         f"(centre: {found.screen_constant_deg:.1f}°); "
         f"slope {found.yaw_slope:.2f} in yaw, {found.pitch_slope:.2f} in pitch"
     )
-    print(
-        f"{result.crops} crops, {result.seconds:.0f} s, {result.size_mb:.1f} MB → {result.output}"
-    )
+    say(f"{result.crops} crops, {result.seconds:.0f} s, {result.size_mb:.1f} MB → {result.output}")
 
 
 def run_inspect(arguments: argparse.Namespace) -> None:
     from custom_gaze.weights.inspect import describe
 
-    print(describe(arguments.file))
+    say(*describe(arguments.file).split("\n"))
 
 
 def run_deploy(arguments: argparse.Namespace) -> None:
     from custom_gaze.rustyeyes.deploy import DeployPlan, deploy, plan_deploy
 
     def show(plan: DeployPlan) -> None:
-        print("\n".join(plan.lines()))
+        say(*plan.lines())
 
     params, paths = _project()
     model = arguments.model or paths.model
@@ -282,21 +281,22 @@ def run_deploy(arguments: argparse.Namespace) -> None:
         return
     result = deploy(arguments.app, model, params.geometry, scale, show=show)
     if result.backup is not None:
-        print(f"backup → {result.backup}; undo with: custom-gaze rollback {arguments.app}")
+        undo = f"custom-gaze rollback {shlex.quote(str(arguments.app))}"
+        say(f"backup → {result.backup}; undo with: {undo}")
 
 
 def run_rollback(arguments: argparse.Namespace) -> None:
     from custom_gaze.rustyeyes.deploy import rollback
 
     result = rollback(arguments.app)
-    print(result.note)
+    say(result.note)
     for name in result.restored:
-        print(f"restored: {name}")
+        say(f"restored: {name}")
     if result.kept is not None:
-        print(f"changed since the deploy, kept in: {result.kept}")
+        say(f"changed since the deploy, kept in: {result.kept}")
 
 
 def run_status(arguments: argparse.Namespace) -> None:
     from custom_gaze.rustyeyes.status import status
 
-    print("\n".join(status(arguments.app).lines()))
+    say(*status(arguments.app).lines())

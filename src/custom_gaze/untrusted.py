@@ -23,8 +23,13 @@ def printable(text: object, most: int = 300) -> str:
     marks) is shown as Python escapes it.
     """
     line = " ".join(str(text)[: 4 * most + 100].split())
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    line = visible(line)
     return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def visible(text: str) -> str:
+    """`text` on one line, its spaces kept; what a terminal would act on is shown escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def regular_file(path: Path, most_bytes: int, advice: str = "") -> Path:
