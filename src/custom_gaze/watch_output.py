@@ -131,15 +131,9 @@ def written(output: Path, fps: float, live: bool) -> Iterator[Put]:
             raise CustomGazeError(f"{output}: OpenCV could not make the PNG")
         write_bytes(output, content.tobytes())
         return
-    with whole_file(output) as temporary:
-        # OpenCV takes the container from the name's ending.
-        video = temporary.with_name(temporary.name + output.suffix.lower())
-        try:
-            with _video(video, LIVE_FPS if live else fps, live) as put:
-                yield put
-            os.replace(video, temporary)
-        finally:
-            video.unlink(missing_ok=True)
+    # OpenCV takes the container from the name's ending, which the temporary file shares.
+    with whole_file(output) as temporary, _video(temporary, LIVE_FPS if live else fps, live) as put:
+        yield put
 
 
 @contextmanager
@@ -156,8 +150,7 @@ def _video(path: Path, fps: float, live: bool) -> Iterator[Put]:
             code = cv2.VideoWriter.fourcc(*CODECS[path.suffix])
             if not writer.open(str(path), code, fps, (width_px, height_px)):
                 raise CustomGazeError(
-                    f"{path.parent}: OpenCV cannot write {path.suffix} videos here; "
-                    "try another ending (.avi, .mp4) or another folder"
+                    f"OpenCV cannot write {path.suffix} here; try another ending (.avi, .mp4)"
                 )
         due = max(written + 1, round(moment.seconds * fps)) if live else written + 1
         for _ in range(due - written):
