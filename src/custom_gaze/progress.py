@@ -1,4 +1,4 @@
-"""A progress bar on everything that takes longer than two seconds, on standard error."""
+"""What takes long says so, on standard error: a bar after two seconds, a remark before a wait."""
 
 import sys
 from collections.abc import Iterable
@@ -6,7 +6,14 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from custom_gaze.untrusted import printable
+
 Item = TypeVar("Item")
+
+
+def remark(line: str) -> None:
+    """Say at once why nothing seems to happen."""
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def bar(
