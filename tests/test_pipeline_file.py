@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,31 @@ def test_paths_are_those_of_the_code() -> None:
     for stage in STAGES:
         for dep in listed(stage, "deps"):
             assert dep in known or (REPOSITORY / dep).exists(), f"{stage} depends on {dep}"
+
+
+def test_git_ignores_what_dvc_keeps_and_every_face() -> None:
+    """From the start, by committed files: killed at any moment, nothing of it is untracked."""
+    kept, in_git = [], ["data/sessions/one.dvc", "docs/predict.jpg", "models/custom_gaze.int8.onnx"]
+    for stage in STAGES.values():
+        for entry in [*stage.get("outs", []), *stage.get("metrics", [])]:
+            name = next(iter(entry)) if isinstance(entry, dict) else entry
+            cached = not isinstance(entry, dict) or entry[name].get("cache", True)
+            (kept if cached else in_git).append(name.replace("${item.session}", "one"))
+    shown = [
+        *("crop.png", "crop_boxes.png", "predict.png", "seen.mp4", "Frame.JPG", "photo.jpeg"),
+        *("reports/sheet_one.png", "img_1.jpg", "elsewhere/img_1.json", "calibration_data/x"),
+        *("data/sessions/one/img_1.jpg", "data/dataset_clean/one/img_1.jpg", "data/some.jpg"),
+        *("src/.data.a1b2.part/new/img_1.jpg", "src/.faces.old/x", "models/custom_gaze_l2cs.onnx"),
+    ]
+    found = subprocess.run(
+        ["git", "check-ignore", "--no-index", "--stdin"],
+        input="\n".join([*kept, *in_git, *shown]),
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(found.stdout.splitlines()) == {*kept, *shown}
 
 
 def test_the_model_is_an_artifact() -> None:
