@@ -10,9 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from custom_gaze.files import whole_file
-from custom_gaze.measures import measure
+from custom_gaze.measures import mean_interval
 
-BOOTSTRAP, SEED = 4000, 1
 DAYS = {"same_day": "same day, held-out targets", "other_day": "another day"}
 NAMES = {
     "constant": "mean of the targets",
@@ -52,7 +51,8 @@ Result = Mapping[str, Any]  # one result file: one base network, person and k
 def summary(results: Sequence[Result]) -> dict[str, Any]:
     """Figures over persons of one base network's results; every person has every k.
 
-    `error_deg[day][method][k]` is [mean, low, high], the 95 % interval a bootstrap over persons.
+    `error_deg[day][method][k]` is [mean, low, high], the 95 % interval over persons; both
+    ends are None with fewer than three of them.
     """
     ks = sorted({result["k"] for result in results})
     persons = sorted({result["person"] for result in results})
@@ -90,13 +90,13 @@ def summary(results: Sequence[Result]) -> dict[str, Any]:
     }
 
 
-def interval_over_persons(errors_deg: np.ndarray) -> list[float]:
+def interval_over_persons(errors_deg: np.ndarray) -> list[float | None]:
     """[mean, low, high] of persons' mean errors (P,): each person is one observation."""
-    as_angles = np.stack([errors_deg, np.zeros_like(errors_deg)], axis=1)
-    whole = measure(
-        as_angles, np.zeros_like(as_angles), range(len(errors_deg)), 1.0, BOOTSTRAP, SEED
-    )
-    return [round(value, 3) for value in (whole.error_deg, whole.low_deg, whole.high_deg)]
+    low, high = mean_interval(errors_deg, range(len(errors_deg))) or (None, None)
+    return [
+        value if value is None else round(float(value), 3)
+        for value in (errors_deg.mean(), low, high)
+    ]
 
 
 def _slopes(values: np.ndarray) -> dict[str, list[float]]:
@@ -147,7 +147,7 @@ def _table(figures: dict[str, Any], day: str) -> list[str]:
         f"|---|{'---|' * len(ks)}",
     ]
     for method, by_k in figures["error_deg"][day].items():
-        cells = [f"{by_k[k][0]:.2f} ({by_k[k][1]:.2f}–{by_k[k][2]:.2f})" for k in ks]
+        cells = [_cell(*by_k[k]) for k in ks]
         lines.append(f"| {NAMES.get(method, method)} | {' | '.join(cells)} |")
     total = len(figures["persons"])
     for method in COMPARED:
@@ -160,6 +160,10 @@ def _table(figures: dict[str, Any], day: str) -> list[str]:
         cells = [f"{ratios[k]['persons_worse']} of {total}" for k in ks]
         lines.append(f"| {name}: persons worse by more than 5 % | {' | '.join(cells)} |")
     return lines
+
+
+def _cell(mean: float, low: float | None, high: float | None) -> str:
+    return f"{mean:.2f} ({'–' if low is None else f'{low:.2f}–{high:.2f}'})"
 
 
 def draw(sections: Mapping[str, dict[str, Any]], path: Path) -> None:
@@ -186,7 +190,7 @@ def _panel(axes: Axes, figures: dict[str, Any], day: str) -> None:
     ks = figures["targets"]
     ends = {}
     for method, by_k in figures["error_deg"][day].items():
-        mean, low, high = np.array([by_k[str(k)] for k in ks]).T
+        mean, low, high = np.array([by_k[str(k)] for k in ks], float).T  # None becomes NaN
         colour, strong = COLOURS.get(method, "black"), method in STRONG
         style = "--" if method in ("centre", "base") else "-"
         width = 2.4 if strong else 1.2

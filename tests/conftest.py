@@ -31,7 +31,6 @@ SMALL = {
     "prepare": {"size_px": 64},
     "augment": {"copies": 2},
     "train": {"schedule": "constant", "epochs": 3, "device": "cpu"},
-    "evaluate": {"bootstrap": 200},
 }
 
 

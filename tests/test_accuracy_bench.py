@@ -472,7 +472,8 @@ def test_the_report_s_figures() -> None:
     figures = accuracy_report.summary(fake_results((2.0, 4.0, 9.0, 5.0)))
     mean, low, high = figures["error_deg"]["same_day"]["fine_tuned"]["25"]
     assert mean == 5.0
-    assert 2.0 <= low < 4 < 6 < high <= 9.0
+    # 5 · exp(±t · 2.944 / √4 / 5) with t = 3.182 for three degrees of freedom
+    assert (low, high) == pytest.approx((1.96, 12.76), abs=0.01)
     assert figures["error_deg"]["other_day"]["best_correction"]["25"] == [16.0, 16.0, 16.0]
     ratios = figures["fine_tuned_over_best_correction"]
     assert ratios["same_day"]["25"] == {"ratio": 0.625, "persons_worse": 1}
@@ -480,6 +481,9 @@ def test_the_report_s_figures() -> None:
     page = accuracy_report.markdown({"embedded": figures}, ["a machine"])
     assert "| **fine-tuned ÷ best correction** | 0.62 |" in page
     assert "| fine-tuned: persons worse by more than 5 % | 1 of 4 |" in page
+    two = accuracy_report.summary(fake_results((2.0, 4.0)))
+    assert two["error_deg"]["same_day"]["fine_tuned"]["25"] == [3.0, None, None]
+    assert "| fine-tuned | 3.00 (–) |" in accuracy_report.markdown({"embedded": two}, [])
     assert "yaw +0.15 (+0.00 to +0.30), pitch -0.50 (-0.50 to -0.50)" in page
 
 

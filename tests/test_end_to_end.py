@@ -152,7 +152,7 @@ def test_experiments_compare_sessions_line_by_line(reproduced: Clone) -> None:
 
 
 def test_a_further_change_redoes_what_it_touches_and_nothing_else(reproduced: Clone) -> None:
-    Project(Paths(reproduced.root)).change(evaluate={"bootstrap": 300})
+    Project(Paths(reproduced.root)).change(evaluate={"seed": 2})
     said = reproduced.run("dvc", "repro")
     ran = [line for line in said.stdout.splitlines() if line.startswith("> PYTHONPATH")]
     assert ran == ["> PYTHONPATH=src custom-gaze evaluate"]

@@ -101,8 +101,6 @@ def _measure(
         labels_deg(samples),
         targets_of(samples).tolist(),
         geometry.deg_per_pixel,
-        params.evaluate.bootstrap,
-        params.evaluate.seed,
     )
 
 

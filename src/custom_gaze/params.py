@@ -104,7 +104,6 @@ class EvaluateParams:
     """What is measured, on which further sessions."""
 
     sessions: tuple[str, ...] = ()
-    bootstrap: int = ranged(2000, 100, 1_000_000)
     seed: int = ranged(1, 0, 2**31 - 1)
 
 

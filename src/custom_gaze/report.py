@@ -17,6 +17,7 @@ UNTRAINED_BASE = (
     "The base network has random weights: no network that knows eyes was given, so the figures "
     "show that the pipeline works and not what calibration can reach."
 )
+NONE = "–"  # in a table, where there is no figure
 WHAT = {
     "test": "held-out targets, same session",
     "further": "another session",
@@ -75,13 +76,13 @@ def _rows(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _beside(entry: dict[str, Any]) -> list[str]:
-    return [f"{entry[key]:.2f}°" if key in entry else "–" for key in BESIDE]
+    return [f"{entry[key]:.2f}°" if key in entry else NONE for key in BESIDE]
 
 
 def _error(entry: dict[str, Any]) -> tuple[str, str, str]:
     return (
         f"{entry['error_deg']:.2f}°",
-        f"{entry['low_deg']:.2f}–{entry['high_deg']:.2f}°",
+        f"{entry['low_deg']:.2f}–{entry['high_deg']:.2f}°" if "low_deg" in entry else NONE,
         f"{entry['error_px']:.0f}",
     )
 
@@ -94,8 +95,10 @@ def write_html(
         "<h1>custom-gaze</h1>",
         *_warnings(facts),
         "<h2>Errors</h2>",
-        "<p>Mean angular error of the exported file, with a 95 % bootstrap interval over targets "
-        "(with fewer than five targets it is narrower than that). "
+        "<p>Mean angular error of the exported file, with a 95 % interval over targets: "
+        "Student's t on its logarithm, where there are three targets at least. In simulated "
+        "sessions such intervals of 3 to 25 targets covered the mean 90 to 95 % of the time, least "
+        "where a few targets are much worse than the others. "
         "Beside it, on the same frames, what a user has without training: the mean of the training "
         "targets as a constant answer, the base network as it is, and the base network through "
         "the best of the app's corrections, chosen by cross-validation and fitted on the frames "

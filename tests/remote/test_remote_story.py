@@ -104,7 +104,7 @@ def test_the_story(site: Site, tmp_path: Path) -> None:
     # What any DVC user types, without a command of ours: everything up, and an experiment.
     site.dvc("push")
     site.git("push", "-q", "jowestdgxe", "HEAD:main")
-    site.dvc("exp", "run", "--name", "local", "-S", "evaluate.bootstrap=150")
+    site.dvc("exp", "run", "--name", "local", "-S", "evaluate.seed=2")
     local_report = sha256(site.project / "reports" / "report.html")
     site.git("reset", "-q", "--hard")
     site.dvc("checkout", "-q")
