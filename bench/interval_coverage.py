@@ -62,7 +62,8 @@ def plain_t(means: NDArray[np.float64], rng: np.random.Generator) -> Interval:
 
 
 def _resampled(means: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    return means[rng.integers(0, len(means), (DRAWS, len(means)))].mean(axis=1)
+    drawn = means[rng.integers(0, len(means), (DRAWS, len(means)))]
+    return np.asarray(drawn.mean(axis=1), np.float64)
 
 
 OTHERS = {"percentile": percentile, "BCa": bias_corrected, "t": plain_t}
@@ -79,7 +80,7 @@ def coverage(name: str, count: int, sessions: int) -> dict[str, float]:
         frames = rng.lognormal(-(FRAME_SIGMA**2) / 2, FRAME_SIGMA, (count, 2))
         errors = draw(rng, count)[:, None] * frames
         found = {way: interval(errors.mean(axis=1), rng) for way, interval in OTHERS.items()}
-        found["log-t"] = mean_interval(errors.ravel(), np.repeat(np.arange(count), 2)) or (0, 0)
+        found["log-t"] = mean_interval(errors.ravel(), [n // 2 for n in range(2 * count)]) or (0, 0)
         for way, (low, high) in found.items():
             hits[way] += low <= mean <= high
         widths.append((found["log-t"][1] - found["log-t"][0]) / mean)
