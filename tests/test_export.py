@@ -108,7 +108,7 @@ def test_a_network_that_changes_on_the_way_is_not_written(
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut short"])
 def test_a_damaged_checkpoint_is_named(trained: Project, content: bytes) -> None:
     trained.paths.checkpoint.write_bytes(content)
-    with pytest.raises(InputError, match=r"no checkpoint: damaged.*custom-gaze train"):
+    with pytest.raises(InputError, match=r"no checkpoint: is .*damaged.*custom-gaze train"):
         export.run(trained.params, trained.paths)
 
 

@@ -27,13 +27,21 @@ from custom_gaze.baselines import (
     best_correction,
     fit_constant,
 )
-from custom_gaze.checkpoint import load_tensors, save_tensors
+from custom_gaze.checkpoint import (
+    CORRECTED,
+    LINEAR,
+    check_tensor,
+    checked_plain,
+    load_tensors,
+    save_tensors,
+)
 from custom_gaze.corrected import FURTHEST_DEG, CorrectedHead
 from custom_gaze.errors import InputError
-from custom_gaze.methods import BASE, PROBE
+from custom_gaze.methods import BASE, NAMES, PROBE
 from custom_gaze.network import GazeNetwork, linear_head
 from custom_gaze.probe import fit_probe
 from custom_gaze.seen import Seen
+from custom_gaze.untrusted import printable
 from custom_gaze.weights.base import BinHeads
 
 
@@ -193,10 +201,31 @@ def read_candidates(path: Path) -> Candidates:
     if content.pop("format", None) != FORMAT or content.pop("version", None) != VERSION:
         raise InputError(f"{path}: no candidates of this version; {remedy}")
     try:
-        closed = {str(name): _closed(form) for name, form in content.pop("closed").items()}
-        return Candidates(closed=closed, **content)
+        checked_plain(content, Candidates, "candidates")
+        closed = {name: _closed(form) for name, form in content.pop("closed").items()}
+        candidates = Candidates(closed=closed, **content)
+        _check(candidates)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: no complete candidates ({error}); {remedy}") from None
+        reason = printable(error)
+        raise InputError(f"{path}: no complete candidates ({reason}); {remedy}") from None
+    return candidates
+
+
+def _check(candidates: Candidates) -> None:
+    """Check what a candidate may be called and which numbers it may have.
+
+    Raises:
+        ValueError: it has others; the message is for the end of a line.
+    """
+    errors = candidates.held_out_deg
+    if not {candidates.method, *errors, *candidates.closed} <= NAMES.keys():
+        raise ValueError("a candidate has an unknown name")
+    if not all(isinstance(error, float) and 0 <= error <= 360 for error in errors.values()):
+        raise ValueError("held_out_deg is no angle")
+    if candidates.head not in (LINEAR, CORRECTED):
+        raise ValueError(f"unknown head {candidates.head!r}")
+    for name, tensor in (candidates.fine_tuned or {}).items():
+        check_tensor(name, tensor, tensor)
 
 
 def _closed(plain: dict[str, Any]) -> ClosedForm:
@@ -205,4 +234,9 @@ def _closed(plain: dict[str, Any]) -> ClosedForm:
     ]
     polynomial = Polynomial(str(plain["name"]), *pairs)
     weight, bias = plain["weight"].double().numpy(), plain["bias_deg"].double().numpy()
-    return ClosedForm(polynomial, weight, bias, float(plain["strength"]))
+    strength = float(plain["strength"])
+    numbers = (pairs, weight, bias)
+    fits = weight.ndim == 2 and len(weight) == 2 and bias.shape == (2,) and strength >= 0
+    if not fits or not all(np.isfinite(values).all() for values in numbers):
+        raise ValueError("a correction or a probe is no pair of finite numbers")
+    return ClosedForm(polynomial, weight, bias, strength)

@@ -1,22 +1,25 @@
 """checkpoint.pt: a trained network, what is needed to use it and to say where it is from."""
 
 import io
-import pickle
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from custom_gaze.corrected import CorrectedHead
 from custom_gaze.errors import InputError
 from custom_gaze.files import write_bytes
 from custom_gaze.network import GazeNetwork, trunk_spec
+from custom_gaze.tensor_files import read_tensors
+from custom_gaze.untrusted import MOST_MODEL_BYTES, printable, read_file
 
 FORMAT = "custom-gaze-checkpoint"
 VERSION = 4
 LINEAR, CORRECTED = "linear", "corrected"
+MOST_BINS = 360  # L2CS-Net has 90
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,26 @@ class Checkpoint:
 
     def network(self) -> GazeNetwork:
         """The network in eval mode, float32 on the CPU; every key and shape has to fit."""
-        head = None
-        if self.head == CORRECTED:
-            head = CorrectedHead(trunk_spec(self.trunk).features, self.base["bins"])
-        network = GazeNetwork(self.trunk, self.frozen_through, head)
+        network = self.unfilled()
         network.load_state_dict(self.state, strict=True)
         return network.eval()
+
+    def unfilled(self) -> GazeNetwork:
+        """The network before its weights are loaded.
+
+        Raises:
+            InputError: the trunk or its frozen block is unknown.
+            ValueError: the head is of an unknown kind, or its number of bins is none.
+        """
+        if self.head not in (LINEAR, CORRECTED):
+            raise ValueError(f"unknown head {self.head!r}")
+        head = None
+        if self.head == CORRECTED:
+            bins = self.base["bins"]
+            if not isinstance(bins, int) or not 2 <= bins <= MOST_BINS:
+                raise ValueError(f"a head of {bins!r} bins")
+            head = CorrectedHead(trunk_spec(self.trunk).features, bins)
+        return GazeNetwork(self.trunk, self.frozen_through, head)
 
 
 def head_kind(network: GazeNetwork) -> str:
@@ -63,23 +80,63 @@ def save_tensors(content: dict[str, Any], path: Path) -> None:
 
 
 def load_tensors(path: Path, what: str, remedy: str) -> dict[str, Any]:
-    """Read a file of tensors and plain values, never code.
+    """Read a file of tensors and plain values, never code, and no more than it holds.
 
     Raises:
         InputError: it is missing, damaged or holds anything else. The message names `what` was
             wanted and the `remedy`.
     """
+    content = read_file(path, MOST_MODEL_BYTES, remedy)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found; {remedy}") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise InputError(
-            f"{path}: no {what}: damaged, or something else ({type(error).__name__}); {remedy}"
-        ) from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: no {what}; {remedy}")
+        return read_tensors(content, f"{path}")
+    except InputError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise InputError(f"{path}: no {what}: {reason}; {remedy}") from None
+
+
+def checked_plain(content: dict[str, Any], kind: type, what: str) -> dict[str, Any]:
+    """`content` where its keys are the fields of the dataclass `kind` and its values of their
+    types, as far as a type without its brackets says.
+
+    Raises:
+        ValueError: they are not; the message is for the end of a line.
+    """
+    wanted = {field.name: field.type for field in fields(kind)}
+    if content.keys() != wanted.keys():
+        names = sorted(printable(name, 40) for name in content.keys() ^ wanted.keys())
+        raise ValueError(f"no complete {what}: {', '.join(names[:3])}")
+    for name, annotation in wanted.items():
+        alternatives = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+        if not isinstance(content[name], tuple(get_origin(one) or one for one in alternatives)):
+            raise ValueError(f"{name} is {type(content[name]).__name__}, no {annotation}")
     return content
+
+
+def check_state(state: dict[str, Any], network: nn.Module) -> None:
+    """Check weights against the network that they are for, whose own may be on "meta".
+
+    Raises:
+        ValueError: a name is missing or left over, a shape or type is another, a number is not
+            finite; the message is for the end of a line.
+    """
+    wanted = network.state_dict()
+    if state.keys() != wanted.keys():
+        names = sorted(printable(name, 60) for name in state.keys() ^ wanted.keys())
+        raise ValueError(f"its weights are not the network's: {', '.join(names[:3])}")
+    for name, like in wanted.items():
+        check_tensor(name, state[name], like)
+
+
+def check_tensor(name: str, tensor: Any, like: Tensor) -> None:
+    """Check that `tensor` has the shape and type of `like`, and finite numbers.
+
+    Raises:
+        ValueError: it has not; the message is for the end of a line.
+    """
+    if not isinstance(tensor, Tensor) or (tensor.shape, tensor.dtype) != (like.shape, like.dtype):
+        raise ValueError(f"{name} is no tensor {tuple(like.shape)} of {like.dtype}")
+    if not torch.isfinite(tensor).all():
+        raise ValueError(f"{name} holds NaN or infinity")
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
@@ -106,6 +163,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if content.pop("format", None) != FORMAT or content.pop("version", None) != VERSION:
         raise InputError(f"{path}: no checkpoint of this version; {remedy}")
     try:
-        return Checkpoint(**content)
-    except TypeError as error:
-        raise InputError(f"{path}: no complete checkpoint ({error}); {remedy}") from None
+        checkpoint = Checkpoint(**checked_plain(content, Checkpoint, "checkpoint"))
+        with torch.device("meta"):
+            network = checkpoint.unfilled()
+        check_state(checkpoint.state, network)
+    except (InputError, LookupError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: no valid checkpoint ({printable(error)}); {remedy}") from None
+    return checkpoint

@@ -184,11 +184,13 @@ class GazeNetwork(nn.Module):
         """Put back what `trained_state` gave.
 
         Raises:
-            ValueError: a name is missing, or one is left over.
+            ValueError: a name is missing, or one is left over; a shape is another.
         """
         own = self._trained()
         if own.keys() != state.keys():
             raise ValueError(f"other parameters: {sorted(own.keys() ^ state.keys())[:3]}")
+        if any(tensor.shape != state[name].shape for name, tensor in own.items()):
+            raise ValueError("other shapes")  # copy_ would spread a single number
         for name, tensor in own.items():
             tensor.copy_(state[name])
 

@@ -1,6 +1,7 @@
 """A base network in memory and as models/base.pt, and as a module that can be run."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,11 @@ from torch import Tensor, nn
 from custom_gaze.checkpoint import load_tensors, save_tensors
 from custom_gaze.errors import InputError
 from custom_gaze.network import trunk_spec
+from custom_gaze.untrusted import printable
 
 FORMAT = "custom-gaze-base"
 VERSION = 1
+KINDS = ("l2cs-state-dict", "mobilegaze-state-dict", "onnx", "torchvision", "embedded", "random")
 
 # What L2CS-Net and its descendants are released with: number of bins → width, first angle (deg).
 BIN_LAYOUTS = {90: (4.0, -180.0), 28: (3.0, -42.0)}
@@ -157,7 +160,7 @@ def _checked(value: Any, shape: tuple[int, ...], name: str, where: str) -> Tenso
 
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - 2} more" if len(names) > 2 else ""
-    return ", ".join(names[:2]) + more
+    return ", ".join(printable(name, 80) for name in names[:2]) + more
 
 
 def save_base(base: BaseNetwork, path: Path) -> None:
@@ -198,7 +201,7 @@ def base_from_content(content: dict[str, Any], where: str, remedy: str) -> BaseN
     try:
         return _from_plain({name: content[name] for name in names}, where)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{where}: no valid base network ({error}); {remedy}") from None
+        raise InputError(f"{where}: no valid base network ({printable(error)}); {remedy}") from None
 
 
 def _from_plain(plain: dict[str, Any], where: str) -> BaseNetwork:
@@ -218,15 +221,19 @@ def _from_plain(plain: dict[str, Any], where: str) -> BaseNetwork:
         }:
             raise ValueError("the heads' bins contradict their layout")
         heads = built
+    if plain["kind"] not in KINDS or not re.fullmatch(r"([0-9a-f]{64})?", plain["sha256"]):
+        raise ValueError("its kind or its SHA-256 is none")
+    if not isinstance(plain["trunk_state"], dict) or not isinstance(plain["warnings"], list):
+        raise TypeError("its weights or its warnings are none")
     return BaseNetwork(
         trunk=trunk,
         trunk_state=checked_state(trunk, plain["trunk_state"], where),
         heads=heads,
-        source=str(plain["source"]),
-        sha256=str(plain["sha256"]),
-        kind=str(plain["kind"]),
+        source=printable(plain["source"]),
+        sha256=plain["sha256"],
+        kind=plain["kind"],
         batchnorm_folded=bool(plain["batchnorm_folded"]),
-        warnings=tuple(str(line) for line in plain["warnings"]),
+        warnings=tuple(printable(line, 1000) for line in plain["warnings"]),
     )
 
 

@@ -1,17 +1,15 @@
 """PyTorch files (.pkl, .pt, .pth): read as data alone, told apart, turned into base networks."""
 
 import io
-import pickle
-import re
-import warnings
 import zipfile
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from custom_gaze.errors import InputError
 from custom_gaze.network import trunk_spec
+from custom_gaze.tensor_files import UNREADABLE, read_tensors
+from custom_gaze.untrusted import printable
 from custom_gaze.weights.base import (
     FORMAT,
     BaseNetwork,
@@ -29,48 +27,30 @@ HEAD_LAYERS = {
 # Layers a file may hold that gaze has no use for: L2CS-Net's third head, ImageNet's classifier.
 UNUSED_LAYERS = ("fc_finetune", "fc")
 WRAPPERS = ("state_dict", "model_state_dict")
+FIRST_BLOCK = "layer1.0.conv1.weight"  # every ResNet has it
 
 
 def read_torch(content: bytes, where: str) -> dict[str, Any]:
     """What torch.save wrote, current or legacy format, without running anything in it.
 
     Raises:
-        InputError: the file is damaged, or holds code, objects or anything but a dict.
+        InputError: the file is damaged, holds code, objects or anything but a dict, or would
+            unfold to more than it holds.
     """
     _refuse_torchscript(content, where)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch remarks on old pickle protocols
-            loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle can fail in any way
-        raise _unreadable(error, where) from None
-    if not isinstance(loaded, dict):
-        raise InputError(f"{where}: holds {type(loaded).__name__} and not a state dict")
-    return loaded
+    return read_tensors(content, where)
 
 
 def _refuse_torchscript(content: bytes, where: str) -> None:
     try:
         names = zipfile.ZipFile(io.BytesIO(content)).namelist()
-    except zipfile.BadZipFile:
-        return  # the legacy format, or cut short: torch.load says so
+    except UNREADABLE:
+        return  # the legacy format, or damaged: read_tensors says so
     if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
         raise InputError(
             f"{where}: is a TorchScript program, which holds code; save the network's "
             "state_dict() with torch.save, or export it to ONNX"
         )
-
-
-def _unreadable(error: Exception, where: str) -> InputError:
-    named = re.search(r"GLOBAL ([\w.]+)", str(error))
-    if named:
-        return InputError(
-            f"{where}: holds code or objects ({named[1]}) and not only weights; nothing of it "
-            "was run. Save the network's state_dict() and use that file"
-        )
-    if isinstance(error, pickle.UnpicklingError):
-        return InputError(f"{where}: is damaged, or a pickle of something other than weights")
-    return InputError(f"{where}: is cut short or damaged; get it again")
 
 
 def base_from_torch(content: dict[str, Any], where: str, source: str, sha256: str) -> BaseNetwork:
@@ -82,7 +62,8 @@ def base_from_torch(content: dict[str, Any], where: str, source: str, sha256: st
     if content.get("format") == FORMAT:
         return base_from_content(content, where, "fetch it again")
     if isinstance(content.get("format"), str):
-        raise InputError(f"{where}: is a {content['format']!r} file and not a base network")
+        kind = printable(content["format"], 60)
+        raise InputError(f"{where}: is a {kind!r} file and not a base network")
     state = state_dict(content, where)
     trunk = _trunk_of(state, where)
     kinds = [kind for kind, layers in HEAD_LAYERS.items() if any(_has(state, x) for x in layers)]
@@ -97,10 +78,10 @@ def base_from_torch(content: dict[str, Any], where: str, source: str, sha256: st
 
 
 def state_dict(content: dict[str, Any], where: str) -> dict[str, Any]:
-    """The state dict in `content` without wrapper, `module.` prefix and batch counters.
+    """The state dict in `content` without wrapper, common prefix and batch counters.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or its network lies under a prefix that not all keys have.
     """
     for wrapper in WRAPPERS:
         if isinstance(content.get(wrapper), dict):
@@ -108,14 +89,31 @@ def state_dict(content: dict[str, Any], where: str) -> dict[str, Any]:
             break
     if not content or not all(isinstance(key, str) for key in content):
         raise InputError(f"{where}: holds no state dict")
-    if all(key.startswith("module.") for key in content):  # saved from DataParallel
-        content = {key.removeprefix("module."): value for key, value in content.items()}
-    return {key: v for key, v in content.items() if not key.endswith("num_batches_tracked")}
+    prefix = _prefix(content, where)
+    return {
+        key.removeprefix(prefix): value
+        for key, value in content.items()
+        if not key.endswith("num_batches_tracked")
+    }
+
+
+def _prefix(state: dict[str, Any], where: str) -> str:
+    """What stands before all keys, `module.` of DataParallel, `_orig_mod.` of torch.compile,
+    `model.` of Lightning or any other."""
+    found = [key.removesuffix(FIRST_BLOCK) for key in state if key.endswith(FIRST_BLOCK)]
+    prefix = min(found, key=len, default="")
+    beside = [key for key in state if not key.startswith(prefix)]
+    if beside:
+        raise InputError(
+            f"{where}: the network lies under the prefix {printable(prefix, 60)!r}, and beside it "
+            f"{printable(beside[0], 60)!r}; save the state dict of the network alone"
+        )
+    return prefix
 
 
 def _trunk_of(state: dict[str, Any], where: str) -> str:
     """ResNet-18, -34 or -50, by its blocks; `checked_state` then compares every key and shape."""
-    if "conv1.weight" not in state or "layer1.0.conv1.weight" not in state:
+    if "conv1.weight" not in state or FIRST_BLOCK not in state:
         raise InputError(
             f"{where}: holds no ResNet (no conv1.weight and layer1.0.conv1.weight); base networks "
             "are L2CS-Net, MobileGaze's ResNets and torchvision's ResNet-18, -34 and -50"
