@@ -3,9 +3,11 @@
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 
 import custom_gaze  # noqa: F401  sets what torch and onnxruntime read when they are loaded
 from custom_gaze import dataset, evaluate, export, train
@@ -32,6 +35,53 @@ SMALL = {
     "augment": {"copies": 2},
     "train": {"schedule": "constant", "epochs": 3, "device": "cpu"},
 }
+
+
+Make = Callable[[Path], object]
+Once = Callable[[str, Make], Path]
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """`once(name, make)`: the folder that `make` fills, once for all of the suite's processes.
+
+    Tests read it, or copy it before they change it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def made(name: str, make: Make) -> Path:
+        folder, done = shared / "once" / name, shared / "once" / f"{name}.done"
+        done.parent.mkdir(exist_ok=True)
+        with FileLock(shared / "once" / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # what failed in another process
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _mlflow_s_tables_made_once(once: Once) -> Iterator[None]:
+    """An empty MLflow store goes through all its migrations, for seconds; here it is a copy."""
+    from mlflow.store.db import utils
+
+    migrate = utils._initialize_tables
+
+    def make(folder: Path) -> None:
+        migrate(utils.create_sqlalchemy_engine(f"sqlite:///{folder / 'empty.db'}"))
+
+    def copied(engine: Any) -> None:
+        empty = once("mlflow", make) / "empty.db"
+        with closing(sqlite3.connect(empty)) as source, closing(engine.raw_connection()) as target:
+            source.backup(target.driver_connection)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils, "_initialize_tables", copied)
+        yield
 
 
 @dataclass(frozen=True)
@@ -158,11 +208,29 @@ def make_ready(project: Project) -> None:
     save_base(small_base(), project.paths.base)
 
 
-@pytest.fixture
-def ready(project: Project) -> Project:
-    """A project that only has to train."""
-    make_ready(project)
+def filled(project: Project, made: Path) -> Project:
+    """The project with what is in the one in the folder `made`, its MLflow store left behind."""
+    left_behind = shutil.ignore_patterns("mlflow.db", "mlartifacts")
+    shutil.copytree(made, project.paths.root, ignore=left_behind, dirs_exist_ok=True)
     return project
+
+
+def made_once(name: str, once: Once, make: Callable[[Project], object]) -> Path:
+    """A project that `make` makes ready, once for all of the suite's processes; to be copied."""
+
+    def in_folder(folder: Path) -> None:
+        project = make_project(folder / "project")
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            enter(project, monkeypatch)
+            make(project)
+
+    return once(name, in_folder) / "project"
+
+
+@pytest.fixture
+def ready(project: Project, once: Once) -> Project:
+    """A project that only has to train."""
+    return filled(project, made_once("ready", once, make_ready))
 
 
 def make_headed(project: Project) -> None:
@@ -178,74 +246,55 @@ def make_headed(project: Project) -> None:
 
 
 @pytest.fixture
-def headed(project: Project) -> Project:
+def headed(project: Project, once: Once) -> Project:
     """A project of nine targets that only has to train, its base network one with heads."""
-    make_headed(project)
-    return project
-
-
-@pytest.fixture(scope="session")
-def headed_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("headed") / "project"
-    project = make_project(root)
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        enter(project, monkeypatch)
-        make_headed(project)
-        train.run(project.params, project.paths)
-        export.run(project.params, project.paths)
-        evaluate.run(project.params, project.paths)
-    return root
+    return filled(project, made_once("headed", once, make_headed))
 
 
 @pytest.fixture
-def chosen(headed_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+def chosen(project: Project, once: Once) -> Project:
     """A project with a headed base in which every stage has run, `train.method` auto."""
-    return _copy(headed_once, tmp_path, monkeypatch)
 
-
-@pytest.fixture(scope="session")
-def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("trained") / "project"
-    project = make_project(root)
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        enter(project, monkeypatch)
-        make_ready(project)
+    def make(project: Project) -> None:
+        filled(project, made_once("headed", once, make_headed))
         train.run(project.params, project.paths)
-    return root
+        export.run(project.params, project.paths)
+        evaluate.run(project.params, project.paths)
+
+    return filled(project, made_once("chosen", once, make))
 
 
 @pytest.fixture(scope="session")
-def evaluated_once(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("evaluated") / "project"
-    shutil.copytree(trained_once, root)
-    project = Project(Paths(root))
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        enter(project, monkeypatch)
-        export.run(project.params, project.paths)
-        monkeypatch.setenv("DVC_EXP_NAME", "brave-owl")
-        evaluate.run(project.params, project.paths)
-    return root
+def trained_once(once: Once) -> Path:
+    def make(project: Project) -> None:
+        filled(project, made_once("ready", once, make_ready))
+        train.run(project.params, project.paths)
 
-
-def _copy(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A copy that the test may change, without the first one's MLflow store."""
-    left_behind = shutil.ignore_patterns("mlflow.db", "mlartifacts")
-    shutil.copytree(root, tmp_path / "copy", ignore=left_behind)
-    project = Project(Paths(tmp_path / "copy"))
-    enter(project, monkeypatch)
-    return project
+    return made_once("trained", once, make)
 
 
 @pytest.fixture
-def trained(trained_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+def trained(project: Project, trained_once: Path) -> Project:
     """A project that was trained and only has to be exported."""
-    return _copy(trained_once, tmp_path, monkeypatch)
+    return filled(project, trained_once)
+
+
+@pytest.fixture(scope="session")
+def evaluated_once(once: Once, trained_once: Path) -> Path:
+    def make(project: Project) -> None:
+        filled(project, trained_once)
+        export.run(project.params, project.paths)
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setenv("DVC_EXP_NAME", "brave-owl")
+            evaluate.run(project.params, project.paths)
+
+    return made_once("evaluated", once, make)
 
 
 @pytest.fixture
-def evaluated(evaluated_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+def evaluated(project: Project, evaluated_once: Path) -> Project:
     """A project in which every stage has run; MLflow's experiment was called brave-owl."""
-    return _copy(evaluated_once, tmp_path, monkeypatch)
+    return filled(project, evaluated_once)
 
 
 @pytest.fixture(autouse=True)
