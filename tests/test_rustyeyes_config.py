@@ -1,6 +1,7 @@
 """config.json: nothing changes but what has to, and what the app would discard is refused."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from custom_gaze.rustyeyes.config import (
     parse_config,
 )
 from custom_gaze.rustyeyes.contract import Correction
+from custom_gaze.untrusted import visible
 from pretend_app import CONFIG
 
 APP = Path("/some/app")
@@ -94,6 +96,12 @@ def test_a_correction_that_is_not_there_is_added() -> None:
         (TWO_SPACE.replace(b"6.74", b"-Infinity"), "-Infinity is no JSON"),
         (TWO_SPACE.replace(b'"first": null', b'"first": "\\ud800"'), "surrogates"),
         (TWO_SPACE.replace(b'"first"', b'"kept"'), "the key 'kept' stands there twice"),
+        (
+            b'{"a":' * 127 + b"{}" + b"}" * 127,
+            "nested beyond the 127 levels",
+        ),
+        (TWO_SPACE.replace(b"6.74", b"1e999"), "the number 1e999… is too large"),
+        (TWO_SPACE.replace(b"6.74", b"9" * 5000), "the number 999999999999… is too large"),
         (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, "recursion"),
     ],
 )
@@ -121,12 +129,14 @@ def test_other_json_is_not_the_apps(content: str) -> None:
         ("l2cs_path", "/etc/net.onnx"),
         ("mobile_path", "models/../../net.onnx"),
         ("l2cs_path", "/some/app2/net.onnx"),
+        ("\x1b[31m_path", "../\x1b[31m"),
     ],
 )
 def test_paths_that_leave_the_folder_are_refused(key: str, value: str) -> None:
     config: dict[str, Any] = {"models": {"l2cs_path": "a.onnx", **{key: value}}}
     with pytest.raises(
-        InputError, match=f"models.{key} is '{value}', which leaves the app's folder"
+        InputError,
+        match=re.escape(f"models.{visible(key)} is {value!r}, which leaves the app's folder"),
     ):
         parse_config(json.dumps(config).encode(), APP)
 

@@ -14,6 +14,7 @@ import pytest
 
 from custom_gaze.errors import CustomGazeError, InputError
 from custom_gaze.geometry import ScreenGeometry
+from custom_gaze.rustyeyes.contract import METADATA_PREFIX
 from custom_gaze.rustyeyes.deploy import DeployPlan, deploy, plan_deploy, rollback
 from custom_gaze.rustyeyes.status import status
 from pretend_app import (
@@ -312,36 +313,103 @@ def test_links_are_refused(tmp_path: Path, app: Path, model: Path, name: str) ->
 def test_a_folder_in_the_models_place(app: Path, model: Path) -> None:
     (app / "models" / "custom_gaze.onnx").mkdir()
     (app / "models" / "custom_gaze.onnx" / "inside").write_text("x")
-    before = everything(app)
-    with pytest.raises(
-        CustomGazeError, match=r"cannot be written .*; the app's folder is as it was"
-    ):
-        deploy(app, model, GEOMETRY)
-    assert everything(app) == before
+    refused(app, model, r"custom_gaze\.onnx: is no regular file; move it away first")
 
 
-def test_a_damaged_backup_is_not_restored(app: Path, model: Path) -> None:
+def test_a_backup_that_is_not_what_was_saved_is_not_restored(app: Path, model: Path) -> None:
     backup = deploy(app, model, GEOMETRY).backup
     assert backup is not None
-    manifest = (backup / "manifest.json").read_text()
     (backup / "before" / "config.json").write_text("{}")
     before = everything(app)
-    with pytest.raises(CustomGazeError, match=r"before/config\.json: damaged, it is not what was"):
+    with pytest.raises(InputError, match=r"before/config\.json: damaged, it is not what was"):
         rollback(app)
     assert everything(app) == before
-    for damage in (
-        manifest[:-20],
-        "[]",
-        manifest.replace("svr_l2cs_x.model", "../victim"),
-        manifest.replace('"undoes": null', '"undoes": "../../victim"'),
-    ):
-        (backup / "manifest.json").write_text(damage)
-        before = everything(app)
+
+
+HASH = "0" * 64
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("{", "", r"Invalid JSON: .*"),
+        ("svr_l2cs_x.model", "../victim", "names a file that no deploy touches, or one twice"),
+        (
+            "svr_l2cs_x.model",
+            "svr_l2cs_y.model",
+            "names a file that no .*",
+        ),
+        ('"undoes": null', '"undoes": "../../victim"', "undoes: String should match pattern .*"),
+        ('"undoes": null', '"undoes": "0001-2-rollback"', "undoes: String should match pattern .*"),
+        ('"keep": true', '"keep": "yes"', "keep: Input should be a valid boolean"),
+        ('"keep": true', '"keep": true, "more": 1', "more: Unexpected keyword argument"),
+        ('"keep": true, ', "", "keep: Field required"),
+        ('"made": "2', '"made": "\\u001b[31m', "made: String should match pattern .*"),
+        ('"about": {', '"about": {"x": [1], ', r"about\.x\.str: Input should be a valid string"),
+        ('"files": [', '"files": [[], ', r"files\.0: Input should be .*"),
+        ('"files": [', f'"files": [{{"path": "a", "sha": "{HASH}"}}, ', r"files\.0\..*"),
+        ('"before_sha256": null', '"before_sha256": "00"', r"files\.\d\.before_sha256: String .*"),
+    ],
+)
+def test_a_manifest_is_read_as_it_was_written_or_not_at_all(
+    app: Path, model: Path, old: str, new: str, reason: str
+) -> None:
+    backup = deploy(app, model, GEOMETRY).backup
+    assert backup is not None
+    manifest = backup / "manifest.json"
+    text = json.dumps(json.loads(manifest.read_text()))
+    assert old in text
+    manifest.write_text(text.replace(old, new, 1))
+    before = everything(app)
+    for attempt in (rollback, status):
         with pytest.raises(
-            CustomGazeError, match=r"manifest\.json: damaged .* put it back by hand"
-        ):
-            rollback(app)
-        assert everything(app) == before
+            InputError, match=rf"manifest\.json: damaged \({reason}\); .* put it back by hand"
+        ) as caught:
+            attempt(app)
+        assert str(caught.value).isprintable()
+    assert everything(app) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", "is a link; put the real thing in its place"),
+        ("{record}", "is a link; no deploy has made it"),
+        ("{record}/before", "is a link; no deploy has made it"),
+        ("{record}/before/models", "is a link; no deploy has made it"),
+        ("{record}/before/models/custom_gaze.onnx", "is no regular file; no deploy has made it"),
+        ("{record}/manifest.json", r"damaged \(is a link\)"),
+    ],
+)
+def test_links_in_the_backups_are_not_followed(
+    tmp_path: Path, app: Path, model: Path, name: str, said: str
+) -> None:
+    deploy(app, color_model(tmp_path / "first.onnx", scale=0.5), GEOMETRY)
+    backup = deploy(app, model, GEOMETRY).backup
+    assert backup is not None
+    part = app / BACKUPS / name.format(record=backup.name)
+    part.rename(tmp_path / "outside")
+    part.symlink_to(tmp_path / "outside")
+    before, outside = everything(app), everything(tmp_path)
+    for attempt in (rollback, status):
+        with pytest.raises(InputError, match=f"{part.name}: {said}"):
+            attempt(app)
+    if "manifest" not in name:  # which a deploy does not need
+        with pytest.raises(InputError, match=f"{part.name}: {said}"):
+            deploy(app, model, GEOMETRY, app_pixels_per_degree=20.0)
+    assert (everything(app), everything(tmp_path)) == (before, outside)
+
+
+def test_pipes_are_not_opened(app: Path, model: Path) -> None:
+    backup = deploy(app, model, GEOMETRY).backup
+    assert backup is not None
+    for path in (backup / "before" / "config.json", app / "config.json"):
+        path.unlink()
+        os.mkfifo(path)
+        with pytest.raises(InputError, match=r"config\.json: is no regular file; (no deploy|move)"):
+            status(app)
+        path.unlink()
+        path.write_bytes(b"{}")
 
 
 def test_a_forged_link_is_not_followed(tmp_path: Path, app: Path, model: Path) -> None:
@@ -349,10 +417,42 @@ def test_a_forged_link_is_not_followed(tmp_path: Path, app: Path, model: Path) -
     (victim / "after").mkdir(parents=True)
     (victim / "plan.json").write_text("{}")
     deploy(app, model, GEOMETRY)
-    (app / BACKUPS / "current").symlink_to("../../0001-2000-deploy/after")
-    with pytest.raises(CustomGazeError, match="current: points out of"):
-        rollback(app)
+    current = app / BACKUPS / "current"
+    for target in ("../../0001-2000-deploy/after", "0001-2000-deploy/before/../../..", "\x1b[31m"):
+        current.symlink_to(target)
+        with pytest.raises(InputError, match="current: points out of"):
+            rollback(app)
+        current.unlink()
     assert victim.is_dir()
+    (app / "config.json").unlink()
+    (app / "config.json").symlink_to(f"../{BACKUPS}/current/config.json")  # not the switch's own
+    with pytest.raises(InputError, match=r"config\.json: is a link; put the real thing"):
+        rollback(app)
+
+
+def test_status_says_foreign_words_on_their_line(tmp_path: Path, app: Path) -> None:
+    """A network of somebody else, named in config.json, with escape codes in its metadata."""
+    said = {"sessions": '["a\\u001b[2J\\nb"]', "code_version": "1\x1b[31m\n2"}
+    color_model(app / "models" / "l2cs_net.onnx", metadata=as_ours(said))
+    lines = status(app).lines()
+    assert "sessions: a\\x1b[2J b" in lines
+    assert "made by: 1\\x1b[31m 2" in lines
+    config = json.loads((app / "config.json").read_text())
+    for path in ("models/\x1b[31m\n.onnx", "a\0b", "n" * 300, "models"):
+        config["models"]["l2cs_path"] = path
+        (app / "config.json").write_text(json.dumps(config))
+        lines = status(app).lines()
+        assert all(line.isprintable() for line in lines)
+        assert lines[1].startswith("the app cannot load it: ")
+    config["calibration"]["models"]["l2cs"]["yaw_gain"] = {"\x9b31m": "\n" * 500}
+    config["models"]["l2cs_path"] = "a"
+    (app / "config.json").write_text(json.dumps(config))
+    plan = plan_deploy(app, color_model(tmp_path / "mine.onnx"), GEOMETRY)
+    assert all(line.isprintable() and len(line) < 400 for line in plan.lines())
+
+
+def as_ours(facts: dict[str, str]) -> dict[str, str]:
+    return {f"{METADATA_PREFIX}{key}": value for key, value in facts.items()}
 
 
 def test_foreign_folders_among_the_backups_stay(app: Path, model: Path) -> None:

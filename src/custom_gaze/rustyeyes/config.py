@@ -9,15 +9,18 @@ import dataclasses
 import json
 import math
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from custom_gaze.errors import InputError
 from custom_gaze.rustyeyes.contract import Correction
+from custom_gaze.untrusted import printable
 
 CONFIG_FILE = "config.json"
 MODEL_FILE = "models/custom_gaze.onnx"
+MOST_LEVELS = 127  # of objects and lists within each other, as in serde_json
 
 
 class _Literal(str):
@@ -43,15 +46,15 @@ def parse_config(content: bytes, app: Path) -> dict[str, Any]:
     try:
         config = json.loads(
             content.decode(),
-            parse_float=_Literal,
-            parse_int=_Literal,
+            parse_float=_number,
+            parse_int=_number,
             parse_constant=_refuse_constant,
             object_pairs_hook=_unique,
         )
         _dump(config, "").encode()  # fails on halves of surrogate pairs, as the app's parser does
     except (ValueError, RecursionError) as error:
         raise InputError(
-            f"{where}: no valid JSON ({' '.join(str(error).split())}); at its next start the app "
+            f"{where}: no valid JSON ({printable(error, 200)}); at its next start the app "
             "would throw it away, with all settings in it: repair it first"
         ) from None
     models = config.get("models") if isinstance(config, dict) else None
@@ -62,8 +65,8 @@ def parse_config(content: bytes, app: Path) -> dict[str, Any]:
     for key, value in models.items():
         if key.endswith("_path") and _is_text(value) and _leaves(value, app):
             raise InputError(
-                f"{where}: models.{key} is {value!r}, which leaves the app's folder; "
-                "copy that file into the folder and name it relative to it"
+                f"{where}: models.{printable(key, 80)} is {printable(repr(value))}, which leaves "
+                "the app's folder; copy that file into the folder and name it relative to it"
             )
     return dict(config)
 
@@ -115,6 +118,8 @@ def _dump(value: Any, indent: str) -> str:
     if isinstance(value, _Literal):
         return str(value)
     inner = indent + "  "
+    if len(inner) > 2 * MOST_LEVELS and isinstance(value, dict | list):
+        raise ValueError(f"nested beyond the {MOST_LEVELS} levels of the app's recursion limit")
     if isinstance(value, dict) and value:
         lines = [
             f"{inner}{json.dumps(key, ensure_ascii=False)}: {_dump(item, inner)}"
@@ -125,6 +130,12 @@ def _dump(value: Any, indent: str) -> str:
         lines = [inner + _dump(item, inner) for item in value]
         return "[\n" + ",\n".join(lines) + f"\n{indent}]"
     return json.dumps(value, ensure_ascii=False)
+
+
+def _number(text: str) -> _Literal:
+    if not math.isfinite(float(text)):
+        raise ValueError(f"the number {text[:12]}… is too large")
+    return _Literal(text)
 
 
 def _set(place: dict[str, Any], name: str, value: str, key: str) -> Edit:
@@ -153,7 +164,6 @@ def _refuse_constant(name: str) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"the key {twice!r} stands there twice")
     return found

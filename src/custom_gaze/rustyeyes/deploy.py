@@ -27,23 +27,24 @@ from custom_gaze.rustyeyes.contract import (
     ModelFacts,
     check_model,
 )
-from custom_gaze.rustyeyes.switch import (
+from custom_gaze.rustyeyes.records import (
     BACKUPS,
     BEFORE,
-    Change,
+    DEPLOY,
+    ROLLBACK,
     FileRecord,
     Record,
+    check_backups,
     complete_records,
     is_interrupted,
     is_switch_link,
     record_name,
-    recover,
-    switch,
 )
+from custom_gaze.rustyeyes.switch import Change, recover, switch
+from custom_gaze.untrusted import MOST_TEXT_BYTES, printable, read_file
 
 SVR_FILES = ("svr_l2cs_x.model", "svr_l2cs_y.model")
 TOUCHED = frozenset((CONFIG_FILE, MODEL_FILE, *SVR_FILES))
-DEPLOY, ROLLBACK = "deploy", "rollback"
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,10 @@ class DeployPlan:
                 lines.append(f"{MODEL_FILE}: {what}, a copy of {self.model}")
             elif change.path in SVR_FILES:
                 lines.append(f"{change.path}: moved away, it was fitted to the network before")
-        lines += [f"{CONFIG_FILE}: {e.key}: {e.old or 'absent'} → {e.new}" for e in self.edits]
+        lines += [
+            f"{CONFIG_FILE}: {e.key}: {printable(e.old or 'absent', 80)} → {e.new}"
+            for e in self.edits
+        ]
         if self.changes:
             lines.append(f"backup of all this: {self.app / BACKUPS}")
         else:
@@ -156,7 +160,7 @@ def deploy(
             return DeployResult(plan, None)
         made = _now()
         name = record_name(app, DEPLOY, made)
-        about = {"model": str(model), "app_pixels_per_degree": app_pixels_per_degree}
+        about = {"model": printable(model), "app_pixels_per_degree": app_pixels_per_degree}
         switch(app, name, plan.changes, _record(made, plan.changes, about=about))
         return DeployResult(plan, app / BACKUPS / name)
 
@@ -168,11 +172,14 @@ def rollback(app: Path) -> RollbackResult:
     deploy before that one. After an interrupted deploy it only undoes that.
 
     Raises:
-        InputError: `app` is no folder, or no deploy is on record.
-        CustomGazeError: the backup is damaged, another deploy is at work, or a write was refused.
+        InputError: `app` is no folder, no deploy is on record, the backup is damaged, or there are
+            links where files should be.
+        CustomGazeError: another deploy is at work, or a write was refused.
     """
-    if not app.is_dir():
-        raise InputError(f"{app}: no folder; give the folder of the RustyEyes app")
+    try:
+        _check_folder(app)
+    except OSError as error:
+        raise _cannot_read(app, error) from None
     with _locked(app), _all_or_nothing(app):
         interrupted = recover(app, TOUCHED)
         if interrupted in ((DEPLOY, False), (ROLLBACK, True)):
@@ -190,7 +197,7 @@ def _roll_back(app: Path, folder: Path, deployed: Record) -> RollbackResult:
     for entry in deployed.files:
         saved = folder / BEFORE / entry.path
         if _sha256(saved) != entry.before_sha256:
-            raise CustomGazeError(f"{saved}: damaged, it is not what was saved; nothing is changed")
+            raise InputError(f"{saved}: damaged, it is not what was saved; nothing is changed")
         live = _sha256(app / entry.path)
         if live != entry.before_sha256:
             source = None if entry.before_sha256 is None else saved
@@ -210,7 +217,7 @@ def _record(
     changes: Sequence[Change],
     undoes: str | None = None,
     keep: bool = True,
-    about: Mapping[str, object] | None = None,
+    about: Mapping[str, str | float | None] | None = None,
 ) -> Record:
     files = tuple(FileRecord(c.path, c.before_sha256, c.after_sha256) for c in changes)
     return Record(made, files, undoes, keep, dict(about or {}))
@@ -224,25 +231,38 @@ def read_app(app: Path) -> bytes:
     """
     try:
         _check_app(app)
-        return (app / CONFIG_FILE).read_bytes()
     except OSError as error:
-        raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from None
+        raise _cannot_read(app, error) from None
+    return read_file(app / CONFIG_FILE, MOST_TEXT_BYTES)
+
+
+def _cannot_read(app: Path, error: OSError) -> InputError:
+    return InputError(f"{printable(error.filename or app)}: cannot be read ({error.strerror})")
 
 
 def _check_app(app: Path) -> None:
-    if not app.is_dir():
-        raise InputError(f"{app}: no folder; give the folder of the RustyEyes app")
+    _check_folder(app)
     for name in (CONFIG_FILE, "models"):
         if not (app / name).exists():
             raise InputError(
                 f"{app}: not the RustyEyes app's folder, it holds no {name}; "
                 "if it is, start the app once so that it writes its settings"
             )
-    for name in ("models", BACKUPS, *sorted(TOUCHED)):
-        if (app / name).is_symlink() and not is_switch_link(app / name):
-            raise InputError(f"{app / name}: is a link; put the real thing in its place first")
     if (app / "models").stat().st_dev != app.stat().st_dev:
         raise InputError(f"{app / 'models'}: lies on another file system than {app}")
+
+
+def _check_folder(app: Path) -> None:
+    """What a deploy or rollback reads or replaces has to lie here itself, and be a file."""
+    if not app.is_dir():
+        raise InputError(f"{printable(app)}: no folder; give the folder of the RustyEyes app")
+    for name in ("models", BACKUPS, *sorted(TOUCHED)):
+        if (app / name).is_symlink() and not is_switch_link(app, name):
+            raise InputError(f"{app / name}: is a link; put the real thing in its place first")
+    for name in sorted(TOUCHED):
+        if (app / name).exists() and not (app / name).is_file():
+            raise InputError(f"{app / name}: is no regular file; move it away first")
+    check_backups(app)
 
 
 def _correction(geometry: ScreenGeometry, app_pixels_per_degree: float | None) -> Correction:

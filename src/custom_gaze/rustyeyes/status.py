@@ -6,8 +6,9 @@ from pathlib import Path
 from custom_gaze.errors import InputError
 from custom_gaze.rustyeyes.config import CONFIG_FILE, MODEL_FILE, current_correction, parse_config
 from custom_gaze.rustyeyes.contract import Correction, ModelFacts, model_facts
-from custom_gaze.rustyeyes.deploy import DEPLOY, SVR_FILES, TOUCHED, read_app
-from custom_gaze.rustyeyes.switch import complete_records, is_interrupted
+from custom_gaze.rustyeyes.deploy import SVR_FILES, TOUCHED, read_app
+from custom_gaze.rustyeyes.records import DEPLOY, complete_records, is_interrupted
+from custom_gaze.untrusted import MOST_MODEL_BYTES, printable, regular_file
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class AppStatus:
     def lines(self) -> list[str]:
         """The status for a person, one fact a line."""
         kind = "a personal network" if self.is_personal else "not deployed from here"
-        lines = [f"live model: {self.model} ({kind})", *self._facts()]
+        lines = [f"live model: {printable(self.model)} ({kind})", *self._facts()]
         if self.correction is None:
             lines.append(f"correction: not whole in {CONFIG_FILE}")
         else:
@@ -46,12 +47,13 @@ class AppStatus:
     def _facts(self) -> list[str]:
         if self.problem or self.facts is None:
             return [f"the app cannot load it: {self.problem}"]
-        sessions, error_deg = self.facts.sessions, self.facts.validation_error_deg
+        names, error_deg = self.facts.sessions, self.facts.validation_error_deg
+        sessions = "unknown" if names is None else printable(", ".join(names)) or "none"
         error = "unknown" if error_deg is None else f"{error_deg:.2f} degrees"
         return [
-            f"sessions: {'unknown' if sessions is None else ', '.join(sessions) or 'none'}",
+            f"sessions: {sessions}",
             f"error on validation: {error}",
-            f"made by: {self.facts.code_version or 'unknown'}",
+            f"made by: {printable(self.facts.code_version or 'unknown')}",
             f"sha256: {self.facts.sha256}",
         ]
 
@@ -60,14 +62,14 @@ def status(app: Path) -> AppStatus:
     """Read which model, correction and SVR files are live in the folder `app`; writes nothing.
 
     Raises:
-        InputError: `app` is not the app's folder, or its config.json does not parse.
-        CustomGazeError: the record of a deploy is damaged.
+        InputError: `app` is not the app's folder, its config.json does not parse, or the record of
+            a deploy is damaged.
     """
     config = parse_config(read_app(app), app)
     model = config["models"]["l2cs_path"]
     facts, problem = None, None
     try:
-        facts = model_facts(app / model)
+        facts = model_facts(regular_file(app / model, MOST_MODEL_BYTES))
     except InputError as error:
         problem = str(error)
     return AppStatus(

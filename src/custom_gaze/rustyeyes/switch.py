@@ -7,41 +7,38 @@ the folder `before`, which holds copies of what was there: nothing looks differe
 replaced by the files they point to. A file that is absent on one side is a link to nothing,
 which a program that looks for it takes for absent.
 
-A record is one folder in custom_gaze_backups, with `before`, `after` and plan.json. Once the change
-is complete, that is renamed to manifest.json, or to done.json if the record is not to be kept.
 `recover` finishes what was interrupted after the turn and undoes what was interrupted before it.
 """
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from custom_gaze.errors import CustomGazeError
 from custom_gaze.files import sha256_of
-
-BACKUPS = "custom_gaze_backups"
-CURRENT = "current"
-BEFORE, AFTER, LINKS = "before", "after", "links"
-PLAN, MANIFEST, DONE = "plan.json", "manifest.json", "done.json"
-COMPLETED, UNDONE = ".completed", ".undone"  # a record that is being removed, and why
-RECORD_NAME = re.compile(
-    r"[0-9]{4}-[0-9TZ-]+-(?P<kind>deploy|rollback)(?P<removed>\.completed|\.undone)?"
+from custom_gaze.rustyeyes.records import (
+    AFTER,
+    BACKUPS,
+    BEFORE,
+    CURRENT,
+    DONE,
+    LINKS,
+    MANIFEST,
+    PLAN,
+    RECORD_NAME,
+    FileRecord,
+    Record,
+    check_backups,
+    is_switch_link,
+    read_record,
+    switch_link,
 )
 
-
-@dataclass(frozen=True)
-class FileRecord:
-    """One file, by its path relative to the folder; a hash is None where there is no file."""
-
-    path: str
-    before_sha256: str | None
-    after_sha256: str | None
+COMPLETED, UNDONE = ".completed", ".undone"  # a record that is being removed, and why
 
 
 @dataclass(frozen=True)
@@ -49,21 +46,6 @@ class Change(FileRecord):
     """What a file shall become: a new content, a copy of another file, or None: it shall go."""
 
     after: bytes | Path | None
-
-
-@dataclass(frozen=True)
-class Record:
-    """A change as its folder in custom_gaze_backups describes it.
-
-    `undoes` is the record that this one makes superfluous; only where `keep` is set does this
-    one outlast its completion. `about` is for people.
-    """
-
-    made: str
-    files: tuple[FileRecord, ...]
-    undoes: str | None
-    keep: bool
-    about: dict[str, Any]
 
 
 def switch(app: Path, name: str, changes: Sequence[Change], record: Record) -> None:
@@ -92,8 +74,9 @@ def recover(app: Path, allowed: frozenset[str]) -> tuple[str, bool] | None:
 
     Raises:
         OSError: a write was refused; call it again once writing works.
-        CustomGazeError: a record is damaged.
+        InputError: a record is damaged, or a part of the backups is a link.
     """
+    check_backups(app)
     backups = app / BACKUPS
     if not backups.is_dir():
         return None
@@ -101,77 +84,11 @@ def recover(app: Path, allowed: frozenset[str]) -> tuple[str, bool] | None:
     current = backups / CURRENT
     if current.is_symlink():
         name, _, side = os.readlink(current).partition("/")
-        if not RECORD_NAME.fullmatch(name):
-            raise CustomGazeError(f"{current}: points out of {backups}; remove this link")
         folder, finished = backups / name, side == AFTER
         (_finish if finished else _undo)(app, folder, read_record(folder, allowed))
         outcome = (folder.name.rpartition("-")[2], finished)
     swept = _sweep(app, allowed) if backups.is_dir() else None
     return outcome or swept
-
-
-def read_record(folder: Path, allowed: frozenset[str]) -> Record:
-    """The record in `folder`, complete or not.
-
-    Raises:
-        CustomGazeError: it is missing, damaged, or names a file that is not in `allowed`.
-    """
-    path = next(
-        (folder / name for name in (MANIFEST, DONE) if (folder / name).exists()), folder / PLAN
-    )
-    try:
-        content = json.loads(path.read_bytes())
-        files = tuple(FileRecord(**entry) for entry in content.pop("files"))
-        record = Record(files=files, **content)
-        if not {entry.path for entry in files} <= allowed:
-            raise ValueError("names a file that no deploy touches")
-        if record.undoes is not None and not RECORD_NAME.fullmatch(record.undoes):
-            raise ValueError("names a record outside its folder")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise CustomGazeError(
-            f"{path}: damaged ({reason}); what was saved lies in {folder / BEFORE}, "
-            "put it back by hand and remove this folder"
-        ) from None
-    return record
-
-
-def complete_records(app: Path, kind: str, allowed: frozenset[str]) -> list[tuple[Path, Record]]:
-    """The folders and records of all complete changes of a kind, the oldest first.
-
-    Raises:
-        CustomGazeError: one of them is damaged.
-    """
-    found = sorted((app / BACKUPS).glob(f"*/{MANIFEST}"))
-    names = [RECORD_NAME.fullmatch(path.parent.name) for path in found]
-    folders = [
-        path.parent
-        for path, name in zip(found, names, strict=True)
-        if name is not None and name["kind"] == kind and not name["removed"]
-    ]
-    return [(folder, read_record(folder, allowed)) for folder in folders]
-
-
-def is_interrupted(app: Path) -> bool:
-    """Whether `recover` has something to do."""
-    backups = app / BACKUPS
-    names = os.listdir(backups) if backups.is_dir() else []
-    records = [name for name in names if RECORD_NAME.fullmatch(name)]
-    unfinished = any(not (backups / name / MANIFEST).is_file() for name in records)
-    return unfinished or (backups / CURRENT).is_symlink()
-
-
-def record_name(app: Path, kind: str, made: str) -> str:
-    """The name of the next record: counted, so that names sort even where a clock went back."""
-    backups = app / BACKUPS
-    names = os.listdir(backups) if backups.is_dir() else []
-    numbers = [int(name[:4]) for name in names if RECORD_NAME.fullmatch(name)]
-    return f"{max(numbers, default=0) + 1:04d}-{made}-{kind}"
-
-
-def is_switch_link(path: Path) -> bool:
-    """Whether `path` is one of the links that stand in for a file during a switch."""
-    return path.is_symlink() and f"{BACKUPS}/{CURRENT}/" in os.readlink(path)
 
 
 def _stage(app: Path, folder: Path, changes: Sequence[Change], record: Record) -> None:
@@ -194,8 +111,7 @@ def _stage(app: Path, folder: Path, changes: Sequence[Change], record: Record) -
                 _copy(change.after, stored)
                 if sha256_of(stored) != change.after_sha256:
                     raise CustomGazeError(f"{change.after}: changed just now; try again")
-        up = "../" * change.path.count("/")
-        os.symlink(f"{up}{BACKUPS}/{CURRENT}/{change.path}", folder / LINKS / change.path)
+        os.symlink(switch_link(change.path), folder / LINKS / change.path)
     (folder / PLAN).write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
     _sync(folder / PLAN)
     _sync(folder)
@@ -254,7 +170,7 @@ def _settle(app: Path, side: Path, record: Record) -> None:
     """Replace the links by the files of one side; what is no link any more is left alone."""
     for entry in record.files:
         path = app / entry.path
-        if is_switch_link(path):
+        if is_switch_link(app, entry.path):
             if (side / entry.path).exists():
                 os.replace(side / entry.path, path)
             else:
