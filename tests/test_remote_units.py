@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import subprocess
 import types
 from pathlib import Path
@@ -16,16 +17,21 @@ import yaml
 from conftest import REPOSITORY, Project
 from custom_gaze.errors import InputError
 from custom_gaze.remote import display, luggage, request, there_launch, there_mlflow
-from custom_gaze.remote.connection import (
-    Lost,
-    UnknownHostKey,
-    Unreachable,
-    check_host,
-    explain,
+from custom_gaze.remote.committed import outs_of
+from custom_gaze.remote.connection import connect
+from custom_gaze.remote.frames import (
+    PAYLOAD,
+    START,
+    BrokenFrame,
+    pieces,
+    read_frame,
+    skip_greeting,
+    write_frame,
 )
-from custom_gaze.remote.frames import PAYLOAD, BrokenFrame, read_frame, write_frame
-from custom_gaze.remote.objects import Cache, outs_of
+from custom_gaze.remote.objects import Cache
+from custom_gaze.remote.replies import Hello
 from custom_gaze.remote.settings import Settings, load_settings, read_config
+from custom_gaze.remote.ssh import Lost, UnknownHostKey, Unreachable, check_host, explain
 from custom_gaze.remote.there import Link, Refused
 
 
@@ -43,13 +49,65 @@ def test_a_message_comes_back_as_it_was_sent() -> None:
     assert read_frame(pipe) is None
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"Welcome to Ubuntu\n", b"[1]\n", b'{"bytes": -1}\n', b'{"bytes": "2"}\nab', b"{}\n"],
-)
+NO_MESSAGES = {
+    "greeting": b"Welcome to Ubuntu\n",
+    "list": b"[1]\n",
+    "negative": b'{"bytes": -1}\n',
+    "text": b'{"bytes": "2"}\nab',
+    "truth": b'{"bytes": true}\na',
+    "nothing": b"{}\n",
+    "deep": b"[" * 200_000 + b"\n",
+    "digits": b'{"bytes": 0, "port": ' + b"9" * 5000 + b"}\n",
+    "nan": b'{"bytes": 0, "now": NaN}\n',
+    "infinity": b'{"bytes": 0, "now": -Infinity}\n',
+    "endless": b'{"bytes": 0, "x": "' + b"x" * (1 << 24),
+    "gigabytes": b'{"bytes": 5000000000}\n',
+}
+
+
+@pytest.mark.parametrize("content", NO_MESSAGES.values(), ids=NO_MESSAGES)
 def test_what_is_no_message_is_refused(content: bytes) -> None:
-    with pytest.raises(BrokenFrame):
-        read_frame(io.BytesIO(content))
+    stream = io.BytesIO(content)
+    with pytest.raises(BrokenFrame) as caught:
+        read_frame(stream)
+    assert len(str(caught.value)) <= 200
+    assert stream.tell() <= 1 << 23  # no more is read into the memory
+
+
+def test_a_greeting_before_the_messages_is_skipped() -> None:
+    said = b"Welcome to Ubuntu\n\nno end of line"
+    stream = io.BytesIO(said + b"\n" + START + b'{"bytes": 0}\n')
+    assert skip_greeting(stream) == said
+    assert read_frame(stream) == ({"bytes": 0}, b"", 13)
+    assert skip_greeting(io.BytesIO(b"This account has expired.\n")) == b"This account has expired."
+    with pytest.raises(BrokenFrame, match="a greeting of more than 64 kB"):
+        skip_greeting(io.BytesIO(b"x" * 100_000))
+
+
+@pytest.mark.parametrize("size", [0, 1, PAYLOAD, PAYLOAD + 1])
+def test_a_file_travels_in_pieces_of_which_one_is_the_last(size: int) -> None:
+    """An empty one too: a transfer of nothing never ended."""
+    parts = list(pieces(io.BytesIO(bytes(size))))
+    assert sum(len(chunk) for chunk, _ in parts) == size
+    assert [last for _, last in parts] == [False] * (len(parts) - 1) + [True]
+
+
+def test_a_shell_that_greets_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real program at the other end of a pipe, behind what ~/.bashrc prints."""
+    ssh = tmp_path / "ssh"
+    ssh.write_text('#!/bin/sh\necho "Welcome \033[1mhome"\nfor c; do :; done; exec sh -c "$c"\n')
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with connect("far") as connection:
+        about = connection.ask("hello", Hello, folder="x")
+        assert about.dir == str(tmp_path / "x")
+        assert connection.greeting == "Welcome \\x1b[1mhome"
+    ssh.write_text("#!/bin/sh\necho This account has expired.\n")
+    with pytest.raises(Unreachable, match="far: This account has expired."), connect("far"):
+        pass
 
 
 def test_a_message_cut_in_the_middle_and_one_too_long() -> None:
@@ -64,6 +122,11 @@ def test_a_message_cut_in_the_middle_and_one_too_long() -> None:
     [
         ("@@@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @@@", Unreachable, "not the one"),
         ("Host key verification failed.", UnknownHostKey, "custom-gaze remote setup --host far"),
+        (
+            "Host key verification failed.\nConnection closed by UNKNOWN port 65535",
+            Unreachable,
+            "the jump host on the way to far (ProxyJump in ~/.ssh/config) is not known here",
+        ),
         ("ssh: Could not resolve hostname far: unknown", Unreachable, "no such machine"),
         ("ssh: connect to host far port 22: Connection refused", Unreachable, "refuses"),
         ("ssh: connect to host far port 22: Connection timed out", Unreachable, "no answer"),
@@ -73,7 +136,7 @@ def test_a_message_cut_in_the_middle_and_one_too_long() -> None:
     ],
 )
 def test_what_ssh_says_in_one_line(said: str, kind: type, meaning: str) -> None:
-    error = explain("far", [said], 255, had_answered=False)
+    error = explain("far", said.split("\n"), 255, had_answered=False)
     assert type(error) is kind
     assert str(error).startswith("far: ")
     assert meaning in str(error)
@@ -85,7 +148,9 @@ def test_a_connection_that_ends_later_was_cut() -> None:
     assert type(error) is Lost
 
 
-@pytest.mark.parametrize("host", ["", "-oProxyCommand=touch x", "a b", "a\nb"])
+@pytest.mark.parametrize(
+    "host", ["", "-oProxyCommand=touch x", "a b", "a\nb", "a/b", "a'b", "$(x)", "ü"]
+)
 def test_what_ssh_would_take_for_something_else_is_no_host(host: str) -> None:
     with pytest.raises(InputError, match="--host"):
         check_host(host)
@@ -168,7 +233,7 @@ def test_a_log_is_shown_without_control_characters_and_nothing_twice() -> None:
     for chunk in (b"one\rtw", b"o\n\x1b[31mred\x1b[0m\x07\n", b"half \xc3", b"\xa9\n\n", b"end"):
         screen.write(chunk)
     screen.end()
-    assert shown == ["one", "two", "red", "half é", "end"]
+    assert shown == ["one", "two", "red\\x07", "half é", "end"]
 
 
 @pytest.mark.parametrize(
@@ -294,7 +359,10 @@ def test_the_cache_lists_files_before_the_folder_that_names_them(tmp_path: Path)
     cache = Cache(tmp_path)
     assert cache.folder == tmp_path / ".dvc" / "cache"
     one, two, folder = "1" * 32, "2" * 32, "f" * 32 + ".dir"
-    for name, content in ((one, "x"), (folder, f'[{{"md5": "{one}"}}, {{"md5": "{two}"}}]')):
+    for name, content in (
+        (one, "x"),
+        (folder, json.dumps([{"md5": one, "relpath": "a"}, {"md5": two, "relpath": "b/c"}])),
+    ):
         cache.path(name).parent.mkdir(parents=True)
         cache.path(name).write_text(content)
     assert cache.whole([folder]) == ([one, folder], [two])
@@ -364,7 +432,7 @@ def test_over_there_a_model_that_mlflow_keeps_too_is_kept_once(tmp_path: Path) -
     stored.write_bytes(b"damaged")
     said: list[object] = []
     link = types.SimpleNamespace(send=said.append)
-    header = {"dir": str(tmp_path), "files": [[str(model), name]]}
+    header = {"dir": str(tmp_path), "sub": "", "files": [[str(model), name]]}
     there_mlflow.offer(cast(Link, link), header)
     assert said == [{"offered": 1}]
     assert model.samefile(stored)

@@ -101,13 +101,18 @@ def inside(folder: Path, name: str) -> Path:
         InputError: it is empty or absolute, climbs with `..`, holds a NUL or a backslash, or a
             link on its way leads out of the folder.
     """
-    parts = name.split("/")
-    if not name or any(part in ("", ".", "..") for part in parts) or set(name) & {"\0", "\\"}:
+    if not stays_inside(name):
         raise InputError(f"{folder}: {printable(name, 80)!r} is no path inside this folder")
     path = folder / name
     if not lies_inside(folder, path):
         raise InputError(f"{folder}: {printable(name, 80)!r} leads out of this folder")
     return path
+
+
+def stays_inside(name: str) -> bool:
+    """Whether a relative path stays below its folder, by its words alone."""
+    bad_parts = any(part in ("", ".", "..") for part in name.split("/"))
+    return not bad_parts and not set(name) & {"\0", "\\"}
 
 
 def lies_inside(folder: Path, path: Path) -> bool:

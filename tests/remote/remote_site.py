@@ -131,9 +131,9 @@ class Site:
 
     def clean(self) -> None:
         """Back to what is committed, without a run's outputs."""
-        self.git("reset", "-q", "--hard")
         for name in ("models", "reports"):
             shutil.rmtree(self.project / name, ignore_errors=True)
+        self.git("reset", "-q", "--hard")
         self.git("clean", "-fdq", "--exclude=.dvc")
 
     def hold(self, on: bool) -> None:
@@ -258,6 +258,8 @@ def make_project(root: Path, machine: Machine) -> Site:
     (root / "requirements.txt").write_text("")
     (root / "dvc.yaml").write_text(TINY_PIPELINE)
     (root / "src" / "tiny.py").write_text(TINY_STAGE)
+    (root / "models").mkdir()
+    (root / "models" / ".gitignore").write_text("/custom_gaze.onnx\n/parts\n")  # DVC's
     site.git("init", "-q")
     site.dvc("init", "-q")
     shutil.copy(REPOSITORY / ".dvc" / "config", root / ".dvc")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from conftest import REPOSITORY
-from custom_gaze.remote.connection import ANSWER_S, OPTIONS
+from custom_gaze.remote.ssh import ANSWER_S, OPTIONS
 from remote_site import Site, make_project, running_machine
 from sshd import NO_SSHD, SSHD, free_port, make_key
 

@@ -1,5 +1,6 @@
-"""One ssh connection to the far machine: its options, its messages, its failures in one line."""
+"""One ssh connection to the far machine and the messages over it; none is used unchecked."""
 
+import contextlib
 import json
 import queue
 import shlex
@@ -14,22 +15,16 @@ from importlib.resources import files
 from types import TracebackType
 from typing import IO
 
-from custom_gaze.errors import CustomGazeError, InputError
-from custom_gaze.remote.frames import BrokenFrame, Header, read_frame, write_frame
+from custom_gaze.errors import CustomGazeError
+from custom_gaze.remote.frames import BrokenFrame, Header, read_frame, skip_greeting, write_frame
+from custom_gaze.remote.replies import R, Refusal, understood
+from custom_gaze.remote.ssh import ANSWER_S, OPTIONS, VERIFY, Lost, Unreachable, check_host, explain
+from custom_gaze.untrusted import printable
 
-ANSWER_S = 9.0  # with Python's own start, an unreachable machine is named within ten seconds
 _BEAT_S = 3.0
 _SILENCE_S = 15.0  # the far side says every three seconds that it is there
 
-# BatchMode: never a prompt.
-OPTIONS = [
-    *("-T", "-x", "-a", "-o", "BatchMode=yes", "-o", "ConnectTimeout=8"),
-    *("-o", "ServerAliveInterval=4", "-o", "ServerAliveCountMax=3"),
-    *("-o", "ControlMaster=no", "-o", "ControlPath=none"),
-]
-# A key that is not pinned stops everything, whatever the user's own config says.
 _NO_FORWARDING = ["-o", "ClearAllForwardings=yes"]
-VERIFY = ["-o", "StrictHostKeyChecking=yes"]
 
 _PROGRAM = (
     *("frames", "there", "there_store", "there_state", "there_launch", "there_runs"),
@@ -48,36 +43,13 @@ _BOOTSTRAP = (
 )
 
 
-class Unreachable(CustomGazeError):
-    """The machine cannot be reached, or refuses us."""
-
-
-class UnknownHostKey(Unreachable):
-    """No key of this machine is pinned here."""
-
-
-class Lost(CustomGazeError):
-    """The connection ended in the middle."""
-
-
 class FarError(CustomGazeError):
-    """The far side did not do what it was asked; `header` is its answer."""
+    """The far side did not do what it was asked; `refusal` is its answer."""
 
-    def __init__(self, message: str, header: Header) -> None:
-        super().__init__(message)
-        self.header = header
-        self.exit_code = int(header.get("code", 1))
-
-
-def check_host(host: str) -> str:
-    """Return `host` if it can be given to ssh.
-
-    Raises:
-        InputError: it is empty, looks like an option or holds a space or a control character.
-    """
-    if not host or host.startswith("-") or any(c.isspace() or not c.isprintable() for c in host):
-        raise InputError(f"--host {host!r}: name a machine as in ~/.ssh/config")
-    return host
+    def __init__(self, host: str, refusal: Refusal) -> None:
+        super().__init__(f"{host}: {refusal.error}")
+        self.refusal = refusal
+        self.exit_code = refusal.code
 
 
 class Connection:
@@ -87,7 +59,10 @@ class Connection:
         self.host = check_host(host)
         self.sent_bytes = 0
         self.received_bytes = 0
-        self._inbox: queue.Queue[tuple[Header, bytes] | None] = queue.Queue()
+        self.greeting = ""  # what a shell there said before the first message
+        # Few, so that a machine that floods us fills its own pipe and not our memory.
+        self._inbox: queue.Queue[tuple[Header, bytes] | None] = queue.Queue(maxsize=2)
+        self._broken = ""  # what it sent that is no message
         self._complaints: deque[str] = deque(maxlen=20)
         self._writing = threading.Lock()
         self._closing = threading.Event()
@@ -152,15 +127,16 @@ class Connection:
             process.kill()
             process.wait()
 
-    def ask(self, do: str, /, **values: object) -> Header:
-        """Ask for something; return the answer.
+    def ask(self, do: str, kind: type[R], /, **values: object) -> R:
+        """Ask for something; return the answer, which has to be of this kind.
 
         Raises:
             FarError: it was refused or failed there.
+            NotAsked: the answer is something else.
             Lost: the connection ended meanwhile.
         """
         self.send({"do": do, **values})
-        return self.receive()[0]
+        return self.receive(kind)[0]
 
     def send(self, header: Header, payload: bytes = b"") -> None:
         """Send one message.
@@ -176,25 +152,27 @@ class Connection:
         except (OSError, ValueError):
             raise self._why() from None
 
-    def receive(self) -> tuple[Header, bytes]:
-        """The next message.
+    def receive(self, kind: type[R]) -> tuple[R, bytes]:
+        """The next message, which has to be of this kind, and the bytes that it carries.
 
         Raises:
             FarError: it says that something was refused or failed.
+            NotAsked: it is something else.
             Lost: the connection ended, or nothing was heard for 15 seconds.
         """
         header, payload = self._receive(_SILENCE_S)
         if "error" in header:
-            raise FarError(f"{self.host}: {header['error']}", header)
-        return header, payload
+            raise FarError(self.host, understood(self.host, Refusal, header))
+        return understood(self.host, kind, header), payload
 
     def waiting(self) -> bool:
         """Whether an answer lies ready."""
         return not self._inbox.empty()
 
     def _receive(self, silence_s: float) -> tuple[Header, bytes]:
+        asked = time.monotonic()  # what we were busy with before is no silence of theirs
         while True:
-            left = self._heard + silence_s - time.monotonic()
+            left = max(self._heard, asked) + silence_s - time.monotonic()
             try:
                 message = self._inbox.get(timeout=max(0.0, left))
             except queue.Empty:
@@ -229,25 +207,32 @@ class Connection:
         assert self._process is not None
         stream: IO[bytes] | None = self._process.stdout
         assert stream is not None
-        while True:
-            try:
-                frame = read_frame(stream)
-            except (BrokenFrame, OSError, ValueError) as error:
-                self._complaints.append(f"not understood: {error}")
-                frame = None
-            if frame is None:
-                self._inbox.put(None)
+        try:
+            self.greeting = printable(skip_greeting(stream).decode(errors="replace"), 120)
+            while (frame := read_frame(stream)) is not None:
+                header, payload, size = frame
+                self.received_bytes += size
+                self._heard = time.monotonic()
+                if "beat" not in header:
+                    self._put((header, payload))
+            if not self.received_bytes and self.greeting:
+                self._complaints.appendleft(self.greeting)  # such as: account expired
+        except BrokenFrame as error:
+            self._broken = printable(error)
+        except (OSError, ValueError):  # closed on our side
+            pass
+        self._put(None)
+
+    def _put(self, message: tuple[Header, bytes] | None) -> None:
+        while not self._closing.is_set():
+            with contextlib.suppress(queue.Full):
+                self._inbox.put(message, timeout=0.5)
                 return
-            header, payload, size = frame
-            self.received_bytes += size
-            self._heard = time.monotonic()
-            if "beat" not in header:
-                self._inbox.put((header, payload))
 
     def _listen(self) -> None:
         assert self._process is not None
         assert self._process.stderr is not None
-        for line in self._process.stderr:
+        while line := self._process.stderr.readline(4096):
             self._complaints.append(line.decode(errors="replace").strip())
 
     def _beat(self) -> None:
@@ -259,6 +244,9 @@ class Connection:
 
     def _why(self) -> CustomGazeError:
         assert self._process is not None
+        if self._broken:
+            self._process.kill()
+            return CustomGazeError(f"{self.host}: what it sent is not understood: {self._broken}")
         try:
             code = self._process.wait(timeout=3)
         except subprocess.TimeoutExpired:
@@ -266,38 +254,6 @@ class Connection:
         if self._listener is not None:
             self._listener.join(timeout=3)  # all that ssh said has been read
         return explain(self.host, list(self._complaints), code, self.received_bytes > 0)
-
-
-def explain(
-    host: str, complaints: list[str], code: int | None, had_answered: bool
-) -> CustomGazeError:
-    """What ssh printed, as one line that says what to do."""
-    text = "\n".join(complaints)
-    lines = [line for line in complaints if line and not line.startswith("@")]
-    if "IDENTIFICATION HAS CHANGED" in text:
-        return Unreachable(
-            f"{host}: its host key is not the one pinned here; nothing was sent. Somebody may be "
-            f"listening in; if the machine was set up anew, remove the old key "
-            f"(ssh-keygen -R) and run `custom-gaze remote setup --host {host}`"
-        )
-    if "Host key verification failed" in text or "host key is known" in text:
-        setup = f"run `custom-gaze remote setup --host {host}` first"
-        return UnknownHostKey(f"{host}: its host key is not known here; {setup}")
-    known = {
-        "Could not resolve hostname": "no such machine; add it to ~/.ssh/config",
-        "Connection refused": "it refuses the connection; does sshd run there, on that port?",
-        "timed out": f"no answer within {ANSWER_S:g} seconds; is it switched on?",
-        "No route to host": "no way to it; is the network up?",
-        "Permission denied": f"it does not let us in; does `ssh -o BatchMode=yes {host}` work?",
-    }
-    if not had_answered:
-        for sign, meaning in known.items():
-            if sign in text:
-                return Unreachable(f"{host}: {meaning}")
-        if code == 127 or "python3: " in text:
-            return Unreachable(f"{host}: python3 is missing there (3.10 or newer)")
-        return Unreachable(f"{host}: {lines[-1] if lines else f'ssh ended with code {code}'}")
-    return Lost(f"{host}: the connection was cut")
 
 
 @contextmanager

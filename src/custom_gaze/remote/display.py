@@ -7,9 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from custom_gaze.remote.connection import Connection
+from custom_gaze.untrusted import printable, visible
 
 # What `dvc exp run --temp` says of every output that is not there yet, and how to apply a result.
 _NOISE = ("No file hash info found for", "To apply the results of an", "dvc exp apply <exp>")
+
+_LONGEST_LINE = 1 << 16
+_LONGEST_SHOWN = 1000
+# 3/50 [00:35<03:35, 5.0s/ epochs, loss 9.10]; short, so that no text makes the search long
+_EPOCHS = re.compile(r"(\d{1,9})/(\d{1,9}) \[[^\]\r\n]{0,100}epochs?(?:, ([^\]\r\n]{0,100}))?\]")
 
 Say = Callable[[str], None]
 
@@ -47,6 +53,8 @@ class Screen:
 
     def write(self, chunk: bytes) -> None:
         *lines, self._rest = re.split(rb"[\r\n]", self._rest + chunk)
+        if len(self._rest) > _LONGEST_LINE:  # it may never end
+            lines, self._rest = [*lines, self._rest], b""
         for line in lines:
             text = readable(line)
             if text and not any(noise in text for noise in _NOISE):
@@ -57,9 +65,9 @@ class Screen:
 
 
 def readable(line: bytes) -> str:
-    """A line of a log without colours and control characters: it comes from another machine."""
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line.decode(errors="replace"))
-    return "".join(c for c in text if c.isprintable()).rstrip()
+    """A line of a log without colours, other control characters escaped: it is not from here."""
+    text = re.sub(r"\x1b\[[0-9;?]{0,20}[A-Za-z]", "", line.decode(errors="replace"))
+    return visible(text.expandtabs(4).rstrip()[:_LONGEST_SHOWN])
 
 
 def gpu_line(entry: str) -> str:
@@ -72,14 +80,14 @@ def gpu_line(entry: str) -> str:
 def progress(tail: bytes) -> str:
     """Stage and epoch, read from the end of a log."""
     text = tail.decode(errors="replace")
-    stages = re.findall(r"Running stage '([^']+)'", text)
+    stages = re.findall(r"Running stage '([^'\r\n]{1,100})'", text)
     found = f"stage {stages[-1]}" if stages else ""
     if found.startswith("stage train"):
-        epochs = re.findall(r"(\d+)/(\d+) \[[^\]]*epochs?(?:, ([^\]]*))?\]", text)
+        epochs = re.findall(_EPOCHS, text)
         if epochs:
             done, total, figures = epochs[-1]
             found += f", epoch {done} of {total}" + (f", {figures}" if figures else "")
-    return found
+    return printable(found)
 
 
 def clock(seconds: float) -> str:

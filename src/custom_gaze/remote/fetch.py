@@ -2,33 +2,37 @@
 
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from custom_gaze.errors import CustomGazeError, InputError
 from custom_gaze.remote import repository
+from custom_gaze.remote.committed import outs_of
 from custom_gaze.remote.connection import connect
 from custom_gaze.remote.display import Say, Traffic
 from custom_gaze.remote.mlflow_runs import import_tracked
-from custom_gaze.remote.objects import Cache, fetch_objects, outs_of
+from custom_gaze.remote.objects import Cache, fetch_objects
+from custom_gaze.remote.replies import Done, Run, not_asked
 from custom_gaze.remote.settings import Settings
+from custom_gaze.untrusted import printable
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """One experiment that is here now; `files` is how many had to be brought."""
+    """One experiment that is here now.
+
+    `files` is how many had to be brought; `beyond` is what its commit changes besides parameters,
+    dvc.lock and reports, which no run does.
+    """
 
     name: str
     commit: str
     files: int
     was_here: bool
+    beyond: tuple[str, ...]
 
 
-def fetch(
-    settings: Settings, root: Path, run: dict[str, Any], traffic: Traffic, say: Say
-) -> list[Fetched]:
+def fetch(settings: Settings, root: Path, run: Run, traffic: Traffic, say: Say) -> list[Fetched]:
     """Bring the experiments of a run that has ended.
 
     Files come first: an experiment that `dvc exp show` lists here can be applied.
@@ -38,19 +42,21 @@ def fetch(
             another experiment here has its name; nothing was changed then.
         Lost: the connection was cut; the same command goes on.
     """
-    if run["state"] == "running":
-        name = run["name"]
-        raise InputError(f"{name} has not ended; read along: custom-gaze remote attach {name}")
-    refs = {name: ref for name, ref in run.get("refs", {}).items() if ref}
+    if run.state == "running":
+        raise InputError(
+            f"{run.name} has not ended; read along: custom-gaze remote attach {run.name}"
+        )
+    refs = {name: ref for name, ref in run.refs.items() if ref}
     if not refs:
-        raise InputError(f"{run['name']} {run['state']} there and left no experiment")
+        raise InputError(f"{run.name} {run.state} there and left no experiment")
+    for name in refs:
+        if name != run.name and not name.startswith(f"{run.name}-"):
+            raise not_asked(settings.host, f"the experiment {name} for the run {run.name}")
     cache, found = Cache(root), []
-    with connect(settings.host) as connection, tempfile.TemporaryDirectory() as scratch:
+    with connect(settings.host) as connection:
         try:
             for name, ref in refs.items():
-                commit = repository.fetch_experiment(
-                    connection, root, settings.project, ref, Path(scratch)
-                )
+                commit = repository.fetch_experiment(connection, root, settings, run, name)
                 here = repository.experiment_ref(root, name)
                 if here is not None and here[1] != commit:
                     raise InputError(
@@ -60,12 +66,23 @@ def fetch(
                 count = fetch_objects(connection, cache, settings.store, outs_of(root, commit))
                 if here is None:
                     repository.name_experiment(root, ref, commit)
-                found.append(Fetched(name, commit, count, here is not None))
+                beyond = repository.changes_beyond_an_experiment(root, commit)
+                found.append(Fetched(name, commit, count, here is not None, tuple(beyond)))
                 say(import_tracked(connection, cache, settings, name))
-            connection.ask("fetched", dir=settings.directory, name=run["name"])
+            connection.ask("fetched", Done, **settings.there, name=run.name)
         finally:
             traffic.add(connection)
     return found
+
+
+def warning(name: str, commit: str, beyond: list[str] | tuple[str, ...]) -> str:
+    """What to say of an experiment that changes more than parameters, dvc.lock and reports."""
+    files = ", ".join(printable(path, 100) for path in beyond[:5])
+    more = f" and {len(beyond) - 5} more" if len(beyond) > 5 else ""
+    return (
+        f"its commit also changes {files}{more}, which no run does; look at it (git diff HEAD "
+        f"{commit[:12]}) before you take it with `dvc exp apply {name}`"
+    )
 
 
 def apply(root: Path, name: str) -> None:
@@ -75,7 +92,8 @@ def apply(root: Path, name: str) -> None:
     for first.
 
     Raises:
-        InputError: there is no such experiment, or uncommitted changes would be lost.
+        InputError: there is no such experiment, uncommitted changes would be lost, or its commit
+            changes more than an experiment does.
         CustomGazeError: an object is missing in the cache; nothing was changed.
     """
     here = repository.experiment_ref(root, name)
@@ -84,9 +102,11 @@ def apply(root: Path, name: str) -> None:
     changed, _ = repository.uncommitted(root)
     if changed:
         raise InputError(f"not committed: {', '.join(changed[:5])}; commit it, or take it back")
+    if beyond := repository.changes_beyond_an_experiment(root, here[1]):
+        raise InputError(f"{name} was not applied: {warning(name, here[1], beyond)}")
     outs = outs_of(root, here[1])
     cache = Cache(root)
-    missing = [out.path for out in outs if cache.whole([out.md5])[1]]
+    missing = [printable(out.path, 100) for out in outs if cache.whole([out.md5])[1]]
     if missing:
         raise CustomGazeError(
             f"{name} was not applied, nothing was changed: the cache lacks {', '.join(missing)}; "

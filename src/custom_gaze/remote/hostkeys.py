@@ -6,6 +6,7 @@ OpenSSH has verified carries DVC's own.
 """
 
 import os
+import re
 import shlex
 import subprocess
 import tempfile
@@ -14,17 +15,24 @@ from pathlib import Path
 
 from custom_gaze.errors import CustomGazeError, InputError
 from custom_gaze.files import whole_file
-from custom_gaze.remote.connection import ANSWER_S, OPTIONS, VERIFY, check_host, explain
 from custom_gaze.remote.settings import VERIFIED
+from custom_gaze.remote.ssh import ANSWER_S, OPTIONS, VERIFY, check_host, explain
+from custom_gaze.untrusted import printable
 
 Consent = Callable[[str], bool]
+_PLAIN = re.compile(r"[A-Za-z0-9_./~%@:+,=-]+")
 
 
-def ssh_config(host: str) -> dict[str, list[str]]:
-    """What OpenSSH makes of its configuration for `host`: lower-case key → values."""
-    done = _run(["ssh", "-G", check_host(host)])
+def ssh_config(host: str, file: Path | None = None) -> dict[str, list[str]]:
+    """What OpenSSH makes of its configuration, or of one file, for `host`: lower-case key → values.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    done = _run(["ssh", *(("-F", str(file)) if file else ()), "-G", check_host(host)])
     if done.returncode:
-        raise InputError(f"~/.ssh/config: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+        last = printable((done.stderr.strip().splitlines() or ["?"])[-1])
+        raise InputError(f"{file or '~/.ssh/config'}: {last}")
     found: dict[str, list[str]] = {}
     for line in done.stdout.splitlines():
         key, _, value = line.partition(" ")
@@ -64,58 +72,84 @@ def learn(host: str, consent: Consent) -> str:
     fingerprint = f"{shown[1]} ({shown[-1].strip('()')})"
     if not consent(f"{host} shows the host key {fingerprint}. Pin it?"):
         raise InputError(f"{host}: its key {fingerprint} was not accepted; nothing was changed")
-    target = Path(ssh_config(host)["userknownhostsfile"][0].split()[0]).expanduser()
+    target = _first_file(ssh_config(host)["userknownhostsfile"][0])
     before = target.read_text() if target.exists() else ""
     joint = "" if not before or before.endswith("\n") else "\n"
     _write_private(target, before + joint + line)
     return f"pinned the host key {fingerprint} in {target}"
 
 
-def entry_for_dvc(host: str, sshd: tuple[str, str]) -> str:
+def _first_file(listed: str) -> Path:
+    """The first of several paths as `ssh -G` lists them: with spaces in between, and not quoted."""
+    words = listed.split(" ")
+    for end in range(len(words), 0, -1):
+        path = Path(" ".join(words[:end])).expanduser()
+        if path.parent.is_dir():
+            return path
+    return Path(words[0]).expanduser()
+
+
+def entry_for_dvc(host: str, sshd: tuple[str, int]) -> str:
     """The block of ~/.ssh/config through which DVC's connections are verified.
 
     `sshd`: address and port at which the machine reaches its own sshd.
+
+    Raises:
+        InputError: a value of ~/.ssh/config cannot stand in another entry.
     """
     config = ssh_config(host)
     address, port = sshd
+    target = shlex.quote(f"{address if ':' not in address else f'[{address}]'}:{port}")
+    target = target.replace("%", "%%")  # ssh puts values in the place of %h and the like
     # DVC's library drops what the proxy prints: a terminal is the only way to tell the user.
     proxy = (
         "if (: >/dev/tty) 2>/dev/null; then exec 2>/dev/tty; fi; "
         "exec ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=8 "
         "-o ServerAliveInterval=5 -o ServerAliveCountMax=3 -o LogLevel=ERROR "
-        f"-W {address if ':' not in address else f'[{address}]'}:{port} {shlex.quote(host)}"
+        f"-W {target} {shlex.quote(host)}"
     )
     lines = [
         f"# custom-gaze: DVC verifies no host key; this leads it through {host}, as OpenSSH does.",
         f"Host {host}{VERIFIED}",
-        f"    HostName {config['hostname'][0]}",
-        f"    Port {config['port'][0]}",
-        f"    User {config['user'][0]}",
-        *(f"    HostKeyAlias {alias}" for alias in config.get("hostkeyalias", [])),
-        *(f"    IdentityFile {path}" for path in config.get("identityfile", []) if _is_file(path)),
+        f"    HostName {_value(config['hostname'][0])}",
+        f"    Port {_value(config['port'][0])}",
+        f"    User {_value(config['user'][0])}",
+        *(f"    HostKeyAlias {_value(alias)}" for alias in config.get("hostkeyalias", [])),
+        *(f"    IdentityFile {_value(path)}" for path in _identities(config)),
         f"    ProxyCommand sh -c {shlex.quote(proxy)}",
         "",
     ]
     return "\n".join(lines)
 
 
-def _is_file(path: str) -> bool:
-    return Path(path).expanduser().is_file()
+def _identities(config: dict[str, list[str]]) -> list[str]:
+    files = config.get("identityfile", [])
+    return [path for path in files if Path(path).expanduser().is_file()]
 
 
-def include_for_dvc(host: str, sshd: tuple[str, str], consent: Consent) -> list[str]:
+def _value(text: str) -> str:
+    """A value as ~/.ssh/config takes it, for OpenSSH and for DVC's library."""
+    if _PLAIN.fullmatch(text):
+        return text
+    if not text.isprintable() or '"' in text or "\\\\" in text or text.endswith("\\"):
+        raise InputError(f"~/.ssh/config: {printable(text)!r} cannot stand in an entry for DVC")
+    return f'"{text}"'
+
+
+def include_for_dvc(host: str, sshd: tuple[str, int], consent: Consent) -> list[str]:
     """Write the block into a file of its own and let ~/.ssh/config include it.
 
     Returns:
         What was changed; nothing where all of it is there already.
 
     Raises:
-        InputError: the user did not agree, or ~/.ssh/config cannot be read.
+        InputError: the user did not agree, or ~/.ssh/config cannot be read, before or with the
+            entry, which is taken back then.
     """
     folder = Path.home() / ".ssh"
     own, config = folder / f"custom-gaze-{host}.conf", folder / "config"
     wanted = entry_for_dvc(host, sshd)
-    line = f"Include {own}"
+    line = f"Include {_value(str(own))}"
     before = config.read_text() if config.exists() else ""
     has_block = own.exists() and own.read_text() == wanted
     has_line = line in before.splitlines()
@@ -127,14 +161,44 @@ def include_for_dvc(host: str, sshd: tuple[str, str], consent: Consent) -> list[
     )
     if not consent(question):
         raise InputError("DVC would connect without verifying the host; nothing more was changed")
+    kept = {path: path.read_bytes() if path.exists() else None for path in (own, config)}
+    expected = ssh_config(host)
     changed = []
-    if not has_block:
-        _write_private(own, wanted)
-        changed.append(f"wrote {own}")
-    if not has_line:
-        _write_private(config, f"{line}\n{before}")
-        changed.append(f"added `{line}` to {config}")
+    try:
+        if not has_block:
+            _write_private(own, wanted)
+            changed.append(f"wrote {own}")
+        _check_block(host, ssh_config(host + VERIFIED, own), expected)
+        if not has_line:
+            _write_private(config, f"{line}\n{before}")
+            changed.append(f"added `{line}` to {config}")
+        _check_block(host, ssh_config(host + VERIFIED), expected)
+        if ssh_config(host) != expected:
+            raise InputError(f"{config}: with `{line}` ssh reads {host} otherwise than before")
+    except BaseException:
+        for path, content in kept.items():
+            if content is None:
+                path.unlink(missing_ok=True)
+            elif path.read_bytes() != content:
+                _write_private(path, content.decode())
+        raise
     return changed
+
+
+def _check_block(host: str, found: dict[str, list[str]], expected: dict[str, list[str]]) -> None:
+    """Whether ssh reads the block for DVC as it is meant.
+
+    Raises:
+        InputError: it does not.
+    """
+    keys = ("hostname", "port", "user")
+    same = all(found.get(key) == expected.get(key) for key in keys)
+    proxy = "".join(found.get("proxycommand", [])).startswith("sh -c ")
+    if not same or not proxy or set(_identities(expected)) - set(found.get("identityfile", [])):
+        raise InputError(
+            f"ssh does not read the entry {host}{VERIFIED} for DVC as it is meant; nothing was "
+            "changed. Is there another one in ~/.ssh/config?"
+        )
 
 
 def check_entry(host: str) -> None:

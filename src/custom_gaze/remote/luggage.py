@@ -13,7 +13,8 @@ from custom_gaze.download import is_address
 from custom_gaze.errors import CustomGazeError, InputError
 from custom_gaze.params import FetchParams
 from custom_gaze.remote import repository
-from custom_gaze.remote.objects import Cache, Out, outs_of, yaml_of
+from custom_gaze.remote.committed import Out, outs_of, yaml_of
+from custom_gaze.remote.objects import Cache
 from custom_gaze.remote.request import Request
 
 _FETCHED = ("models/faces", "models/base.pt")

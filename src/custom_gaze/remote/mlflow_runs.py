@@ -11,9 +11,13 @@ from typing import Any
 
 from custom_gaze import tracking
 from custom_gaze.errors import CustomGazeError
-from custom_gaze.remote.connection import OPTIONS, VERIFY, Connection, connect, explain
-from custom_gaze.remote.objects import Cache, Out, fetch_objects
+from custom_gaze.remote.committed import Out
+from custom_gaze.remote.connection import Connection, connect
+from custom_gaze.remote.objects import Cache, fetch_objects
+from custom_gaze.remote.replies import AllTracked, Done, FreePort, Tracked
 from custom_gaze.remote.settings import Settings
+from custom_gaze.remote.ssh import OPTIONS, VERIFY, explain
+from custom_gaze.untrusted import printable
 
 FAR_RUN = "far_run"  # the tag that tells where a run came from, so that it comes once
 # A tunnel ends with the command that opened it, however that ended: then its input is closed.
@@ -34,66 +38,65 @@ def import_tracked(connection: Connection, cache: Cache, settings: Settings, nam
 
     A store that cannot be reached does not undo a fetch: the line returned says so.
     """
-    runs: list[dict[str, Any]] = connection.ask("tracked", dir=settings.directory, name=name)[
-        "runs"
-    ]
+    runs = connection.ask("tracked", AllTracked, **settings.there, name=name).runs
     if not runs:
         return f"MLflow there has no run of {name}"
-    files = [[path, md5] for run in runs for _, path, md5 in run["files"]]
+    files = [[path, md5] for run in runs for _, path, md5 in run.files]
     if files:
-        connection.ask("offer", dir=settings.directory, files=files)
+        connection.ask("offer", Done, **settings.there, files=files)
     wanted = [Out(path, md5) for path, md5 in files if not cache.has(md5)]
     if wanted:
         fetch_objects(connection, cache, settings.store, wanted)
     uri = tracking.tracking_uri()
     try:
         with tracking.quiet():
-            new = [run["id"] for run in runs if _import(uri, settings.host, run, cache)]
+            new = [run.id for run in runs if _import(uri, settings.host, run, cache)]
     except CustomGazeError:
         raise
     except Exception as error:  # whatever a server, a database or a proxy may answer
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = printable(error) or type(error).__name__
         return f"MLflow at {uri} did not take {name} ({reason}); fetch it again to try again"
     return f"MLflow: {len(new)} of {len(runs)} runs are new in {uri}"
 
 
-def _import(uri: str, host: str, run: dict[str, Any], cache: Cache) -> bool:
+def _import(uri: str, host: str, run: Tracked, cache: Cache) -> bool:
     """Copy one run; False where it is here already. One that was copied in part is made anew."""
     import mlflow
     from mlflow.entities import Metric, Param
 
     client = mlflow.MlflowClient(uri)
-    if _is_known(client, run["id"]):  # the store here is the one there, through a tunnel
+    if _is_known(client, run.id):  # the store here is the one there, through a tunnel
         return False
-    experiment = client.get_experiment_by_name(run["experiment"])
+    experiment = client.get_experiment_by_name(run.experiment)
     if experiment is None:
         root = tracking.artifact_root(uri)
-        experiment_id = client.create_experiment(run["experiment"], artifact_location=root)
+        experiment_id = client.create_experiment(run.experiment, artifact_location=root)
     else:
         experiment_id = experiment.experiment_id
-    origin = f"{host}:{run['id']}"
+    origin = f"{host}:{run.id}"
     for known in client.search_runs([experiment_id], f"tags.{FAR_RUN} = '{origin}'"):
         if known.info.status != "RUNNING":
             return False
         client.delete_run(known.info.run_id)
     copy = client.create_run(
         experiment_id,
-        start_time=run["start_ms"],
-        tags={**dict(run["tags"]), FAR_RUN: origin},
-        run_name=run["name"],
+        start_time=run.start_ms,
+        # MLflow's own tags tell it what to show and whose run it is.
+        tags={**{k: v for k, v in run.tags if not k.startswith("mlflow.")}, FAR_RUN: origin},
+        run_name=run.name,
     )
     run_id = copy.info.run_id
-    client.log_batch(run_id, params=[Param(key, value) for key, value in run["params"]])
-    metrics = [Metric(*entry) for entry in run["metrics"]]
+    client.log_batch(run_id, params=[Param(key, value) for key, value in run.params])
+    metrics = [Metric(*entry) for entry in run.metrics]
     for start in range(0, len(metrics), 1000):  # MLflow takes no more at once
         client.log_batch(run_id, metrics=metrics[start : start + 1000])
     with TemporaryDirectory(prefix="custom-gaze-") as scratch:
-        for relative, _, md5 in run["files"]:
+        for relative, _, md5 in run.files:
             source = Path(scratch) / Path(relative).name
             source.symlink_to(cache.path(md5))
             tracking.attach_files(client, uri, run_id, [(source, str(Path(relative).parent))])
             source.unlink()
-    client.set_terminated(run_id, run["status"], run["end_ms"])
+    client.set_terminated(run_id, run.status, run.end_ms)
     return True
 
 
@@ -114,8 +117,8 @@ def serve(settings: Settings, port: int) -> None:
         CustomGazeError: the port is taken here, or the server or the tunnel ended.
     """
     with connect(settings.host) as connection:
-        far_port = connection.ask("free_port")["port"]
-        connection.send({"do": "serve", "dir": settings.directory, "port": far_port})
+        far_port = connection.ask("free_port", FreePort).port
+        connection.send({"do": "serve", **settings.there, "port": far_port})
         with _tunnel(settings.host, port, far_port) as tunnel:
             _wait_for_answer(connection, tunnel, settings.host, port)
             print(
@@ -126,7 +129,7 @@ def serve(settings: Settings, port: int) -> None:
             )
             while tunnel.poll() is None:
                 if connection.waiting():
-                    connection.receive()
+                    connection.receive(Done)
                 time.sleep(0.5)
             raise _tunnel_ended(settings.host, tunnel)
 
@@ -164,7 +167,7 @@ def _wait_for_answer(
         if tunnel.poll() is not None:
             raise _tunnel_ended(host, tunnel)
         if connection.waiting():
-            connection.receive()
+            connection.receive(Done)
         try:
             with opener.open(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
                 if answer.read() == b"OK":

@@ -4,31 +4,25 @@ An object is a file named by its MD5; `<md5>.dir` is the JSON list of a folder's
 """
 
 import hashlib
+import io
 import json
-import os
-import subprocess
+import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO
 
-import yaml
-
-from custom_gaze.errors import CustomGazeError, InputError
-from custom_gaze.files import whole_file
+from custom_gaze.errors import CustomGazeError
+from custom_gaze.files import whole_file, write_bytes
+from custom_gaze.remote.committed import Out
 from custom_gaze.remote.connection import Connection
-from custom_gaze.remote.frames import PAYLOAD
+from custom_gaze.remote.frames import pieces
+from custom_gaze.remote.replies import OBJECT, Done, Lacking, Listed, Piece, not_asked
 from custom_gaze.remote.settings import read_config
+from custom_gaze.untrusted import printable, stays_inside
 
+FOLDER = ".dir"  # how the name of a folder's list ends
+_MOST_LIST_BYTES = 1 << 27  # about 100 bytes a file
 _PROTECTED = 0o444
-
-
-@dataclass(frozen=True)
-class Out:
-    """A file or folder that a commit names and DVC keeps."""
-
-    path: str
-    md5: str  # `….dir` for a folder
 
 
 class Cache:
@@ -42,6 +36,13 @@ class Cache:
         self.folder = (root / ".dvc" / (folder or "cache")).resolve()
 
     def path(self, name: str) -> Path:
+        """Where an object lies.
+
+        Raises:
+            CustomGazeError: that is no object's name.
+        """
+        if not OBJECT.fullmatch(name):
+            raise CustomGazeError(f"{printable(name, 80)!r} is no object of DVC's cache")
         return self.folder / "files" / "md5" / name[:2] / name[2:]
 
     def has(self, name: str) -> bool:
@@ -54,8 +55,8 @@ class Cache:
             CustomGazeError: the object is damaged.
         """
         try:
-            return [entry["md5"] for entry in json.loads(self.path(name).read_bytes())]
-        except (ValueError, KeyError, TypeError):
+            return members_of(self.path(name).read_bytes())
+        except ValueError:
             raise CustomGazeError(f"{self.path(name)}: damaged; remove it and `dvc pull`") from None
 
     def whole(self, names: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -69,64 +70,20 @@ class Cache:
         return list(found), list(gone)
 
 
-def outs_of(root: Path, commit: str) -> list[Out]:
-    """What DVC keeps for a commit: outputs in dvc.lock and files with a .dvc file.
+def members_of(content: bytes) -> list[str]:
+    """The objects that a folder's list names.
 
     Raises:
-        CustomGazeError: the commit is not here, or one of these files cannot be read.
+        ValueError: it is no such list, or a path in it would lead out of the folder.
     """
-    listing = _git(root, "ls-tree", "-r", "--name-only", "-z", commit).split("\0")
-    found = []
-    if "dvc.lock" in listing:
-        in_git = _kept_in_git(yaml_of(root, commit, "dvc.yaml"))
-        stages = (yaml_of(root, commit, "dvc.lock").get("stages") or {}).values()
-        for out in (out for stage in stages for out in stage.get("outs") or []):
-            if "md5" in out and out["path"] not in in_git:
-                found.append(Out(out["path"], out["md5"]))
-    for path in listing:
-        if path.endswith(".dvc"):
-            for out in yaml_of(root, commit, path).get("outs") or []:
-                if "md5" in out:
-                    folder = os.path.dirname(path)
-                    found.append(Out(os.path.join(folder, out["path"]), out["md5"]))
-    return found
-
-
-def _kept_in_git(pipeline: dict[str, Any]) -> set[str]:
-    """Outputs with `cache: false`."""
-    found = set()
-    for stage in (pipeline.get("stages") or {}).values():
-        for kind in ("outs", "metrics", "plots"):
-            for entry in stage.get(kind) or []:
-                if isinstance(entry, dict):
-                    found |= {p for p, how in entry.items() if not (how or {}).get("cache", True)}
-    return found
-
-
-def yaml_of(root: Path, commit: str, path: str) -> dict[str, Any]:
-    """A YAML file of a commit; empty where it has none.
-
-    Raises:
-        InputError: it is no valid YAML.
-    """
-    if not _git(root, "ls-tree", commit, "--", path):
-        return {}
     try:
-        content = yaml.safe_load(_git(root, "show", f"{commit}:{path}"))
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path} of commit {commit[:8]}: no valid YAML: {reason}") from None
-    return content if isinstance(content, dict) else {}
-
-
-def _git(root: Path, *words: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(root), *words], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["?"]
-        raise CustomGazeError(f"git {words[0]}: {lines[-1]}")
-    return done.stdout
+        entries = [(entry["md5"], entry["relpath"]) for entry in json.loads(content)]
+        for name, path in entries:
+            if not OBJECT.fullmatch(name) or name.endswith(FOLDER) or not stays_inside(path):
+                raise ValueError(f"{printable(path, 80)!r} is no file inside a folder")
+    except (KeyError, TypeError, AttributeError, RecursionError):
+        raise ValueError("no list of files") from None
+    return [name for name, _ in entries]
 
 
 def send_objects(connection: Connection, cache: Cache, store: str, names: list[str]) -> list[str]:
@@ -134,25 +91,23 @@ def send_objects(connection: Connection, cache: Cache, store: str, names: list[s
 
     Raises:
         FarError: the disk there is full, or it may not be written.
+        NotAsked: the far machine asks for others: faces of another session, for instance.
         Lost: the connection was cut; what was taken whole need not be sent again.
     """
-    lacking: list[str] = connection.ask("lacking", store=store, objects=names)["lacking"]
+    lacking = connection.ask("lacking", Lacking, store=store, objects=names).lacking
     if not lacking:
         return []
+    if others := set(lacking) - set(names):
+        raise not_asked(connection.host, f"it asks for {others.pop()}, which this run does not use")
     connection.send({"do": "put", "store": store})
     for name in lacking:
         with cache.path(name).open("rb") as file:
-            chunk = file.read(PAYLOAD)
-            while True:
-                following = file.read(PAYLOAD)
-                connection.send({"object": name, "last": not following}, chunk)
+            for chunk, last in pieces(file):
+                connection.send({"object": name, "last": last}, chunk)
                 if connection.waiting():  # nothing is said before the end but why it failed
-                    connection.receive()
-                if not following:
-                    break
-                chunk = following
+                    connection.receive(Done)
     connection.send({"end": 1})
-    connection.receive()
+    connection.receive(Done)
     return lacking
 
 
@@ -162,42 +117,92 @@ def fetch_objects(connection: Connection, cache: Cache, store: str, outs: list[O
     Files come before the folders that list them, each verified and moved into place whole.
 
     Raises:
-        CustomGazeError: the store lacks one (nothing is fetched then), or it arrived damaged.
+        CustomGazeError: the store lacks one, or the disk here is too small for them (nothing is
+            fetched then), or one arrived damaged.
+        NotAsked: it sent something else.
         Lost: the connection was cut; what has arrived whole is kept.
     """
-    wanted = [out.md5 for out in outs]
-    answer = connection.ask("listed", store=store, objects=wanted)
-    gone = {name for name in answer["gone"] if not cache.has(name)}
-    if gone:
-        broken = [out.path for out in outs if out.md5 in gone]
-        what = ", ".join(broken) or f"{len(gone)} files of folders"
+    wanted = list(dict.fromkeys(out.md5 for out in outs))
+    answer = connection.ask("listed", Listed, store=store, objects=wanted)
+    _check_there(connection.host, wanted, answer, cache, outs)
+    folders = _receive_folders(connection, cache, store, wanted, answer)
+    files = [name for name in wanted if not name.endswith(FOLDER)]
+    for name in wanted:
+        if name.endswith(FOLDER):
+            files += members_of(folders[name]) if name in folders else cache.members(name)
+    missing = [name for name in dict.fromkeys(files) if not cache.has(name)]
+    _check_there(connection.host, missing, answer, cache, outs)
+    _check_room(cache, sum(answer.sizes[name] for name in missing))
+    if missing:
+        connection.send({"do": "get", "store": store, "objects": missing})
+        for name in missing:
+            with whole_file(cache.path(name)) as temporary, temporary.open("wb") as file:
+                _receive_object(connection, name, answer.sizes[name], file)
+            cache.path(name).chmod(_PROTECTED)
+        connection.receive(Done)
+    for name, content in folders.items():
+        write_bytes(cache.path(name), content)
+        cache.path(name).chmod(_PROTECTED)
+    return len(missing) + len(folders)
+
+
+def _check_there(
+    host: str, names: list[str], answer: Listed, cache: Cache, outs: list[Out]
+) -> None:
+    gone = {name for name in names if name not in answer.sizes and not cache.has(name)}
+    if not gone:
+        return
+    broken = [out.path for out in outs if out.md5 in gone]
+    what = ", ".join(printable(path, 100) for path in broken) or f"{len(gone)} files of folders"
+    raise CustomGazeError(
+        f"{host}: the store lacks {what}; nothing was changed here. "
+        "Run it again there: custom-gaze remote train"
+    )
+
+
+def _check_room(cache: Cache, needed: int) -> None:
+    cache.folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(cache.folder).free
+    if needed > free:
         raise CustomGazeError(
-            f"{connection.host}: the store lacks {what}; nothing was changed here. "
-            "Run it again there: custom-gaze remote train"
+            f"{cache.folder}: {needed} bytes would come, {free} are free; free some space"
         )
-    missing = [name for name in answer["sizes"] if not cache.has(name)]
-    missing.sort(key=lambda name: name.endswith(".dir"))
-    if not missing:
-        return 0
-    connection.send({"do": "get", "store": store, "objects": missing})
-    for name in missing:
-        _receive_object(connection, cache, name)
-    connection.receive()
-    return len(missing)
 
 
-def _receive_object(connection: Connection, cache: Cache, name: str) -> None:
+def _receive_folders(
+    connection: Connection, cache: Cache, store: str, wanted: list[str], answer: Listed
+) -> dict[str, bytes]:
+    """The lists of folders that are not here yet: name → content, verified."""
+    names = [name for name in wanted if name.endswith(FOLDER) and not cache.has(name)]
+    if not names:
+        return {}
+    if sum(answer.sizes[name] for name in names) > _MOST_LIST_BYTES:
+        raise not_asked(connection.host, f"lists of more than {_MOST_LIST_BYTES >> 20} MB")
+    connection.send({"do": "get", "store": store, "objects": names})
+    found = {}
+    for name in names:
+        content = io.BytesIO()
+        _receive_object(connection, name, answer.sizes[name], content)
+        found[name] = content.getvalue()
+        try:
+            members_of(found[name])
+        except ValueError as error:
+            raise not_asked(connection.host, f"{name}: {error}") from None
+    connection.receive(Done)
+    return found
+
+
+def _receive_object(connection: Connection, name: str, size: int, file: IO[bytes]) -> None:
     digest = hashlib.md5()
-    path = cache.path(name)
-    with whole_file(path) as temporary, temporary.open("wb") as file:
-        while True:
-            header, payload = connection.receive()
-            if header.get("object") != name:
-                raise CustomGazeError(f"{connection.host}: sent something else than {name}")
-            digest.update(payload)
-            file.write(payload)
-            if header["last"]:
-                break
-        if digest.hexdigest() != name.split(".")[0]:
-            raise CustomGazeError(f"{connection.host}: {name} arrived damaged; try again")
-    path.chmod(_PROTECTED)
+    left = size
+    while True:
+        message, payload = connection.receive(Piece)
+        left -= len(payload)
+        if message.object != name or left < 0:
+            raise not_asked(connection.host, f"not the {size} bytes of {name}")
+        digest.update(payload)
+        file.write(payload)
+        if message.last:
+            break
+    if digest.hexdigest() != name.split(".")[0]:
+        raise CustomGazeError(f"{connection.host}: {name} arrived damaged; try again")

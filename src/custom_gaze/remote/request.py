@@ -12,9 +12,9 @@ import yaml
 from custom_gaze.errors import InputError
 from custom_gaze.params import Params, load_params
 from custom_gaze.paths import Paths
+from custom_gaze.remote.replies import RUN_NAME, Run
 from custom_gaze.yaml_files import parse_yaml, read_yaml, shown
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")  # a number to Hydra, text to YAML 1.1
 
 
@@ -46,9 +46,10 @@ class Request:
             ],
         }
 
-    def is_same_as(self, run: dict[str, Any]) -> bool:
+    def is_same_as(self, run: Run) -> bool:
         """Whether a run there was started by the same request."""
-        return all(run.get(key) == value for key, value in self.as_dict().items())
+        asked = self.as_dict()
+        return run.model_dump(include=set(asked)) == asked
 
 
 def check_name(name: str) -> str:
@@ -57,7 +58,7 @@ def check_name(name: str) -> str:
     Raises:
         InputError: it cannot.
     """
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(RUN_NAME, name):
         raise InputError(f"{name!r} is no name for a run: letters, digits, - and _, at most 64")
     return name
 

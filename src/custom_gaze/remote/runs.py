@@ -3,11 +3,10 @@
 import re
 import time
 from pathlib import Path
-from typing import Any
 
 from custom_gaze.errors import CustomGazeError, InputError
 from custom_gaze.remote import repository
-from custom_gaze.remote.connection import Connection, FarError, Lost, Unreachable, connect
+from custom_gaze.remote.connection import Connection, FarError, connect
 from custom_gaze.remote.display import (
     Say,
     Screen,
@@ -20,11 +19,24 @@ from custom_gaze.remote.display import (
 )
 from custom_gaze.remote.luggage import check_committed, check_sessions_saved, pack
 from custom_gaze.remote.objects import Cache, send_objects
+from custom_gaze.remote.replies import (
+    Done,
+    Followed,
+    Listed,
+    LogPiece,
+    Look,
+    Run,
+    Status,
+    Stopped,
+    not_asked,
+)
 from custom_gaze.remote.request import Request
 from custom_gaze.remote.settings import Settings
+from custom_gaze.remote.ssh import Lost, Unreachable
 
 RECONNECT_S = 60.0  # so long a lost connection is tried again
 LAST_LINES = 20
+_MOST_CARDS = 16
 
 
 class RunFailed(CustomGazeError):
@@ -39,7 +51,7 @@ class Detached(CustomGazeError):
 
 def begin(
     settings: Settings, root: Path, request: Request, traffic: Traffic, say: Say
-) -> dict[str, Any] | None:
+) -> Run | None:
     """Send what a run needs and start it there, detached from the connection.
 
     Returns:
@@ -62,10 +74,10 @@ def begin(
                 return known
             _hold(connection, settings)
             repository.send_commit(connection, root, settings.project, request.commit)
-            connection.ask("ready", dir=settings.directory)
+            connection.ask("ready", Done, **settings.there)
             _check_there(connection, settings, luggage.elsewhere)
             sent = send_objects(connection, cache, settings.store, luggage.here)
-            connection.ask("start", dir=settings.directory, run=request.as_dict())
+            connection.ask("start", Done, **settings.there, run=request.as_dict())
         finally:
             traffic.add(connection)
     say(f"{len(sent)} of {len(luggage.here)} files sent")
@@ -75,18 +87,18 @@ def begin(
 
 def _known_run(
     connection: Connection, settings: Settings, root: Path, request: Request
-) -> dict[str, Any] | None:
+) -> Run | None:
     """The run of this name, where the same command was given before and has not been ended."""
-    asked = {"dir": settings.directory, "name": request.name, "may_miss": True}
-    run: dict[str, Any] | None = connection.ask("look", **asked)["run"]
+    asked = {**settings.there, "name": request.name, "may_miss": True}
+    run = connection.ask("look", Look, **asked).run
     here = [e.name for e in request.experiments if repository.experiment_ref(root, e.name)]
     if run is not None and request.is_same_as(run):
         some_missing = len(here) < len(request.experiments)
-        if run["state"] == "running" or (run["state"] == "done" and some_missing):
+        if run.state == "running" or (run.state == "done" and some_missing):
             return run
-    if run is not None and run["state"] == "running":
+    if run is not None and run.state == "running":
         raise InputError(f"{request.name} is the name of another run that goes on there")
-    if here or (run is not None and run["state"] == "done"):
+    if here or (run is not None and run.state == "done"):
         raise InputError(
             f"the name {here[0] if here else request.name} was used before; take another "
             "(--name), or remove that experiment (dvc exp remove)"
@@ -96,17 +108,17 @@ def _known_run(
 
 def _hold(connection: Connection, settings: Settings) -> None:
     try:
-        connection.ask("hold", dir=settings.directory)
+        connection.ask("hold", Done, **settings.there)
     except FarError as error:
-        active = error.header.get("active")
-        if str(error.header["error"]) != "busy":
+        active = error.refusal.active
+        if error.refusal.error != "busy":
             raise
         if active is None:
             message = "somebody is about to start a run there; try again in a minute"
             raise CustomGazeError(f"{settings.host}: {message}") from None
-        name = active["name"]
+        name = active.name
         raise CustomGazeError(
-            f"{settings.host}: {name} has been running there since {clock(active['started'])}; "
+            f"{settings.host}: {name} has been running there since {clock(active.started)}; "
             f"read along: custom-gaze remote attach {name}; end it: custom-gaze remote stop {name}"
         ) from None
 
@@ -115,16 +127,16 @@ def _check_there(connection: Connection, settings: Settings, elsewhere: dict[str
     """What is not in the cache here has to be in the store there."""
     if not elsewhere:
         return
-    answer = connection.ask("listed", store=settings.store, objects=list(elsewhere))
-    if answer["gone"]:
-        paths = sorted({elsewhere.get(name, name) for name in answer["gone"]})
+    answer = connection.ask("listed", Listed, store=settings.store, objects=list(elsewhere))
+    if answer.gone:
+        paths = sorted({elsewhere.get(name, name) for name in answer.gone})
         raise InputError(
             f"neither here nor on {settings.host}: files of {', '.join(paths)}; "
             "`dvc add` a session again where it was captured; `dvc repro -f fetch` for models"
         )
 
 
-def read_along(settings: Settings, name: str, traffic: Traffic, show: Say) -> dict[str, Any]:
+def read_along(settings: Settings, name: str, traffic: Traffic, show: Say) -> Run:
     """Show a run's log as it grows, until it has ended; return the run.
 
     A lost connection is tried again for a minute, and goes on where it was.
@@ -140,16 +152,15 @@ def read_along(settings: Settings, name: str, traffic: Traffic, show: Say) -> di
         try:
             with connect(settings.host) as connection:
                 try:
-                    request = {"do": "follow", "dir": settings.directory, "name": name}
+                    request = {"do": "follow", **settings.there, "name": name}
                     connection.send({**request, "offset": position})
                     while True:
-                        header, payload = connection.receive()
+                        message, payload = connection.receive(Followed)
                         heard = time.monotonic()
-                        if "ended" in header:
+                        if message.ended is not None:
                             screen.end()
-                            ended: dict[str, Any] = header["ended"]
-                            return ended
-                        position = header["log"]
+                            return _of_this_name(settings, message.ended, name)
+                        position = message.log
                         screen.write(payload)
                 finally:
                     traffic.add(connection)
@@ -170,40 +181,48 @@ def read_along(settings: Settings, name: str, traffic: Traffic, show: Say) -> di
 def last_lines(settings: Settings, name: str) -> list[str]:
     """The end of a run's log."""
     with connect(settings.host) as connection:
-        connection.send({"do": "look", "dir": settings.directory, "name": name})
-        _, tail = connection.receive()
+        connection.send({"do": "look", **settings.there, "name": name})
+        _, tail = connection.receive(Look)
     lines = [readable(line) for line in re.split(rb"[\r\n]", tail)]
     return [line for line in lines if line][-LAST_LINES:]
 
 
-def check_ended_well(settings: Settings, run: dict[str, Any], say: Say) -> None:
+def check_ended_well(settings: Settings, run: Run, say: Say) -> None:
     """Show the last lines of a run that failed.
 
     Raises:
         RunFailed: it failed, was ended, or the machine was switched off meanwhile.
     """
-    name = run["name"]
-    if run["state"] == "done":
+    name = run.name
+    if run.state == "done":
         return
     for line in last_lines(settings, name):
         say(line)
     reasons = {
-        "failed": f"failed there with code {run.get('code')}; these were its last lines",
+        "failed": f"failed there with code {run.code}; these were its last lines",
         "stopped": "was stopped; the same command starts it again",
         "died": "was killed there or the machine restarted; the same command starts it again",
     }
-    raise RunFailed(f"{name} {reasons[run['state']]}")
+    raise RunFailed(f"{name} {reasons.get(run.state, run.state)}")
 
 
-def find(settings: Settings, name: str) -> dict[str, Any]:
+def _of_this_name(settings: Settings, run: Run, name: str) -> Run:
+    if name and run.name != name:
+        raise not_asked(settings.host, f"the run {run.name} for {name}")
+    return run
+
+
+def find(settings: Settings, name: str) -> Run:
     """The run of this name, or the one that goes on (else the newest) where it is empty.
 
     Raises:
         FarError: there is none.
     """
     with connect(settings.host) as connection:
-        run: dict[str, Any] = connection.ask("look", dir=settings.directory, name=name)["run"]
-    return run
+        run = connection.ask("look", Look, **settings.there, name=name).run
+    if run is None:
+        raise not_asked(settings.host, f"no run for {name}")
+    return _of_this_name(settings, run, name)
 
 
 def stop(settings: Settings, name: str) -> str:
@@ -213,30 +232,30 @@ def stop(settings: Settings, name: str) -> str:
         FarError: there is no such run.
     """
     with connect(settings.host) as connection:
-        answer = connection.ask("stop", dir=settings.directory, name=name)
-    run, count = answer["run"], answer["processes"]
-    if answer["was"] == "running":
-        return f"{run['name']}: ended with {count} processes"
+        answer = connection.ask("stop", Stopped, **settings.there, name=name)
+    run, count = _of_this_name(settings, answer.run, name), answer.processes
+    if answer.was == "running":
+        return f"{run.name}: ended with {count} processes"
     left = f"; {count} left-over processes ended" if count else ""
-    return f"{run['name']}: had ended before ({run['state']}){left}"
+    return f"{run.name}: had ended before ({run.state}){left}"
 
 
 def status(settings: Settings) -> list[str]:
     """What runs there, since when, on which epoch; graphics card and disk."""
     with connect(settings.host) as connection:
-        connection.send({"do": "status", "dir": settings.directory})
-        about, tail = connection.receive()
-    lines = [f"{settings.host}: {in_bytes(about['free'])} free of {in_bytes(about['total'])}"]
-    lines += [f"graphics card: {gpu_line(entry)}" for entry in about["gpu"]]
-    if not about["gpu"]:
+        connection.send({"do": "status", **settings.there})
+        about, tail = connection.receive(Status)
+    lines = [f"{settings.host}: {in_bytes(about.free)} free of {in_bytes(about.total)}"]
+    lines += [f"graphics card: {gpu_line(entry)}" for entry in about.gpu[:_MOST_CARDS]]
+    if not about.gpu:
         lines.append("graphics card: none that nvidia-smi knows")
-    for run in about["runs"][-10:]:
-        seconds = run.get("ended", about["now"]) - run["started"]
-        since = f"{clock(run['started'])}, {seconds / 60:.1f} minutes"
-        lines.append(f"{run['name']:<32} {run['state']:<8} since {since}")
-        if run["state"] == "running" and (where := progress(tail)):
+    for run in about.runs[-10:]:
+        seconds = (run.ended or about.now) - run.started
+        since = f"{clock(run.started)}, {seconds / 60:.1f} minutes"
+        lines.append(f"{run.name:<32} {run.state:<8} since {since}")
+        if run.state == "running" and (where := progress(tail)):
             lines.append(f"    {where}")
-    if not about["runs"]:
+    if not about.runs:
         lines.append("no run yet")
     return lines
 
@@ -248,8 +267,8 @@ def logs(settings: Settings, name: str, show: Say) -> None:
         FarError: there is no such run.
     """
     with connect(settings.host) as connection:
-        connection.send({"do": "logs", "dir": settings.directory, "name": name})
+        connection.send({"do": "logs", **settings.there, "name": name})
         screen = Screen(show)
-        while "log" in (message := connection.receive())[0]:
+        while (message := connection.receive(LogPiece))[0].log is not None:
             screen.write(message[1])
         screen.end()

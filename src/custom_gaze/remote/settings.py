@@ -16,10 +16,19 @@ VERIFIED = "-verified"
 
 @dataclass(frozen=True)
 class Settings:
-    """The machine `host` as ssh knows it, and the absolute folder there."""
+    """The machine `host` as ssh knows it, and the absolute folder there.
+
+    `subfolder`: the project's folder in its git repository, empty where it is the repository.
+    """
 
     host: str
     directory: str
+    subfolder: str = ""
+
+    @property
+    def there(self) -> dict[str, str]:
+        """What each request says of the place."""
+        return {"dir": self.directory, "sub": self.subfolder}
 
     @property
     def store(self) -> str:

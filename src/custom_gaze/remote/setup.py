@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -11,11 +12,14 @@ from pathlib import Path
 
 from custom_gaze.errors import CustomGazeError, InputError
 from custom_gaze.remote import repository
-from custom_gaze.remote.connection import Connection, UnknownHostKey, connect
+from custom_gaze.remote.connection import Connection, FarError, connect
 from custom_gaze.remote.display import Say
 from custom_gaze.remote.hostkeys import Consent, check_entry, include_for_dvc, learn
 from custom_gaze.remote.objects import Cache
+from custom_gaze.remote.replies import Changed, Done, Hello, Installing, Torch, not_asked
 from custom_gaze.remote.settings import Settings, read_config
+from custom_gaze.remote.ssh import UnknownHostKey
+from custom_gaze.untrusted import printable
 
 _DVC_S = 120.0  # the proof's push and pull
 _DVC = """
@@ -26,6 +30,8 @@ for words in json.loads(sys.argv[1]):
         print(words[0])
         sys.exit(code)
 """
+# What becomes part of addresses in the configuration of DVC and git, and what DVC can work in.
+_FOLDER = re.compile(r"(/[A-Za-z0-9_.@+,=-]+)+")
 _INSTALL_SILENCE = "this takes minutes the first time"
 
 
@@ -46,20 +52,20 @@ def setup(host: str, folder: str, python: str, root: Path, consent: Consent, say
     """
     if not (root / ".dvc").is_dir():
         raise InputError(f"{root / '.dvc'}: not found; run this in the project's folder")
-    commit = repository.head(root)
+    commit, subfolder = repository.head(root), repository.subfolder(root)
     _know(host, consent, say)
     with connect(host) as connection:
-        about = connection.ask("hello", folder=folder)
+        about = connection.ask("hello", Hello, folder=folder)
         _check_machine(host, about)
-        say(f"{host}: {about['system']} {about['machine']}, Python {about['python']}")
-        settings = Settings(host, about["dir"])
-        for line in include_for_dvc(host, (about["sshd"][0], about["sshd"][1]), consent):
+        say(f"{host}: {about.system} {about.machine}, Python {about.python}")
+        settings = Settings(host, _checked_folder(host, about.dir, folder), subfolder)
+        for line in include_for_dvc(host, about.sshd, consent):
             say(line)
         _make_there(connection, settings, root, commit, python, say)
     for line in _configure(settings, root):
         say(line)
     check_entry(host)
-    for line in _prove(settings, root):
+    for line in _prove(settings, connection.greeting):
         say(line)
     return settings
 
@@ -73,41 +79,67 @@ def _know(host: str, consent: Consent, say: Say) -> None:
         say(learn(host, consent))
 
 
-def _check_machine(host: str, about: dict[str, object]) -> None:
-    if about["system"] != "Linux":
-        raise CustomGazeError(f"{host} runs {about['system']}; runs are looked after on Linux only")
-    if tuple(int(part) for part in str(about["python"]).split(".")[:2]) < (3, 10):
-        raise CustomGazeError(f"{host} has Python {about['python']}; 3.10 or newer is needed")
-    if not about["git"]:
+def _check_machine(host: str, about: Hello) -> None:
+    if about.system != "Linux":
+        raise CustomGazeError(f"{host} runs {about.system}; runs are looked after on Linux only")
+    if tuple(int(part) for part in about.python.split(".")[:2]) < (3, 10):
+        raise CustomGazeError(f"{host} has Python {about.python}; 3.10 or newer is needed")
+    if not about.git:
         raise CustomGazeError(f"{host}: git is missing there")
+
+
+def _checked_folder(host: str, found: str, asked: str) -> str:
+    """The absolute folder there that `asked` names."""
+    if found != asked and not found.endswith(f"/{asked}"):
+        raise not_asked(host, f"the folder {printable(found, 80)} for {printable(asked, 80)}")
+    if not _FOLDER.fullmatch(found):
+        raise InputError(
+            f"{host}: {printable(found, 80)}: a folder there is named in ASCII letters, digits and "
+            "_ . @ + , = - alone, or DVC and its addresses fail; choose another with --dir"
+        )
+    return found
 
 
 def _make_there(
     connection: Connection, settings: Settings, root: Path, commit: str, python: str, say: Say
 ) -> None:
-    directory = settings.directory
-    changed = connection.ask("make", dir=directory)["changed"]
+    there = settings.there
+    changed = connection.ask("make", Changed, **there).changed
     _hold_or_skip(connection, settings)
     repository.send_commit(connection, root, settings.project, commit)
-    changed += connection.ask("cache", dir=directory)["changed"]
+    changed += connection.ask("cache", Changed, **there).changed
     for line in changed:
         say(line)
-    connection.send({"do": "environment", "dir": directory, "python": python})
-    while "note" in (header := connection.receive()[0]):
-        say(f"{header['note']}  ({_INSTALL_SILENCE})")
-    for line in header["changed"]:
+    connection.send({"do": "environment", **there, "python": python})
+    while (message := connection.receive(Installing)[0]).note is not None:
+        say(f"{message.note}  ({_INSTALL_SILENCE})")
+    for line in message.changed:
         say(line)
-    seen = connection.ask("torch", dir=directory)
-    version, cuda, card = seen["torch"]
-    say(f"torch {version} there: " + (f"CUDA {cuda}, {card}" if card else "no GPU, the CPU"))
+    say(accelerator_line(connection.ask("torch", Torch, **there)))
+
+
+def accelerator_line(seen: Torch) -> str:
+    """What trains there; a card that only the driver sees is named with what to do."""
+    version, cuda, card = seen.torch
+    if card is not None:
+        return f"torch {version} there: CUDA {cuda}, {card}"
+    if not seen.gpu:
+        return f"torch {version} there: no GPU, the CPU"
+    name = seen.gpu[0].split(",")[0].strip()
+    built = f"made for CUDA {cuda}" if cuda is not None else "made without CUDA"
+    return (
+        f"torch {version} there: nvidia-smi knows {name}, but torch, {built}, does not see it, and "
+        "runs would use the CPU; install a torch for its driver there (pytorch.org names it) and "
+        "set up again, with --python if the environment is another one"
+    )
 
 
 def _hold_or_skip(connection: Connection, settings: Settings) -> None:
     """Nothing is changed under a run's feet."""
     try:
-        connection.ask("hold", dir=settings.directory)
-    except CustomGazeError as error:
-        if "busy" not in str(error):
+        connection.ask("hold", Done, **settings.there)
+    except FarError as error:
+        if error.refusal.error != "busy":
             raise
         raise CustomGazeError(
             f"{settings.host}: a run goes on there; set it up again when it has ended "
@@ -139,8 +171,11 @@ def _configure(settings: Settings, root: Path) -> list[str]:
     return changed
 
 
-def _prove(settings: Settings, root: Path) -> list[str]:
-    """Push a file with DVC itself, fetch it back and compare, as `dvc push` and `pull` will."""
+def _prove(settings: Settings, greeting: str) -> list[str]:
+    """Push a file with DVC itself, fetch it back and compare, as `dvc push` and `pull` will.
+
+    `greeting`: what a shell there says before it runs anything; DVC takes it for an answer.
+    """
     content = os.urandom(1 << 16)
     with tempfile.TemporaryDirectory(prefix="custom-gaze-") as scratch:
         place = Path(scratch)
@@ -155,9 +190,17 @@ def _prove(settings: Settings, root: Path) -> list[str]:
             (place / "proof").unlink()
             _dvc(place, ["pull"])
             same = (place / "proof").read_bytes() == content
+        except CustomGazeError as error:
+            if not greeting:
+                raise
+            raise CustomGazeError(
+                f"{error}; the shell there says {greeting!r} at each login, which DVC and git take "
+                "for an answer: keep it silent without a terminal (in ~/.bashrc, first line: "
+                "[[ $- == *i* ]] || return)"
+            ) from None
         finally:
             with contextlib.suppress(CustomGazeError), connect(settings.host) as connection:
-                connection.ask("forget", store=settings.store, object=name)
+                connection.ask("forget", Done, store=settings.store, object=name)
     if not same:
         raise CustomGazeError(f"{settings.host}: the proof came back changed")
     return ["proof: 65,536 bytes pushed with DVC, fetched back, the same"]

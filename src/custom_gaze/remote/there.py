@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from custom_gaze.remote.frames import BrokenFrame, Header, read_frame, write_frame
+from custom_gaze.remote.frames import START, BrokenFrame, Header, read_frame, write_frame
 
 BEAT_S = 3.0  # each side says this often that it is there
 SILENCE_S = 30.0  # after which the other side is taken for gone
@@ -42,6 +42,7 @@ class Link:
         self._helper: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        self._output.write(b"\n" + START)  # a greeting may have left its line open
         for target in (self._read, self._beat):
             threading.Thread(target=target, daemon=True).start()
 
@@ -66,6 +67,10 @@ class Link:
             command, stdin=subprocess.DEVNULL, start_new_session=True, **options
         )
         return self._helper
+
+    def let_go(self) -> None:
+        """In a child that outlives the connection: else ssh would wait for it to end."""
+        os.close(self._output.fileno())
 
     def leave(self) -> None:
         """The other side is gone: end what was begun for it; the lock goes with the process."""
@@ -113,6 +118,11 @@ def answer(verbs: dict[str, Verb]) -> None:
             link.send({"error": str(refused), "code": refused.code, **refused.more})
         except OSError as error:
             link.send({"error": said(error), "code": 1})
+
+
+def project_of(header: Header) -> str:
+    """The DVC project there: the repository, or a folder in it."""
+    return os.path.join(header["dir"], "project", header["sub"]).rstrip("/")
 
 
 def said(error: OSError) -> str:

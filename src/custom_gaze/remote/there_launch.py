@@ -76,8 +76,8 @@ def remove_old_runs(directory: str) -> None:
             shutil.rmtree(run["folder"], ignore_errors=True)
 
 
-def supervise(directory: str, folder: str, run: Header, told: int) -> None:
-    """Run DVC to its end and write down how it ended. Never returns to the caller's loop."""
+def supervise(directory: str, project: str, folder: str, run: Header, told: int) -> None:
+    """Run DVC in the project to its end and write down how it ended."""
     os.setsid()
     log = os.open(os.path.join(folder, "log"), os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
     nothing = os.open(os.devnull, os.O_RDWR)
@@ -88,7 +88,6 @@ def supervise(directory: str, folder: str, run: Header, told: int) -> None:
     write(os.path.join(folder, "pid.json"), {"pid": os.getpid(), "ticks": ticks(os.getpid())})
     os.write(told, b"x")
     os.close(told)
-    project = os.path.join(directory, "project")
     environment = _environment(directory, folder)
     code = 0
     for command in _commands(run):

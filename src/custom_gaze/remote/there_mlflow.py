@@ -11,14 +11,14 @@ import subprocess
 from typing import Any
 
 from custom_gaze.remote.frames import Header
-from custom_gaze.remote.there import Link, Refused
+from custom_gaze.remote.there import Link, Refused, project_of
 from custom_gaze.remote.there_launch import python_of
 from custom_gaze.remote.there_store import PROTECTED, is_whole, object_path
 
 
 def serve(link: Link, header: Header) -> None:
     """Run MLflow's server on the loopback for as long as this connection lasts."""
-    project = os.path.join(header["dir"], "project")
+    project = project_of(header)
     command = [python_of(header["dir"]), "-m", "mlflow", "server", "--host", "127.0.0.1"]
     command += ["--port", str(header["port"]), "--workers", "1"]  # one user
     command += ["--backend-store-uri", f"sqlite:///{project}/mlflow.db"]
@@ -55,7 +55,7 @@ def tracked(link: Link, header: Header) -> None:
     Read from the database itself, since MLflow takes seconds to load; these four tables have been
     the same in every version that has an SQLite store.
     """
-    path = os.path.join(header["dir"], "project", "mlflow.db")
+    path = os.path.join(project_of(header), "mlflow.db")
     if not os.path.exists(path):
         link.send({"runs": []})
         return
@@ -119,7 +119,7 @@ def offer(link: Link, header: Header) -> None:
     Raises:
         Refused: a path lies outside MLflow's folder.
     """
-    root = os.path.realpath(os.path.join(header["dir"], "project", "mlartifacts"))
+    root = os.path.realpath(os.path.join(project_of(header), "mlartifacts"))
     for path, name in header["files"]:
         if not os.path.realpath(path).startswith(root + os.sep):
             raise Refused(f"{path} is no file of MLflow's")

@@ -7,7 +7,7 @@ import subprocess
 import time
 
 from custom_gaze.remote.frames import PAYLOAD, Header
-from custom_gaze.remote.there import Link, Refused
+from custom_gaze.remote.there import Link, Refused, project_of
 from custom_gaze.remote.there_launch import clear_leftovers, remove_old_runs, supervise
 from custom_gaze.remote.there_state import (
     RUNNING,
@@ -53,7 +53,7 @@ def start(link: Link, header: Header) -> None:
         Refused: an experiment there that no run of ours has made bears the name.
     """
     run = {**header["run"], "started": time.time()}
-    project = os.path.join(header["dir"], "project")
+    project = project_of(header)
     folder = os.path.join(header["dir"], "runs", run["name"])
     clear_leftovers(project, folder, run)
     remove_old_runs(header["dir"])
@@ -63,7 +63,8 @@ def start(link: Link, header: Header) -> None:
     if os.fork() == 0:
         try:
             os.close(ready)
-            supervise(header["dir"], folder, run, told)
+            link.let_go()
+            supervise(header["dir"], project, folder, run, told)
         finally:
             os._exit(0)
     os.close(told)

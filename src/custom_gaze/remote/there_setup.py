@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 from custom_gaze.remote.frames import Header
-from custom_gaze.remote.there import Link, Refused, git
+from custom_gaze.remote.there import Link, Refused, git, project_of
 from custom_gaze.remote.there_launch import python_of
 from custom_gaze.remote.there_runs import gpu
 
@@ -74,7 +74,7 @@ def make(link: Link, header: Header) -> None:
 def cache(link: Link, header: Header) -> None:
     """Let the repository use the store as its cache: nothing is pulled or pushed over there."""
     store = os.path.join(header["dir"], "store")
-    path = os.path.join(header["dir"], "project", ".dvc", "config.local")
+    path = os.path.join(project_of(header), ".dvc", "config.local")
     wanted = f"[cache]\n    dir = {store}\n[core]\n    analytics = false\n"
     try:
         with open(path, encoding="utf-8") as file:
@@ -95,7 +95,7 @@ def environment(link: Link, header: Header) -> None:
         Refused: the Python named is none, lacks DVC, or pip failed.
     """
     directory = header["dir"]
-    requirements = os.path.join(directory, "project", "requirements.txt")
+    requirements = os.path.join(project_of(header), "requirements.txt")
     changed = []
     if header["python"]:
         python = os.path.expanduser(header["python"])
@@ -107,7 +107,7 @@ def environment(link: Link, header: Header) -> None:
     wanted = {"python": python, "requirements": pinned}
     if known != wanted or not os.path.exists(python):
         if not header["python"]:
-            _install(link, directory, python, requirements)
+            _install(link, directory, project_of(header), python)
             changed.append(f"installed the project's requirements in {os.path.dirname(python)}")
         _check_environment(link, python)
         path = os.path.join(directory, "machine.json")
@@ -118,12 +118,11 @@ def environment(link: Link, header: Header) -> None:
     link.send({"changed": changed})
 
 
-def _install(link: Link, directory: str, python: str, requirements: str) -> None:
-    project = os.path.join(directory, "project")
+def _install(link: Link, directory: str, project: str, python: str) -> None:
     pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
     for command in (
         [sys.executable, "-m", "venv", os.path.join(directory, "env")],
-        [*pip, "-r", requirements],
+        [*pip, "-r", os.path.join(project, "requirements.txt")],
         [*pip, "--no-deps", "--editable", project],
     ):
         link.send({"note": "$ " + shlex.join(command)})
@@ -167,7 +166,7 @@ def ready(link: Link, header: Header) -> None:
     known = _machine(header["dir"])
     if known is None or not os.path.exists(known["python"]):
         raise Refused("no environment there yet; run `custom-gaze remote setup`")
-    now = _hash(os.path.join(header["dir"], "project", "requirements.txt"))
+    now = _hash(os.path.join(project_of(header), "requirements.txt"))
     if known["requirements"] not in ("", now):
         raise Refused("requirements.txt has changed; `custom-gaze remote setup` installs it there")
     link.send({"ready": 1})

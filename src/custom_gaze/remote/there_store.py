@@ -13,7 +13,7 @@ import json
 import os
 from typing import IO
 
-from custom_gaze.remote.frames import PAYLOAD, Header
+from custom_gaze.remote.frames import PAYLOAD, Header, pieces
 from custom_gaze.remote.there import Link, Refused, git, said
 
 PROTECTED = 0o444
@@ -131,13 +131,8 @@ def get(link: Link, header: Header) -> None:
 
 
 def _send(link: Link, header: Header, file: IO[bytes]) -> None:
-    chunk = file.read(PAYLOAD)
-    while True:
-        following = file.read(PAYLOAD)
-        link.send({**header, "last": not following}, chunk)
-        if not following:
-            return
-        chunk = following
+    for chunk, last in pieces(file):
+        link.send({**header, "last": last}, chunk)
 
 
 def forget(link: Link, header: Header) -> None:

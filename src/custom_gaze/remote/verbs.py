@@ -1,6 +1,7 @@
 """What each verb of `custom-gaze remote` does, from its parsed arguments."""
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from custom_gaze.errors import InputError
 from custom_gaze.paths import Paths
 from custom_gaze.remote import repository, runs
 from custom_gaze.remote.display import Traffic, print_now
-from custom_gaze.remote.fetch import Fetched, apply, fetch
+from custom_gaze.remote.fetch import Fetched, apply, fetch, warning
 from custom_gaze.remote.request import Experiment, Request, changed_params, check_name, new_name
 from custom_gaze.remote.settings import Settings, load_settings
 from custom_gaze.session_ids import sessions_value
@@ -63,7 +64,7 @@ def _run(settings: Settings, root: Path, request: Request, apply_it: bool) -> No
     try:
         run = runs.begin(settings, root, request, traffic, print_now)
         if run is not None:
-            print_now(f"{request.name} was started before ({run['state']}); going on with it")
+            print_now(f"{request.name} was started before ({run.state}); going on with it")
         _see_it_through(settings, root, request.name, traffic, apply_it)
     finally:
         _tell(traffic)
@@ -82,11 +83,13 @@ def _announce(fetched: list[Fetched], root: Path, apply_it: bool) -> None:
     for entry in fetched:
         here = "was here already" if entry.was_here else "is here"
         print_now(f"experiment {entry.name} {here}, {entry.files} files brought; see: dvc exp show")
+        if entry.beyond and not apply_it:
+            print_now(f"{entry.name}: {warning(entry.name, entry.commit, entry.beyond)}")
     if apply_it:
         (entry,) = fetched
         apply(root, entry.name)
         print_now(f"applied: models/custom_gaze.onnx is {entry.name}'s")
-    elif fetched:
+    elif fetched and not fetched[0].beyond:
         print_now(f"take its model: dvc exp apply {fetched[0].name}")
 
 
@@ -95,7 +98,7 @@ def run_attach(arguments: argparse.Namespace) -> None:
     settings, root = _project()
     traffic = Traffic()
     try:
-        name = arguments.name or runs.find(settings, "")["name"]
+        name = arguments.name or runs.find(settings, "").name
         _see_it_through(settings, root, name, traffic, apply_it=False)
     finally:
         _tell(traffic)
@@ -149,4 +152,5 @@ def _tell(traffic: Traffic) -> None:
 
 def _project() -> tuple[Settings, Path]:
     root = Path()
-    return load_settings(root), root
+    settings = load_settings(root)
+    return dataclasses.replace(settings, subfolder=repository.subfolder(root)), root

@@ -1,0 +1,257 @@
+"""What the far machine answers, each kind of message with its exact form.
+
+Its host key is verified, its owner is not: whoever holds that machine may answer anything. So no
+answer is used before it has been checked here: names are of the form that we give, numbers lie in a
+range, words that are shown are made printable. What was asked for is compared where it was asked.
+"""
+
+import re
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+
+from custom_gaze.errors import CustomGazeError
+from custom_gaze.remote.frames import Header
+from custom_gaze.untrusted import printable, stays_inside, visible
+
+RUN_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")
+
+_MOST_OBJECT_BYTES = 1 << 40
+_MOST_ROWS = 100_000  # of one kind, in one MLflow run
+_FIRST_S, _LAST_S = 0.0, 4_102_444_800.0  # 1970 to 2100
+
+
+def _matches(pattern: str) -> StringConstraints:
+    return StringConstraints(pattern=f"^(?:{pattern})$")
+
+
+def _path_below(text: str) -> str:
+    if not stays_inside(text) or not text.isprintable() or len(text) > 500:
+        raise ValueError("no path inside a folder")
+    return text
+
+
+Words = Annotated[str, AfterValidator(printable)]  # shown, never used
+RunName = Annotated[str, _matches(RUN_NAME)]
+File = Annotated[str, _matches("[0-9a-f]{32}")]  # an object that is a file
+Object = Annotated[str, _matches(OBJECT.pattern)]
+Commit = Annotated[str, _matches("[0-9a-f]{40}")]
+ExperimentRef = Annotated[str, _matches(f"refs/exps/[0-9a-f]{{2}}/[0-9a-f]{{38}}/{RUN_NAME}")]
+# It becomes part of addresses in the configuration of DVC and git.
+Folder = Annotated[str, _matches(r"(/[A-Za-z0-9_.@+,=-]+)+")]
+Address = Annotated[str, _matches(r"localhost|[0-9.]{7,15}|[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9_.-]+)?")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(ge=_FIRST_S, le=_LAST_S, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, le=_MOST_OBJECT_BYTES)]
+Code = Annotated[int, Field(ge=-255, le=255)]
+_Value = Annotated[str, AfterValidator(lambda text: visible(text[:6000]))]
+_Label = Annotated[str, _matches(r"[A-Za-z0-9_./: -]+"), Field(max_length=250)]  # as MLflow allows
+
+
+class Reply(BaseModel):
+    """A message from the far machine; what it holds beyond these fields is not looked at."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Done(Reply):
+    """What was asked for is done."""
+
+
+class Asked(Reply):
+    """One experiment of a run, as it was asked for."""
+
+    name: RunName
+    set: list[str]
+
+
+class Run(Reply):
+    """A run there: what was asked for, and how far it is."""
+
+    name: RunName
+    commit: Commit
+    jobs: int
+    experiments: list[Asked]
+    started: Seconds
+    state: Literal["running", "done", "failed", "stopped", "died"]
+    code: Code | None = None
+    ended: Seconds | None = None
+    refs: dict[RunName, ExperimentRef | Literal[""]] = {}
+
+
+class Refusal(Reply):
+    """Something was not done; `active` is the run that is in the way."""
+
+    error: Words
+    code: Literal[1, 2] = 1
+    active: Run | None = None
+
+
+class Look(Reply):
+    """One run, where there is one of that name."""
+
+    run: Run | None
+
+
+class Followed(Reply):
+    """A piece of a run's log, up to the byte `log`, or the run, which has ended."""
+
+    log: Annotated[int, Field(ge=0, le=_MOST_OBJECT_BYTES)] = 0
+    ended: Run | None = None
+
+
+class LogPiece(Reply):
+    """A piece of a log; the last message has none."""
+
+    log: int | None = None
+
+
+class Stopped(Reply):
+    """What was ended."""
+
+    run: Run
+    was: str
+    processes: Count
+
+
+class Status(Reply):
+    """Every run there, its disk in bytes and its graphics cards."""
+
+    runs: list[Run]
+    free: Count
+    total: Count
+    now: Seconds
+    gpu: list[Words]
+
+
+class Hello(Reply):
+    """What machine it is, and where its own sshd listens."""
+
+    dir: str
+    system: Words
+    machine: Words
+    python: Annotated[str, _matches(r"[0-9]{1,2}\.[0-9]{1,3}(\.[0-9A-Za-z+]{1,20})?")]
+    git: bool
+    sshd: tuple[Address, Port]
+
+
+class Changed(Reply):
+    """What was changed there, a line each."""
+
+    changed: list[Words]
+
+
+class Installing(Reply):
+    """A step of the installation begins; what was changed at its end."""
+
+    note: Words | None = None
+    changed: list[Words] = []
+
+
+class Torch(Reply):
+    """Version, CUDA version and graphics card that torch sees; the cards of nvidia-smi."""
+
+    torch: tuple[Words, Words | None, Words | None]
+    gpu: list[Words]
+
+
+class Tips(Reply):
+    """The commits known there."""
+
+    tips: list[Commit]
+
+
+class Bundle(Reply):
+    """A piece of a git bundle; or the commit, where it is known here already."""
+
+    known: Commit | None = None
+    last: bool = False
+
+
+class Lacking(Reply):
+    """Which of the objects the store does not have."""
+
+    lacking: list[Object]
+
+
+class Listed(Reply):
+    """Objects of the store with their sizes in bytes, and those that it lacks."""
+
+    sizes: dict[Object, Count]
+    gone: list[Object]
+
+
+class Piece(Reply):
+    """A piece of an object."""
+
+    object: Object
+    last: bool
+
+
+class FreePort(Reply):
+    """A port of the loopback there."""
+
+    port: Port
+
+
+class Tracked(Reply):
+    """A run that MLflow has recorded there. Times in milliseconds since 1970."""
+
+    id: File  # 32 hexadecimal digits too
+    name: Annotated[Words, Field(max_length=500)]
+    status: Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
+    start_ms: Count
+    end_ms: Count | None
+    experiment: _Label
+    params: Annotated[list[tuple[_Label, _Value]], Field(max_length=_MOST_ROWS)]
+    tags: Annotated[list[tuple[_Label, _Value]], Field(max_length=_MOST_ROWS)]
+    metrics: Annotated[
+        list[tuple[_Label, Annotated[float, Field(allow_inf_nan=False)], Count, Count]],
+        Field(max_length=_MOST_ROWS),
+    ]
+    # path in the run's folder, path there, MD5
+    files: Annotated[
+        list[tuple[Annotated[str, AfterValidator(_path_below)], str, File]], Field(max_length=1000)
+    ]
+
+
+class AllTracked(Reply):
+    """The MLflow runs of an experiment."""
+
+    runs: Annotated[list[Tracked], Field(max_length=100)]
+
+
+class NotAsked(CustomGazeError):
+    """The far machine sent something else than was asked for."""
+
+
+R = TypeVar("R", bound=Reply)
+
+
+def understood(host: str, kind: type[R], header: Header) -> R:
+    """The message as what it has to be.
+
+    Raises:
+        NotAsked: it is something else.
+    """
+    try:
+        return kind.model_validate(header)
+    except ValidationError as error:
+        first: Any = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        where = printable(".".join(map(str, first["loc"])), 80)
+        raise not_asked(host, f"{where}: {printable(first['msg'], 120)}") from None
+
+
+def not_asked(host: str, what: str) -> NotAsked:
+    """The error for an answer that does not fit what was asked."""
+    return NotAsked(
+        f"{host}: sent something else than it was asked for ({what}); nothing was done with it"
+    )
