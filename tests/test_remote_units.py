@@ -180,7 +180,7 @@ def test_changes_are_checked_as_params_yaml_is(project: Project) -> None:
         ("train.epochs.more=3", "has no key"),
         ("train.epochs", "must be key=value"),
         ("+train.epochs=3", "must be key=value"),
-        ("train.device=[", "not understood"),
+        ("train.device=[", "no valid YAML"),
     ],
 )
 def test_a_wrong_change_is_refused_here(project: Project, change: str, said: str) -> None:

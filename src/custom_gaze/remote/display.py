@@ -1,11 +1,11 @@
 """How runs, logs and figures of the far machine are shown here."""
 
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from custom_gaze.console import flush, say
 from custom_gaze.remote.connection import Connection
 from custom_gaze.untrusted import printable, visible
 
@@ -99,4 +99,5 @@ def clock(seconds: float) -> str:
 
 def print_now(text: str) -> None:
     """Print a line at once, also into a pipe."""
-    print(text, flush=True, file=sys.stdout)
+    say(text)
+    flush()

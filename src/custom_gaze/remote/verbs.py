@@ -122,7 +122,8 @@ def run_fetch(arguments: argparse.Namespace) -> None:
 def run_status(_: argparse.Namespace) -> None:
     """`status`."""
     settings, _root = _project()
-    print_now("\n".join(runs.status(settings)))
+    for line in runs.status(settings):
+        print_now(line)
 
 
 def run_logs(arguments: argparse.Namespace) -> None:
