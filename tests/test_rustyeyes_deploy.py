@@ -249,7 +249,7 @@ def test_status_before_and_after(app: Path, model: Path) -> None:
     lines = status(app).lines()
     assert lines[0] == "live model: models/custom_gaze.onnx (a personal network)"
     assert "sessions: monday, tuesday" in lines
-    assert "error on validation: 1.25 degrees" in lines
+    assert "error on held-out targets: 1.25 degrees" in lines
     assert "made by: 0.1.0+abc" in lines
     assert "yaw: gain 1, offset 0, curve 0" in lines
     assert lines[-1] == "deploys that can be rolled back: 1"

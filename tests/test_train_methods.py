@@ -16,7 +16,17 @@ import pytest
 import torch
 
 from conftest import Project
-from custom_gaze import dataset, evaluate, export, finetune, l2cs_export, train
+from custom_gaze import (
+    answers,
+    baselines,
+    dataset,
+    evaluate,
+    export,
+    finetune,
+    l2cs_export,
+    report,
+    train,
+)
 from custom_gaze.candidates import closed_forms, read_candidates
 from custom_gaze.checkpoint import load_checkpoint
 from custom_gaze.corrected import CorrectedHead
@@ -146,6 +156,53 @@ def test_evaluate_measures_all_three_beside_the_exported_file(chosen: Project) -
         assert f"<td>{choice[f'held_out_{name}_deg']:.2f}°</td>" in page
     sessions = json.loads(chosen.paths.session_metrics.read_text())
     assert sessions["other"]["finetuned_deg"] == metrics["further"]["finetuned_deg"]
+
+
+def test_what_auto_trained_on_is_said_to_be_trained_on(chosen: Project) -> None:
+    """All but the test targets: the validation's frames are fitted to like the others."""
+    samples = dataset.read_index(chosen.paths.index)
+    known = [sample for sample in samples if sample.split in ("train", "validation")]
+    assert len(known) == 14
+    assert json.loads(chosen.paths.metrics.read_text())["train"]["frames"] == 14
+    assert "<td>frames trained on</td><td>14</td>" in chosen.paths.report.read_text()
+    assert load_checkpoint(chosen.paths.checkpoint).training["trained_on"] == [
+        "train",
+        "validation",
+    ]
+
+
+def test_the_best_correction_is_one_of_all_the_app_has(
+    chosen: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its support vector regressor too, though no exported file can hold one."""
+    asked = []
+
+    def svr(*known: np.ndarray, among: tuple[str, ...]) -> baselines.Correction:
+        asked.append((len(known[0]), among))
+        return baselines.fit_svr(*known[:3])
+
+    monkeypatch.setattr(answers, "best_correction", svr)
+    metrics = evaluate.run(chosen.params, chosen.paths).metrics
+    assert asked == [(14, ("constant", "gain_offset", "quadratic", "svr"))]
+    assert metrics["test"]["best_correction_deg"] != metrics["test"]["corrected_deg"]
+    assert "<td>best correction</td><td>svr</td>" in chosen.paths.report.read_text()
+    shown = f"{metrics['test']['best_correction_deg']:.2f}°"
+    assert shown in report.closing_table(chosen.paths).splitlines()[2]
+
+
+def test_a_model_of_another_choice_is_not_measured(chosen: Project) -> None:
+    model = onnx.load(chosen.paths.model)
+    before = chosen.paths.metrics.read_bytes()
+    [method] = [entry for entry in model.metadata_props if entry.key == "custom_gaze.method"]
+    method.value = next(name for name in NAMES if name != method.value)
+    onnx.save(model, chosen.paths.model)
+    with pytest.raises(InputError, match=r"custom_gaze.onnx: is the .* run `custom-gaze export`"):
+        evaluate.run(chosen.params, chosen.paths)
+    del model.metadata_props[:]
+    onnx.save(model, chosen.paths.model)
+    with pytest.raises(InputError, match=r"does not say what it was trained on"):
+        evaluate.run(chosen.params, chosen.paths)
+    assert chosen.paths.metrics.read_bytes() == before
 
 
 def test_candidates_of_another_base_are_named(chosen: Project) -> None:

@@ -64,10 +64,12 @@ def run_train(_: argparse.Namespace) -> None:
     params, paths = _project()
     result = train.run(params, paths)
     say(f"to export: {NAMES[result.method]}: {result.reason}")
+    held_out = result.validation_frames
+    apart = f", {held_out} held out to measure it" if held_out else ", each of them held out once"
     say(
         f"{result.epochs} epochs; the best is epoch {result.best.epoch}, "
         f"{result.best.validation_error_deg:.2f}° on held-out targets; "
-        f"{result.train_frames} frames of training, {result.validation_frames} of validation"
+        f"{result.train_frames} frames trained on{apart}"
     )
     say(f"→ {paths.checkpoint}, {paths.last_checkpoint}, {paths.candidates}")
 
@@ -82,7 +84,7 @@ def run_export(arguments: argparse.Namespace) -> None:
     result = export.run(params, paths)
     say(
         f"{result.size_mb:.1f} MB; PyTorch and onnxruntime agree within "
-        f"{result.difference_deg:.6f}° on {result.crops} validation crops"
+        f"{result.difference_deg:.6f}° on {result.crops} crops"
     )
     say(f"→ {paths.model}")
 
@@ -103,7 +105,7 @@ def _export_l2cs(params: "Params", paths: "Paths") -> None:
     say(
         f"{result.size_mb:.1f} MB; two outputs of 90 bins, their angles within "
         f"{result.layer_deg:.6f}° over ±40°, within {result.difference_deg:.6f}° of "
-        f"{paths.model} on {result.crops} validation crops"
+        f"{paths.model} on {result.crops} crops"
     )
     say(f"→ {result.path}")
 

@@ -17,6 +17,7 @@ from custom_gaze import crops, dataset, plots, report, tracking
 from custom_gaze.answers import Answers, answers
 from custom_gaze.candidates import Candidates, read_candidates
 from custom_gaze.dataset import Sample, labels_deg, load_crop, of_split, targets_of
+from custom_gaze.errors import InputError
 from custom_gaze.files import sha256_of, write_json, write_text
 from custom_gaze.geometry import ScreenGeometry, angular_error_deg
 from custom_gaze.measures import Measure, measure
@@ -26,7 +27,7 @@ from custom_gaze.paths import Paths
 from custom_gaze.progress import bar
 from custom_gaze.runtime import cpu_session, predict_onnx
 from custom_gaze.specification import read_specification
-from custom_gaze.splits import FURTHER, TEST, TRAIN
+from custom_gaze.splits import FURTHER, TEST, TRAIN, VALIDATION
 
 SEEN_FRAMES = 100  # training frames looked at to tell fitting from generalising
 
@@ -50,9 +51,11 @@ def run(params: Params, paths: Paths) -> EvaluateResult:
     """
     samples = dataset.read_index(paths.index)
     geometry = read_specification(paths.specification).geometry
-    train = of_split(samples, TRAIN)
     session = cpu_session(paths.model)
-    seen = train[:: max(1, -(-len(train) // SEEN_FRAMES))]
+    facts = _facts(session, samples, paths)
+    known = tuple(sample for sample in samples if sample.split in (TRAIN, VALIDATION))
+    trained_on = [sample for sample in known if sample.split in facts["trained_on"]]
+    seen = tuple(trained_on[:: max(1, -(-len(trained_on) // SEEN_FRAMES))])
     groups = {
         "test": of_split(samples, TEST),
         "further": of_split(samples, FURTHER),
@@ -60,15 +63,20 @@ def run(params: Params, paths: Paths) -> EvaluateResult:
     }
     predicted = {name: _predict(session, group, paths) for name, group in groups.items() if group}
     groups = {name: groups[name] for name in predicted}
-    facts = _facts(session, params, paths, train)
     candidates = read_candidates(paths.candidates)
-    beside = answers(candidates, facts["method"], train, groups, predicted, paths)
+    if facts["method"] != candidates.method:
+        raise InputError(
+            f"{paths.model}: is the {NAMES[facts['method']]}, and {paths.candidates} has chosen "
+            f"the {NAMES[candidates.method]}; run `custom-gaze export` again"
+        )
+    seed = params.evaluate.seed
+    beside = answers(candidates, facts["method"], known, groups, predicted, seed, paths)
 
     metrics: dict[str, Any] = {"choice": _choice(candidates, facts["method"])}
     for name in predicted:
-        metrics[name] = _measure(predicted[name], groups[name], params, geometry).as_dict()
-        metrics[name].update(_beside_deg(beside, name, groups[name], params, geometry))
-    sessions = _by_session(predicted, groups, beside, params, geometry)
+        metrics[name] = _measure(predicted[name], groups[name], geometry).as_dict()
+        metrics[name].update(_beside_deg(beside, name, groups[name], geometry))
+    sessions = _by_session(predicted, groups, beside, geometry)
     facts["correction"] = beside.correction
 
     write_json(paths.metrics, metrics)
@@ -91,17 +99,10 @@ def _predict(session: Any, samples: Sequence[Sample], paths: Paths) -> NDArray[n
 
 
 def _measure(
-    predicted: NDArray[np.floating],
-    samples: Sequence[Sample],
-    params: Params,
-    geometry: ScreenGeometry,
+    predicted: NDArray[np.floating], samples: Sequence[Sample], geometry: ScreenGeometry
 ) -> Measure:
-    return measure(
-        predicted,
-        labels_deg(samples),
-        targets_of(samples).tolist(),
-        geometry.deg_per_pixel,
-    )
+    targets = targets_of(samples).tolist()
+    return measure(predicted, labels_deg(samples), targets, geometry.deg_per_pixel)
 
 
 def _choice(candidates: Candidates, exported: str) -> dict[str, Any]:
@@ -118,14 +119,13 @@ def _beside_deg(
     beside: Answers,
     name: str,
     some: Sequence[Sample],
-    params: Params,
     geometry: ScreenGeometry,
     rows: Sequence[int] | None = None,
 ) -> dict[str, float]:
     """Mean error in degrees of everything in `beside` on a group, or on some rows of it."""
     picked = slice(None) if rows is None else list(rows)
     return {
-        key: _measure(of_group[name][picked], some, params, geometry).as_dict()["error_deg"]
+        key: _measure(of_group[name][picked], some, geometry).as_dict()["error_deg"]
         for key, of_group in beside.angles_deg.items()
     }
 
@@ -134,7 +134,6 @@ def _by_session(
     predicted: dict[str, NDArray[np.float32]],
     groups: dict[str, tuple[Sample, ...]],
     beside: Answers,
-    params: Params,
     geometry: ScreenGeometry,
 ) -> dict[str, Any]:
     """Per session: what it was tested as, the model's measure, the errors beside it."""
@@ -147,24 +146,39 @@ def _by_session(
             some = [groups[name][i] for i in mine]
             sessions[session_id] = {
                 "tested_as": "held-out targets" if name == "test" else "another session",
-                **_measure(predicted[name][mine], some, params, geometry).as_dict(),
-                **_beside_deg(beside, name, some, params, geometry, mine),
+                **_measure(predicted[name][mine], some, geometry).as_dict(),
+                **_beside_deg(beside, name, some, geometry, mine),
             }
     return sessions
 
 
-def _facts(session: Any, params: Params, paths: Paths, train: Sequence[Sample]) -> dict[str, Any]:
-    """What the report and MLflow say of the model beside its errors."""
+def _facts(session: Any, samples: Sequence[Sample], paths: Paths) -> dict[str, Any]:
+    """What the report and MLflow say of the model beside its errors.
+
+    Raises:
+        InputError: the model is none that `custom-gaze export` writes.
+    """
     metadata = session.get_modelmeta().custom_metadata_map
-    base = json.loads(metadata.get("custom_gaze.base", "{}"))
+    said = {name: metadata.get(f"custom_gaze.{name}", "") for name in ("trunk", "method")}
+    try:
+        trained_on = json.loads(metadata["custom_gaze.trained_on"])
+        base = json.loads(metadata["custom_gaze.base"])
+        known = {TRAIN, VALIDATION}.issuperset(trained_on) and said["method"] in NAMES
+        if not (known and trained_on and isinstance(base, dict)):
+            raise ValueError
+    except (KeyError, ValueError, TypeError, RecursionError):
+        raise InputError(
+            f"{paths.model}: does not say what it was trained on, as the models of this version "
+            "do; run `custom-gaze export` again"
+        ) from None
     return {
-        "trunk": metadata.get("custom_gaze.trunk", ""),
-        "method": metadata.get("custom_gaze.method", ""),
+        **said,
         "base": base,
         "code_version": metadata.get("custom_gaze.code_version", ""),
         "model_sha256": sha256_of(paths.model),
         "dataset_sha256": sha256_of(paths.index),
-        "train_frames": len(train),
+        "trained_on": trained_on,
+        "train_frames": sum(sample.split in trained_on for sample in samples),
         "manifests": dataset.read_manifests(paths.index_manifests),
     }
 

@@ -39,8 +39,8 @@ class ExportResult:
 def run(params: Params, paths: Paths) -> ExportResult:
     """Write models/custom_gaze.onnx from models/checkpoint.pt.
 
-    The file is checked by ONNX's checker and compared with PyTorch, through onnxruntime, on the
-    validation crops; only then is it moved into place.
+    The file is checked by ONNX's checker and compared with PyTorch, through onnxruntime, on some of
+    the session's crops, those of the validation targets; only then is it moved into place.
 
     Raises:
         InputError: the checkpoint, the index or a crop is missing or damaged.
@@ -61,7 +61,7 @@ def run(params: Params, paths: Paths) -> ExportResult:
     if not difference <= params.export.tolerance_deg:  # NaN is no agreement either
         raise CustomGazeError(
             f"{paths.model}: not written; the exported network differs from PyTorch's by "
-            f"{difference:.4f} degrees on the validation crops, "
+            f"{difference:.4f} degrees on the crops it was compared on, "
             f"and export.tolerance_deg allows {params.export.tolerance_deg:g}"
         )
     write_bytes(paths.model, content)
@@ -129,6 +129,7 @@ def metadata(checkpoint: Checkpoint, prepared_by: Sequence[str]) -> dict[str, st
         "sessions": json.dumps(checkpoint.sessions),
         "code_version": checkpoint.code,
         "prepared_by": json.dumps(prepared_by),
+        "trained_on": json.dumps(checkpoint.training["trained_on"]),
         "validation_error_deg": repr(checkpoint.training["validation_error_deg"]),
         "preprocessing": json.dumps(checkpoint.specification["preprocessing"]),
         "geometry": json.dumps(checkpoint.specification["geometry"]),

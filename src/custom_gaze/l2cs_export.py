@@ -48,7 +48,7 @@ class L2csExportResult:
     """What `custom-gaze export --as l2cs` says it did.
 
     `layer_deg` is the added layer's largest error over ±40°, `difference_deg` the largest between
-    the two files on the validation `crops`.
+    the two files on `crops` of the session.
     """
 
     path: Path

@@ -42,11 +42,12 @@ def closing_table(paths: Paths) -> str:
 
 
 # What is measured beside the exported file, by its key in the metrics; first what a user has
-# without training. The best correction is a candidate too.
+# without training. The corrected base, a candidate, is among the metrics and not here: it is the
+# best correction without the support vector regressor, and mostly the same.
 BESIDE = {
     "constant_deg": "constant",
     "base_deg": "base as it is",
-    "corrected_deg": "best correction",
+    "best_correction_deg": "best correction",
     "probe_deg": "probe",
     "finetuned_deg": "fine-tuned",
 }
@@ -99,11 +100,12 @@ def write_html(
         "Student's t on its logarithm, where there are three targets at least. In simulated "
         "sessions such intervals of 3 to 25 targets covered the mean 90 to 95 % of the time, least "
         "where a few targets are much worse than the others. "
-        "Beside it, on the same frames, what a user has without training: the mean of the training "
-        "targets as a constant answer, the base network as it is, and the base network through "
-        "the best of the app's corrections, chosen by cross-validation and fitted on the frames "
-        "of training and validation. That correction, the probe and the fine-tuned network are the "
-        "candidates for export.</p>",
+        "Beside it, on the same frames, what a user has without training: the mean of the "
+        "calibration targets as a constant answer, the base network as it is, and the base network "
+        "through the best of the app's corrections (gain and offset, quadratic, support vector "
+        "regression), chosen by cross-validation and fitted on all frames but the test targets'. "
+        "The base network through its best polynomial, the probe and the fine-tuned network are "
+        "the candidates for export.</p>",
         _table(HEADER, _rows(metrics)),
         f"<p>Exported: {html.escape(_chosen(metrics))}.</p>",
         _table(*_held_out_rows(metrics["choice"])),

@@ -33,7 +33,7 @@ class Seen:
     true_deg: Angles
     targets: Targets
 
-    def rows(self, wanted: NDArray[np.bool_] | slice) -> "Seen":
+    def rows(self, wanted: NDArray[np.bool_] | NDArray[np.int64] | slice) -> "Seen":
         """Some of the frames."""
         return Seen(
             self.features[wanted],

@@ -48,8 +48,8 @@ class TrainResult:
     reason: str
     epochs: int  # beside epoch 0, the start
     best: Epoch
-    train_frames: int
-    validation_frames: int
+    train_frames: int  # that the exported network was fitted to
+    validation_frames: int  # that only chose among its epochs; none where all are trained on
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ def run(params: Params, paths: Paths) -> TrainResult:
         _save(made, job)
     candidates = made.candidates
     said = candidates.method, candidates.reason, len(made.history) - 1, made.top
-    return TrainResult(*said, len(train), len(validation))
+    held_out = 0 if VALIDATION in _trained_on(method) else len(validation)
+    return TrainResult(*said, len(train) + len(validation) - held_out, held_out)
 
 
 def _method(params: TrainParams, base: BaseNetwork) -> str:
@@ -120,6 +121,12 @@ def _method(params: TrainParams, base: BaseNetwork) -> str:
             "angles to correct; set it to auto, or bring a base network with heads"
         )
     return FINETUNE if params.method == AUTO else params.method
+
+
+def _trained_on(method: str) -> tuple[str, ...]:
+    """The sides of the split that a candidate is fitted to: all but the test targets, unless the
+    fine-tune alone is asked for, which leaves the validation's out."""
+    return (TRAIN,) if method == FINETUNE else (TRAIN, VALIDATION)
 
 
 def _choose(job: _Job) -> _Made:
@@ -272,8 +279,7 @@ def _provenance(job: _Job) -> dict[str, Any]:
         },
         "specification": job.specification.as_dict(),
         "training": {
-            "train_frames": len(job.train),
-            "validation_frames": len(job.validation),
+            "trained_on": list(_trained_on(_method(params.train, base))),
         },
     }
 

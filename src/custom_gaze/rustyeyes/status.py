@@ -52,7 +52,7 @@ class AppStatus:
         error = "unknown" if error_deg is None else f"{error_deg:.2f} degrees"
         return [
             f"sessions: {sessions}",
-            f"error on validation: {error}",
+            f"error on held-out targets: {error}",
             f"made by: {printable(self.facts.code_version or 'unknown')}",
             f"sha256: {self.facts.sha256}",
         ]
