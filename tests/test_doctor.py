@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from conftest import REPOSITORY, Project
 from custom_gaze import doctor
@@ -105,6 +105,10 @@ def test_a_session_with_everything_wrong(ready: Project) -> None:
         image.save(here[6], "JPEG", quality=70)
     relabel(here[8], 1900.0, 500.0)  # beside the screen
     here[12].with_suffix(".json").unlink()
+    with Image.open(here[14]) as image:
+        exif = image.getexif()
+        exif[ExifTags.Base.Orientation] = 3  # upside down
+        image.save(here[14], "JPEG", quality=95, exif=exif)
     result = doctor.run("one", ready.params, ready.paths)
     (faceless,) = found(result, "face")
     assert faceless.frames == (here[0].name,)
@@ -119,7 +123,9 @@ def test_a_session_with_everything_wrong(ready: Project) -> None:
     geometry = found(result, "geometry")
     assert geometry[0].frames == (here[8].name,)
     assert "(1900, 500)" in geometry[0].what
-    (left_out,) = found(result, "session")
+    left_out, turned = found(result, "session")
+    assert turned.frames == (here[14].name,)
+    assert "which the app and training ignore" in turned.what
     assert (left_out.frames, left_out.what) == (
         (here[12].name,),
         f"has no {here[12].with_suffix('.json').name} beside it",

@@ -197,7 +197,7 @@ def test_modes_follow_the_umask_and_what_a_file_is_made_of(root: Path) -> None:
         for source, mode in ((private, 0o400), (public, 0o664)):
             source.touch()
             source.chmod(mode)
-            write_bytes(root / f"of_{source.name}", b"", made_of=source)
+            write_bytes(root / f"of_{source.name}", b"", made_of=[source])
         closed = root / "closed"
         closed.mkdir(0o700)
         with whole_folder(root / "copy") as new:

@@ -1,21 +1,29 @@
 """Importing sessions into a real git and DVC repository."""
 
+import itertools
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import ExifTags, Image
 
-from custom_gaze import importing
+from custom_gaze import dvc_sessions
+from custom_gaze.dvc_sessions import sessions_lock
 from custom_gaze.errors import CustomGazeError, InputError
 from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.importing import import_session
 from custom_gaze.paths import Paths
 from custom_gaze.sessions import read_session
+from custom_gaze.temporary import FOLDER
+from killed import comes_to_its_end
 from test_sessions import jpeg, put
 
 GEOMETRY = ScreenGeometry()
@@ -60,16 +68,28 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
 
 @pytest.fixture
 def plain(tmp_path: Path) -> Paths:
-    """A folder that is no DVC repository."""
+    """A folder that looks like a project, where `dvc add` fails."""
     (tmp_path / "plain" / "data" / "sessions").mkdir(parents=True)
+    (tmp_path / "plain" / ".dvc").mkdir()
     return Paths(tmp_path / "plain")
 
 
+@pytest.fixture
+def adding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `dvc add` that does the same to the folder's file, at once."""
+
+    def add(folder: Path, *_: object) -> None:
+        dvc_sessions.dvc_file(folder).write_text("outs:\n")
+
+    monkeypatch.setattr(dvc_sessions, "_dvc_add", add)
+
+
 def tree(folder: Path) -> dict[str, bytes]:
+    """All files of a project or a session, those that DVC keeps to itself apart."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and not path.is_symlink()
+        if path.is_file() and not path.is_symlink() and ".dvc" not in path.parts
     }
 
 
@@ -85,6 +105,7 @@ def test_import_copies_byte_for_byte_and_tracks(source: Path, paths: Paths) -> N
     del before["notes.txt"]
     assert tree(result.folder) == before  # with the broken frame, without the link's target
     assert tree(source).keys() - before.keys() == {"notes.txt"}
+    staged_lines = run("git", "status", "--short", cwd=paths.root).split("\n")
     staged = run("git", "diff", "--cached", "--name-only", cwd=paths.root).split()
     assert "data/sessions/mon-1.dvc" in staged
     assert run("git", "check-ignore", "data/sessions/mon-1", cwd=paths.root)
@@ -92,8 +113,10 @@ def test_import_copies_byte_for_byte_and_tracks(source: Path, paths: Paths) -> N
     assert json.loads(status) == {}
     assert len(read_session(result.folder, GEOMETRY).frames) == 6  # not decoded when only read
 
-    with pytest.raises(InputError, match=r"'mon-1' exists already .*another id, or `dvc remove"):
-        import_session(source, "mon-1", paths, GEOMETRY)
+    again = import_session(source, "mon-1", paths, GEOMETRY)
+    assert (again.again, result.again) == (True, False)
+    assert run("git", "status", "--short", cwd=paths.root).split("\n") == staged_lines
+    assert tree(result.folder) == before
     tracked = tree(result.folder)
     os.rename(result.folder, paths.root / "elsewhere")
     with pytest.raises(InputError, match="'mon-1' exists already"):  # its .dvc file is there
@@ -126,7 +149,11 @@ def test_a_folder_that_is_there_is_never_touched(source: Path, plain: Paths) -> 
 
 
 def test_without_dvc_the_copy_is_taken_back(source: Path, plain: Paths) -> None:
-    with pytest.raises(CustomGazeError, match=r"dvc add failed \(ERROR: .*not inside"):
+    with pytest.raises(CustomGazeError, match=r"dvc add failed \(ERROR: .*; the copy was taken"):
+        import_session(source, "mon", plain, GEOMETRY)
+    assert list(plain.sessions.iterdir()) == []
+    (plain.root / ".dvc").rename(plain.root / "elsewhere")
+    with pytest.raises(InputError, match=r"plain: is no DVC project; run this in the project's"):
         import_session(source, "mon", plain, GEOMETRY)
     assert list(plain.sessions.iterdir()) == []
 
@@ -142,11 +169,138 @@ def test_interrupted_dvc_add_is_taken_back(
         (plain.sessions / ".gitignore").write_text("/old\n/mon\n")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(importing.subprocess, "run", interrupted)
+    monkeypatch.setattr(dvc_sessions, "_dvc_add", interrupted)
     with pytest.raises(KeyboardInterrupt):
         import_session(source, "mon", plain, GEOMETRY)
     assert tree(plain.sessions) == {".gitignore": b"/old\n"}
     assert not (plain.sessions / "mon").exists()
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork beside threads
+def test_killed_at_any_step_the_same_import_goes_on(
+    tmp_path: Path, plain: Paths, adding: None
+) -> None:
+    """And another session may not take its id."""
+    source, other = tmp_path / "one", tmp_path / "other"
+    put(source, 1)
+    put(other, 1, image=jpeg(2))
+    states = []
+    for step in itertools.count(1):
+        if comes_to_its_end(
+            lambda: import_session(source, "mon", plain, GEOMETRY), step, plain.root
+        ):
+            break
+        there = (plain.sessions / "mon").exists()
+        states.append(there)
+        if there:
+            with pytest.raises(InputError, match="'mon' exists already"):
+                import_session(other, "mon", plain, GEOMETRY)
+        assert import_session(source, "mon", plain, GEOMETRY).again == there
+        expected = {f"mon/{name}" for name in tree(source)}
+        assert tree(plain.sessions).keys() == {"mon.dvc", *expected}
+        left = [path.name for path in (plain.root / FOLDER).iterdir() if path.suffix == ".part"]
+        assert left == []
+        shutil.rmtree(plain.sessions / "mon")
+        (plain.sessions / "mon.dvc").unlink()
+    assert sorted(set(states)) == [False, True]
+
+
+def test_a_session_half_relinked_by_dvc_is_made_whole(
+    source: Path, plain: Paths, adding: None
+) -> None:
+    import_session(source, "mon", plain, GEOMETRY)
+    (plain.sessions / "mon" / "img_1.jpg").unlink()
+    with pytest.raises(InputError, match="'mon' exists already"):  # tracked: somebody's doing
+        import_session(source, "mon", plain, GEOMETRY)
+    (plain.sessions / "mon.dvc").unlink()
+    assert not import_session(source, "mon", plain, GEOMETRY).again
+    assert (plain.sessions / "mon" / "img_1.jpg").exists()
+
+
+def test_two_imports_of_one_id_at_once(
+    source: Path, plain: Paths, adding: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One makes it; the other finds it there, or its id taken. Neither overwrites."""
+    put(source.with_name("other"), 70)
+    for second in (source, source.with_name("other")):
+        barrier, said = threading.Barrier(2), []
+
+        def go(folder: Path, barrier: threading.Barrier = barrier, said: list = said) -> None:
+            barrier.wait(20)
+            try:
+                said.append(import_session(folder, "mon", plain, GEOMETRY).again)
+            except InputError as error:
+                said.append("exists already" in str(error))
+
+        threads = [threading.Thread(target=go, args=(folder,)) for folder in (source, second)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert sorted(said) == [False, True]
+        assert len(list((plain.sessions / "mon").glob("*.jpg"))) in (1, 6)
+        shutil.rmtree(plain.sessions / "mon")
+        (plain.sessions / "mon.dvc").unlink()
+    with sessions_lock(plain):
+        thread = threading.Thread(target=import_session, args=(source, "mon", plain, GEOMETRY))
+        thread.start()
+        while "waiting for another command" not in capfd.readouterr().err:
+            time.sleep(0.01)
+        assert not (plain.sessions / "mon").exists()
+    thread.join(30)
+    assert (plain.sessions / "mon").exists()
+
+
+def test_only_what_a_session_is_made_of_is_taken(source: Path, plain: Paths, adding: None) -> None:
+    """Files that DVC or git would take for their own, hidden folders and other people's names."""
+    strange = ["dvc.yaml", "dvc.lock", "old.dvc", ".dvcignore", ".gitignore", "page.html"]
+    for folder in (source, source / "reports"):
+        for name in strange:
+            (folder / name).write_text("stages: 1")
+        (folder / ".git").mkdir()
+        (folder / ".git" / "config").write_text("[core]\nfsmonitor = touch pwned\n")
+        (folder / ".git" / "x.json").write_text("{}")
+    (source / "reports" / ".hidden.json").write_text("{}")
+    deep = source / "reports" / "1" / "2" / "3" / "4"
+    deep.mkdir(parents=True)
+    for folder in (deep, deep.parent):
+        (folder / "report.json").write_text("{}")
+    (source / "img_7.JPG").write_bytes(jpeg(7))
+    (source / "holiday.jpg").write_bytes(jpeg(8))
+    result = import_session(source, "mon", plain, GEOMETRY)
+    kept = {name for name in tree(result.folder) if not name.startswith("img_")}
+    reports = {"reports/2025/report.json", "reports/1/2/3/report.json"}
+    assert kept == {"calibration.json", "dataset.csv", *reports}
+    assert {entry.filename: entry.reason for entry in result.not_copied} == {
+        "holiday.jpg": "is not named img_<unix milliseconds>.jpg",
+        "img_7.JPG": "is not named img_<unix milliseconds>.jpg; rename it img_7.jpg",
+    }
+    assert [entry.filename for entry in result.left_out] == ["img_6.jpg"]
+
+
+def test_who_may_not_read_a_frame_may_not_read_its_copy(
+    source: Path, plain: Paths, adding: None
+) -> None:
+    source.chmod(0o750)
+    for path in source.glob("img_*"):
+        path.chmod(0o640)
+    (source / "img_2.jpg").chmod(0o400)
+    folder = import_session(source, "mon", plain, GEOMETRY).folder
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (folder, *folder.iterdir())}
+    assert modes["mon"] == 0o750
+    assert (modes["img_1.jpg"], modes["img_2.jpg"]) == (0o640, 0o600)
+    assert modes["calibration.json"] == 0o644
+    assert (plain.root / ".dvc" / "cache").stat().st_mode & 0o777 == 0o700
+
+
+def test_frames_that_ask_to_be_turned_are_named(source: Path, plain: Paths, adding: None) -> None:
+    for stamp, orientation in ((2, 6), (4, 3), (5, 1)):
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = orientation
+        (source / f"img_{stamp}.jpg").write_bytes(jpeg(stamp, exif=exif))
+    result = import_session(source, "mon", plain, GEOMETRY)
+    assert result.turned == ("img_2.jpg", "img_4.jpg")
+    assert result.frames == 5
 
 
 def test_nothing_usable_imports_nothing(tmp_path: Path, plain: Paths) -> None:
@@ -157,6 +311,10 @@ def test_nothing_usable_imports_nothing(tmp_path: Path, plain: Paths) -> None:
         import_session(tmp_path / "bad", "mon", plain, GEOMETRY)
     with pytest.raises(InputError, match="nowhere: not found"):
         import_session(tmp_path / "nowhere", "mon", plain, GEOMETRY)
+    for name in ("x" * 300, "x/" * 3000, "a\0b"):
+        with pytest.raises(InputError, match=r"cannot be read \(.+\); a session is a") as e:
+            import_session(Path(name), "mon", plain, GEOMETRY)
+        assert len(str(e.value)) < 500
     assert tree(plain.root) == {}
 
 
@@ -213,6 +371,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_full_disk_leaves_nothing(source: Path, small_disk: Path) -> None:
     for stamp in range(10, 90):
         put(source, stamp)
+    (small_disk / ".dvc").mkdir()
     paths = Paths(small_disk)
     with pytest.raises(CustomGazeError, match=r"mon: cannot be written \(No space left"):
         import_session(source, "mon", paths, GEOMETRY)

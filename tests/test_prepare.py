@@ -254,6 +254,17 @@ def test_the_same_session_gives_the_same_bytes(paths, monkeypatch):
     assert len(first) == 11
 
 
+def test_who_may_not_read_a_frame_may_not_read_its_crop(paths, tmp_path):
+    image, other = add_frame(paths, 1, (4, 7)), add_frame(paths, 2, (5, 7))
+    image.chmod(0o600)
+    image.parent.chmod(0o700)
+    folder = prepare.run("monday", PARAMS, paths).folder
+    picture = prepare.crop_picture(image, tmp_path / "me.png", PARAMS, paths)
+    modes = [path.stat().st_mode & 0o777 for path in (folder, folder / image.name, picture.boxes)]
+    assert modes == [0o700, 0o600, 0o600]
+    assert (folder / other.name).stat().st_mode & 0o777 == other.stat().st_mode & 0o777 == 0o644
+
+
 def test_the_raw_session_is_not_touched(paths):
     add_frame(paths, 1, (9, 7))
     before = content(paths.sessions)

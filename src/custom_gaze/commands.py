@@ -156,6 +156,7 @@ def run_report(_: argparse.Namespace) -> None:
 def run_import(arguments: argparse.Namespace) -> None:
     from custom_gaze.importing import import_session
     from custom_gaze.session_ids import sessions_option
+    from custom_gaze.sessions import TURNED, UPRIGHT
     from custom_gaze.splits import MIN_TARGETS
 
     params, paths = _project()
@@ -164,6 +165,13 @@ def run_import(arguments: argparse.Namespace) -> None:
     )
     for entry in result.left_out:
         warn(f"will be left out: {entry.filename}: {entry.reason}")
+    for entry in result.not_copied:
+        warn(f"not copied: {entry.filename}: {entry.reason}")
+    if result.turned:
+        more = f" and {len(result.turned) - 1} more" if len(result.turned) > 1 else ""
+        warn(f"warning: {result.turned[0]}{more}: {TURNED}; {UPRIGHT}")
+    if result.again:
+        say(f"{result.folder} was there already, with the same bytes")
     left, top, right, bottom = result.extent_px
     say(f"{result.frames} usable frames of {result.targets} targets → {result.folder}")
     say(f"targets from ({left:.0f}, {top:.0f}) to ({right:.0f}, {bottom:.0f}) pixels")
@@ -185,25 +193,28 @@ def run_crop(arguments: argparse.Namespace) -> None:
 
 def run_demo(arguments: argparse.Namespace) -> None:
     from custom_gaze.demo.session import parse_grid, write_session
-    from custom_gaze.importing import put_under_dvc
+    from custom_gaze.dvc_sessions import is_tracked, put_under_dvc, sessions_lock
     from custom_gaze.session_ids import check_new_session_id, check_session_id
 
     params, paths = _project()
     folder = paths.sessions / check_session_id(arguments.session, "--session")
-    if arguments.if_missing and folder.exists():
-        say(f"{folder} is there")
-        return
-    check_new_session_id(arguments.session, "--session")
-    frames = write_session(
-        folder,
-        person=arguments.person,
-        day=arguments.day,
-        seed=arguments.seed,
-        grid=parse_grid(arguments.grid),
-        frames_per_target=arguments.frames_per_target,
-        geometry=params.geometry,
-    )
-    put_under_dvc(folder, paths)
+    with sessions_lock(paths):
+        if arguments.if_missing and folder.exists():
+            if not is_tracked(folder):  # killed between drawing and `dvc add`
+                put_under_dvc(folder, paths, made_now=False)
+            say(f"{folder} is there")
+            return
+        check_new_session_id(arguments.session, "--session")
+        frames = write_session(
+            folder,
+            person=arguments.person,
+            day=arguments.day,
+            seed=arguments.seed,
+            grid=parse_grid(arguments.grid),
+            frames_per_target=arguments.frames_per_target,
+            geometry=params.geometry,
+        )
+        put_under_dvc(folder, paths)
     say(f"{frames} frames → {folder}; look at them: custom-gaze sheet {arguments.session}")
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -157,23 +157,23 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def no_more_open_than(path: Path, source: Path) -> None:
-    """Take from `path` what `source`, which it is made of, permits to nobody but its owner.
+def no_more_open_than(path: Path, *sources: Path) -> None:
+    """Take from `path` what one of its `sources`, which it is made of, permits to nobody else.
 
     Raises:
         OSError: one of them is not there.
     """
     mode = stat.S_IMODE(path.stat().st_mode)
-    owner = 0o700 if path.is_dir() else 0o600
-    path.chmod(mode & source.stat().st_mode | owner)
+    for source in sources:
+        mode &= source.stat().st_mode
+    path.chmod(mode | (0o700 if path.is_dir() else 0o600))  # its owner keeps what is theirs
 
 
-def write_bytes(path: Path, content: bytes, made_of: Path | None = None) -> None:
+def write_bytes(path: Path, content: bytes, made_of: Sequence[Path] = ()) -> None:
     """Write `content` to `path`, whole or not at all, no more open than what it is made of."""
     with whole_file(path) as temporary:
         temporary.write_bytes(content)
-        if made_of is not None:
-            no_more_open_than(temporary, made_of)
+        no_more_open_than(temporary, *made_of)
 
 
 def write_text(path: Path, content: str) -> None:

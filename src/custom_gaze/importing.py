@@ -1,17 +1,15 @@
 """Importing a calibration session: checked, copied whole or not at all, put under DVC."""
 
 import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from custom_gaze.errors import CustomGazeError, InputError
-from custom_gaze.files import whole_folder, write_bytes
+from custom_gaze.dvc_sessions import dvc_file, is_tracked, put_under_dvc, sessions_lock
+from custom_gaze.errors import InputError
+from custom_gaze.files import no_more_open_than, whole_folder
 from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.params import SplitParams
 from custom_gaze.paths import Paths
@@ -24,6 +22,7 @@ from custom_gaze.sessions import (
     LeftOut,
     Session,
     checked_session,
+    is_turned,
     load_frame,
     read_session,
 )
@@ -31,12 +30,18 @@ from custom_gaze.splits import target_groups
 from custom_gaze.untrusted import lies_inside
 
 SIDE_FILES = ("calibration.json", "dataset.csv")  # the app's own: kept, never read
-REPORTS_FOLDER = "reports"
+REPORTS_FOLDER = "reports"  # the app's own too: JSON files, in folders by date
+REPORTS_DEPTH = 3  # folders below it
 
 
 @dataclass(frozen=True)
 class ImportResult:
-    """What was imported; `extent_px` is (left, top, right, bottom) of the targets on the screen."""
+    """What was imported; `extent_px` is (left, top, right, bottom) of the targets on the screen.
+
+    `not_copied` are files that look like frames and are none of this session; `turned` the frames
+    with an EXIF orientation, which nothing heeds. `again` says that the session was there already,
+    with the same bytes.
+    """
 
     session_id: str
     folder: Path
@@ -44,6 +49,9 @@ class ImportResult:
     targets: int
     extent_px: tuple[float, float, float, float]
     left_out: tuple[LeftOut, ...]
+    not_copied: tuple[LeftOut, ...]
+    turned: tuple[str, ...]
+    again: bool
     next_command: str
 
 
@@ -56,8 +64,11 @@ def import_session(
 ) -> ImportResult:
     """Check `source`, copy it byte for byte to data/sessions/<id> and put it under DVC.
 
-    Frames that cannot be used are copied too, so that the raw session is whole; `left_out` names
-    them. Links that leave the folder are not followed. `source` is only read.
+    Taken is what a session is made of: frames with their JSON files, those that cannot be used too
+    (`left_out` names them), the app's side files and its JSON reports; no hidden file, and no link
+    that leaves the folder. Who may not read a frame may not read its copy. `source` is only read.
+    Where the same bytes are there already, from an import that was killed, it is brought to its
+    end.
 
     Raises:
         InputError: the id is not allowed or taken; `source` is no session or has no usable frame.
@@ -65,39 +76,47 @@ def import_session(
     """
     check_new_session_id(session_id, "--session")
     folder = paths.sessions / session_id
-    _check_id_free(folder)
-    session = _without_undecodable(read_session(source, geometry))
-    with whole_folder(folder) as temporary:
-        for relative in _belonging(source):
-            content = _read_source(source, relative)
-            (temporary / relative).parent.mkdir(parents=True, exist_ok=True)
-            (temporary / relative).write_bytes(content)
-    put_under_dvc(folder, paths)
+    with sessions_lock(paths):
+        found = read_session(source, geometry)
+        belonging = tuple(_belonging(source))
+        again = _is_there(folder, source, belonging)
+        session, turned = _decoded(found)
+        if not again:
+            _copy(source, belonging, folder)
+        put_under_dvc(folder, paths, made_now=not again)
     points = np.array([(frame.target_x_px, frame.target_y_px) for frame in session.frames])
     left, top = points.min(axis=0).tolist()
     right, bottom = points.max(axis=0).tolist()
+    copied = {str(relative) for relative in belonging}
     return ImportResult(
         session_id=session_id,
         folder=folder,
         frames=len(session.frames),
         targets=int(target_groups(points, same_target_px).max()) + 1,
         extent_px=(left, top, right, bottom),
-        left_out=session.left_out,
+        left_out=tuple(entry for entry in session.left_out if entry.filename in copied),
+        not_copied=tuple(entry for entry in session.left_out if entry.filename not in copied),
+        turned=turned,
+        again=again,
         next_command=f"dvc exp run {sessions_option([session_id])}",
     )
 
 
-def _without_undecodable(session: Session) -> Session:
-    """`session` with the frames that do not decode moved to `left_out`."""
-    frames = []
+def _decoded(session: Session) -> tuple[Session, tuple[str, ...]]:
+    """`session` with the frames that do not decode moved to `left_out`; the names of those that
+    carry an EXIF orientation."""
+    frames, turned = [], []
     left_out = list(session.left_out)
     for frame in bar(session.frames, "checking"):
         try:
             load_frame(frame.image)
-            frames.append(frame)
         except FrameError as error:
             left_out.append(LeftOut(frame.image.name, error.reason))
-    return checked_session(session.folder, frames, left_out)
+            continue
+        frames.append(frame)
+        if is_turned(frame.image):
+            turned.append(frame.image.name)
+    return checked_session(session.folder, frames, left_out), tuple(turned)
 
 
 def _belonging(source: Path) -> Iterator[Path]:
@@ -108,9 +127,12 @@ def _belonging(source: Path) -> Iterator[Path]:
     if not lies_inside(source, source / REPORTS_FOLDER):
         return
     for folder, subfolders, names in os.walk(source / REPORTS_FOLDER):
-        subfolders.sort()
+        relative = Path(folder).relative_to(source)
+        deepest = len(relative.parts) > REPORTS_DEPTH
+        subfolders[:] = [] if deepest else sorted(n for n in subfolders if not n.startswith("."))
         for name in sorted(names):
-            yield from _if_allowed(source, (Path(folder) / name).relative_to(source))
+            if name.endswith(".json") and not name.startswith("."):
+                yield from _if_allowed(source, relative / name)
 
 
 def _if_allowed(source: Path, relative: Path) -> Iterator[Path]:
@@ -119,50 +141,48 @@ def _if_allowed(source: Path, relative: Path) -> Iterator[Path]:
         yield relative
 
 
-def _read_source(source: Path, relative: Path) -> bytes:
+def _is_there(folder: Path, source: Path, belonging: Sequence[Path]) -> bool:
+    """Whether all of the session is in `folder` already; False where it may be copied there.
+
+    Raises:
+        InputError: the id is taken by something else.
+    """
+    if not os.path.lexists(folder) and not is_tracked(folder):
+        return False
+    present = {
+        (Path(around) / name).relative_to(folder)
+        for around, _, names in os.walk(folder)
+        for name in names
+    }
+    same = not folder.is_symlink() and all(
+        path in belonging and _read(folder, path) == _read(source, path) for path in present
+    )
+    if same and len(present) == len(belonging):
+        return True
+    if same and present and not is_tracked(folder):  # a killed `dvc add` was linking its copies
+        return False
+    if is_tracked(folder):
+        advice = f"choose another id, or `dvc remove --outs {dvc_file(folder)}` first"
+    else:
+        advice = f"choose another id, or keep what is there: `dvc add {folder}`"
+    raise InputError(f"--session: {folder.name!r} exists already in {folder.parent}; {advice}")
+
+
+def _copy(source: Path, belonging: Sequence[Path], folder: Path) -> None:
+    with whole_folder(folder) as new:
+        for relative in belonging:
+            content = _read(source, relative)
+            copied = new / relative
+            if not copied.parent.exists():
+                copied.parent.mkdir(parents=True)
+                no_more_open_than(copied.parent, (source / relative).parent)
+            copied.write_bytes(content)
+            no_more_open_than(copied, source / relative)
+        no_more_open_than(new, source)
+
+
+def _read(source: Path, relative: Path) -> bytes:
     try:
         return (source / relative).read_bytes()
     except OSError as error:
         raise InputError(f"{source / relative}: cannot be read ({error.strerror})") from None
-
-
-def _check_id_free(folder: Path) -> None:
-    tracked = folder.with_name(f"{folder.name}.dvc")
-    if tracked.exists():
-        advice = f"choose another id, or `dvc remove --outs {tracked}` first"
-    elif folder.exists() or folder.is_symlink():
-        advice = f"choose another id, or keep what is there: `dvc add {folder}`"
-    else:
-        return
-    raise InputError(f"--session: {folder.name!r} exists already in {folder.parent}; {advice}")
-
-
-def put_under_dvc(folder: Path, paths: Paths) -> None:
-    """`dvc add` the folder; if that fails, take the copy back."""
-    ignore = folder.parent / ".gitignore"  # dvc adds a line to it
-    ignored_before = ignore.read_bytes() if ignore.exists() else None
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "dvc", "add", str(folder.relative_to(paths.root))],
-            cwd=paths.root,
-            env={**os.environ, "DVC_NO_ANALYTICS": "1"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-        if done.returncode != 0:
-            said = [line for line in done.stderr.splitlines() if line.strip()]
-            errors = [line for line in said if line.startswith("ERROR")] or said or ["no message"]
-            raise CustomGazeError(
-                f"{folder}: dvc add failed ({errors[0].strip()}); the copy was taken back"
-            )
-    except BaseException:  # Ctrl-C too
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.with_name(f"{folder.name}.dvc").unlink(missing_ok=True)
-        if ignored_before is None:
-            ignore.unlink(missing_ok=True)
-        elif ignore.read_bytes() != ignored_before:
-            write_bytes(ignore, ignored_before)
-        raise

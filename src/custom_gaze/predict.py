@@ -130,7 +130,7 @@ def run(
         picture=output,
     )
     if output is not None:
-        write_bytes(output, _png(done, result))
+        write_bytes(output, _png(done, result), made_of=[image for image, _ in done])
     return result
 
 

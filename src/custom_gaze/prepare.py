@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from custom_gaze.crops import Preprocessing, gaze_crop, gaze_crop_box
 from custom_gaze.errors import InputError
 from custom_gaze.faces import FaceFinder, FoundFace, load_finder
-from custom_gaze.files import whole_folder, write_bytes, write_json
+from custom_gaze.files import no_more_open_than, whole_folder, write_bytes, write_json
 from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.params import Params, PrepareParams
 from custom_gaze.paths import Paths
@@ -78,7 +78,8 @@ def run(session_id: str, params: Params, paths: Paths, progress: bool = True) ->
     """Prepare data/sessions/<id> as data/dataset_clean/<id>, whole or not at all.
 
     The folder then holds a JPEG per usable frame (RGB, size_px squared, 4:4:4), labels.csv (angles
-    in degrees, targets in screen pixels, the face's box in frame pixels) and manifest.json.
+    in degrees, targets in screen pixels, the face's box in frame pixels) and manifest.json. Who may
+    not read a frame may not read its crop.
 
     Raises:
         InputError: the session, the detector or the mesh cannot be used; no frame is usable, or
@@ -91,6 +92,7 @@ def run(session_id: str, params: Params, paths: Paths, progress: bool = True) ->
     finder = load_finder(paths.faces, settings.min_score)
     target = paths.dataset / session_id
     with whole_folder(target) as folder:
+        no_more_open_than(folder, session.folder)
 
         def prepare_one(frame: Frame) -> _Prepared | LeftOut:
             return _prepare_frame(frame, folder, finder, spec, settings.jpeg_quality)
@@ -137,8 +139,9 @@ def crop_picture(image: Path, output: Path, params: Params, paths: Paths) -> Cro
         raise InputError(f"{image}: {error}; choose a frame with one clear face") from None
     stored = Image.open(io.BytesIO(_jpeg(crop, params.prepare.jpeg_quality)))
     boxes = output.with_name(f"{output.stem}_boxes.png")
-    write_bytes(output, _png(stored))
-    write_bytes(boxes, _png(_drawn(frame, face, spec, finder.mesh is not None)))
+    write_bytes(output, _png(stored), made_of=[image])
+    drawn = _png(_drawn(frame, face, spec, finder.mesh is not None))
+    write_bytes(boxes, drawn, made_of=[image])
     return CropPicture(output, boxes, face, finder.crop_from)
 
 
@@ -155,7 +158,9 @@ def _prepare_frame(
         crop = gaze_crop(pixels, face.box, spec)
     except InputError as error:
         return LeftOut(frame.image.name, _without_path(str(error), frame.image))
-    (folder / frame.image.name).write_bytes(_jpeg(crop, jpeg_quality))
+    made = folder / frame.image.name
+    made.write_bytes(_jpeg(crop, jpeg_quality))
+    no_more_open_than(made, frame.image)
     return _Prepared(frame, face)
 
 

@@ -11,6 +11,8 @@ import json
 import math
 import os
 import re
+import stat
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +23,12 @@ from numpy.typing import NDArray
 
 from custom_gaze.errors import InputError
 from custom_gaze.geometry import ScreenGeometry
-from custom_gaze.untrusted import lies_inside
+from custom_gaze.untrusted import lies_inside, printable
 
 FRAME_NAME = re.compile(r"img_([0-9]{1,18})\.(jpg|json)")
 TARGET_KEYS = (("screen_x", "screen_y"), ("target_x", "target_y"))  # the second is the older one
+TURNED = "to be shown turned (EXIF orientation), which the app and training ignore"
+UPRIGHT = "see that the picture is upright as it is stored"
 MAX_JSON_BYTES = 4 << 20  # a frame's JSON has about 1 kB, with all 468 landmarks about 60 kB
 MAX_IMAGE_BYTES = 64 << 20
 MAX_IMAGE_PIXELS = 50_000_000  # six times a 4K frame; decoded, that is 150 MB
@@ -96,7 +100,7 @@ def read_session(folder: Path, geometry: ScreenGeometry) -> Session:
             if first_with.setdefault(digest, name) != name:
                 raise _Unusable(f"is the same image as {first_with[digest]}, byte for byte")
         except _Unusable as error:
-            left_out.append(LeftOut(_printable(name), str(error)))
+            left_out.append(LeftOut(printable(name), str(error)))
         else:
             frames.append(frame)
     return checked_session(folder, frames, left_out)
@@ -131,15 +135,34 @@ def load_frame(path: Path) -> NDArray[np.uint8]:
         raise FrameError(path, str(error)) from None
 
 
+def is_turned(path: Path) -> bool:
+    """Whether a frame that decodes asks, by an EXIF orientation other than 1, to be shown turned.
+
+    The app ignores that, and so does everything here: such a frame is used as it is stored.
+    """
+    from PIL import ExifTags, Image
+
+    try:
+        with Image.open(path, formats=["JPEG"]) as image:
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
+        return False  # damaged EXIF: a viewer does not turn it either
+    return orientation in range(2, 9)
+
+
 def _session_names(folder: Path) -> set[str]:
     """The names in `folder` that belong to frames, or were perhaps meant to."""
-    if not folder.is_dir():
-        what = "is no folder" if folder.exists() else "not found"
-        raise InputError(f"{folder}: {what}; a session is a folder of calibration frames")
+    shown = printable(folder)
+    advice = "a session is a folder of calibration frames"
     try:
         present = [name for name in os.listdir(folder) if not name.startswith(".")]
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be read ({error.strerror})") from None
+    except FileNotFoundError:
+        raise InputError(f"{shown}: not found; {advice}") from None
+    except NotADirectoryError:
+        raise InputError(f"{shown}: is no folder; {advice}") from None
+    except (OSError, ValueError) as error:  # a name too long, a NUL in it
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{shown}: cannot be read ({reason}); {advice}") from None
     names = {
         name
         for name in present
@@ -149,7 +172,7 @@ def _session_names(folder: Path) -> set[str]:
         hint = "calibration_data" if "calibration_data" in present else None
         advice = f"; did you mean {folder / hint}?" if hint else ""
         raise InputError(
-            f"{folder}: no calibration session; it holds no img_<unix milliseconds>.jpg{advice}"
+            f"{shown}: no calibration session; it holds no img_<unix milliseconds>.jpg{advice}"
         )
     return names
 
@@ -163,7 +186,8 @@ def _read_frame(folder: Path, name: str, names: set[str], geometry: ScreenGeomet
     """The frame of the image `name`; None where `name` is the JSON of an image that is there."""
     match = FRAME_NAME.fullmatch(name)
     if match is None:
-        raise _Unusable("is not named img_<unix milliseconds>.jpg")
+        rename = f"; rename it {name.lower()}" if FRAME_NAME.fullmatch(name.lower()) else ""
+        raise _Unusable(f"is not named img_<unix milliseconds>.jpg{rename}")
     twin = f"img_{match[1]}.{'json' if match[2] == 'jpg' else 'jpg'}"
     if twin not in names:
         raise _Unusable(f"has no {twin} beside it")
@@ -185,15 +209,17 @@ def _read_inside(folder: Path, name: str, limit_bytes: int) -> bytes:
 
 
 def _read_regular(path: Path, limit_bytes: int) -> bytes:
-    if not path.is_file():  # a folder, a pipe, a dangling link: opening some of them would hang
-        raise _Unusable("is no regular file" if path.exists() else "is not there")
     try:
-        size = path.stat().st_size
-        if size > limit_bytes:
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):  # a folder, a pipe: opening some of them would hang
+            raise _Unusable("is no regular file")
+        if found.st_size > limit_bytes:
             raise _Unusable(f"is larger than {limit_bytes >> 20} MiB")
         content = path.read_bytes()
-    except OSError as error:
-        raise _Unusable(f"cannot be read ({error.strerror})") from None
+    except (FileNotFoundError, NotADirectoryError):  # a dangling link
+        raise _Unusable("is not there") from None
+    except (OSError, ValueError) as error:
+        raise _Unusable(f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
     if not content:
         raise _Unusable("is empty")
     return content
@@ -233,7 +259,8 @@ def _target(name: str, record: dict[str, Any], geometry: ScreenGeometry) -> tupl
 
 
 def _coordinate(name: str, key: str, value: Any, extent_px: float) -> float:
-    shown = repr(value) if len(repr(value)) <= 40 else f"{repr(value)[:37]}..."
+    shown = repr(value) if not isinstance(value, (list, dict)) else type(value).__name__
+    shown = shown if len(shown) <= 40 else f"{shown[:37]}..."
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _Unusable(f"{name}: {key} is {shown}, not a number")
     if isinstance(value, float) and not math.isfinite(value):
@@ -286,7 +313,3 @@ def _decode(content: bytes) -> NDArray[np.uint8]:
         raise _Unusable("is no JPEG image") from None
     except (OSError, SyntaxError, ValueError, MemoryError) as error:
         raise _Unusable(f"is damaged ({' '.join(str(error).split())})") from None
-
-
-def _printable(name: str) -> str:
-    return name if name.isprintable() else ascii(name)

@@ -43,6 +43,17 @@ def temporary_place(target: Path, beside: bool = False) -> Iterator[Path]:
         os.close(lock)
 
 
+def sweep(project: Path) -> None:
+    """Remove what killed processes left in a project, which has a .dvc folder.
+
+    Raises:
+        OSError: its folder for temporaries cannot be made.
+    """
+    (project / FOLDER).mkdir(parents=True, exist_ok=True)
+    with _held(project / FOLDER):
+        _sweep(project / FOLDER, "")
+
+
 def _in_project(folder: Path) -> Path | None:
     """The project's folder for temporaries, where what it holds can be renamed into `folder`."""
     if not os.access(folder, os.W_OK):  # said by what fails beside the target, and before the work

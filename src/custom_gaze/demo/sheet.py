@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from custom_gaze.files import whole_file
+from custom_gaze.files import no_more_open_than, whole_file
 from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.progress import bar
 from custom_gaze.sessions import Frame, load_frame, read_session
@@ -52,7 +52,7 @@ def sheet(folder: Path, output: Path, geometry: ScreenGeometry, same_target_px: 
     tiles = [_frame_tile(frame, geometry) for frame in bar(shown, f"sheet of {session.id}")]
     of_all = "" if len(shown) == len(firsts) else f", the first {len(shown)} of them shown"
     title = f"{session.id}: {len(session.frames)} frames of {len(firsts)} targets{of_all}"
-    _write(output, _page(tiles, columns, title, "as the network sees it: mirrored"))
+    _write(output, _page(tiles, columns, title, "as the network sees it: mirrored"), shown)
     return len(shown)
 
 
@@ -209,8 +209,9 @@ def _resized(picture: Image, size_px: tuple[int, int]) -> Image:
     return np.asarray(cv2.resize(picture, size_px, interpolation=way), np.uint8)
 
 
-def _write(output: Path, page: Image) -> None:
+def _write(output: Path, page: Image, shown: Sequence[Frame] = ()) -> None:
     from PIL import Image as Pillow
 
     with whole_file(output) as temporary:
         Pillow.fromarray(page).save(temporary, format="PNG", optimize=True)
+        no_more_open_than(temporary, *(frame.image for frame in shown))

@@ -137,7 +137,7 @@ def _gpu(params: Params) -> tuple[str, list[Finding]]:
 
 def _remote(dvc_folder: Path) -> tuple[str, list[Finding]]:
     """The default remote in DVC's own reading of its configuration; it is not contacted."""
-    from dvc.config import Config, ConfigError  # type: ignore[import-untyped]  # ships no types
+    from dvc.config import Config, ConfigError
 
     if not dvc_folder.is_dir():
         what = f"{dvc_folder}: not found, so nothing is versioned"

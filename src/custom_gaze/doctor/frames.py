@@ -12,7 +12,7 @@ from custom_gaze.doctor.findings import Finding, Severity
 from custom_gaze.errors import InputError
 from custom_gaze.eye_points import EyeFinder, Point
 from custom_gaze.faces import FaceFinder, FoundFace
-from custom_gaze.sessions import Frame, FrameError, load_frame
+from custom_gaze.sessions import TURNED, UPRIGHT, Frame, FrameError, is_turned, load_frame
 from custom_gaze.splits import target_groups
 
 RECAPTURE = "capture this target again, or leave the frame out when you import the session"
@@ -55,6 +55,7 @@ class FrameLook:
     openness: float | None = None
     small: NDArray[np.uint8] | None = None
     eyes: NDArray[np.float32] | None = None
+    turned: bool = False  # asks to be shown turned, see sessions.is_turned
 
     @property
     def name(self) -> str:
@@ -72,15 +73,16 @@ class Examiner:
 
     def look(self, frame: Frame) -> FrameLook:
         """Look at one frame; one that cannot be used is no error here."""
+        turned = is_turned(frame.image)
         try:
             pixels = load_frame(frame.image)
             face = self.finder.find(pixels)
             height_px, width_px = pixels.shape[:2]
             gaze_crop_box(face.box, width_px, height_px, self.margin)  # raises where there is none
         except FrameError as error:
-            return FrameLook(frame, None, error.reason)
+            return FrameLook(frame, None, error.reason, turned=turned)
         except InputError as error:
-            return FrameLook(frame, None, str(error))
+            return FrameLook(frame, None, str(error), turned=turned)
         cut_share, cut_edges = cut_off(face.box, width_px, height_px, self.margin)
         found = self.eyes.find(pixels, face.detected)
         patches = [eye_patch(pixels, eye, found) for eye in found] if found else []
@@ -92,6 +94,7 @@ class Examiner:
             openness=eye_openness(patches) if found else None,
             small=cv2.cvtColor(resize(pixels, *SMALL_PX), cv2.COLOR_RGB2GRAY).astype(np.uint8),
             eyes=eye_look(patches) if found else None,
+            turned=turned,
         )
 
 
@@ -156,11 +159,17 @@ def _smooth_log(patch: NDArray[np.uint8]) -> NDArray[np.float32]:
 def check_frames(looks: Sequence[FrameLook], same_target_px: float, session: str) -> list[Finding]:
     """All findings about single frames of a session; `looks` in the order of capture."""
     return [
+        *_turned(looks, session),
         *_faceless(looks, session),
         *_at_the_border(looks, session),
         *_closed_eyes(looks, session),
         *_duplicates(looks, same_target_px, session),
     ]
+
+
+def _turned(looks: Sequence[FrameLook], session: str) -> list[Finding]:
+    names = tuple(look.name for look in looks if look.turned)
+    return [Finding(Severity.WARNING, "session", TURNED, UPRIGHT, session, names)] if names else []
 
 
 def _faceless(looks: Sequence[FrameLook], session: str) -> list[Finding]:

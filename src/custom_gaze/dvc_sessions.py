@@ -1,0 +1,137 @@
+"""Putting sessions under DVC: one at a time, closed to whom they were closed, or taken back."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from custom_gaze.console import warn
+from custom_gaze.errors import CustomGazeError, InputError
+from custom_gaze.files import write_bytes
+from custom_gaze.paths import Paths
+from custom_gaze.temporary import FOLDER, sweep
+from custom_gaze.untrusted import printable
+
+LOCK = "sessions.filelock"
+
+
+@contextmanager
+def sessions_lock(paths: Paths) -> Iterator[None]:
+    """Nobody else adds a session to this project meanwhile; who comes second waits, and says so.
+
+    Raises:
+        InputError: this is no DVC project.
+        CustomGazeError: the lock cannot be written.
+    """
+    if not (paths.root / ".dvc").is_dir():
+        where = printable(paths.root.resolve())
+        raise InputError(f"{where}: is no DVC project; run this in the project's folder")
+    lock = FileLock(paths.root / FOLDER / LOCK)
+    try:
+        sweep(paths.root)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            warn("waiting for another command that adds a session to this project")
+            lock.acquire()
+    except OSError as error:
+        raise CustomGazeError(f"{lock.lock_file}: cannot be written ({error.strerror})") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_tracked(folder: Path) -> bool:
+    """Whether DVC knows the session in `folder`, be the folder there or not."""
+    return dvc_file(folder).exists()
+
+
+def dvc_file(folder: Path) -> Path:
+    """The file that names the session in `folder` to DVC and git."""
+    return folder.with_name(f"{folder.name}.dvc")
+
+
+def put_under_dvc(folder: Path, paths: Paths, made_now: bool = True) -> None:
+    """`dvc add` the folder; if that fails or is interrupted, one that was made now is taken back.
+
+    Done twice, it changes nothing.
+
+    Raises:
+        CustomGazeError: dvc failed.
+    """
+    ignore = folder.parent / ".gitignore"  # dvc adds a line to it where it does not ignore all
+    ignored_before = ignore.read_bytes() if ignore.exists() else None
+    try:
+        _close_cache(folder, paths)
+        _dvc_add(folder, paths, "the copy was taken back" if made_now else "the session stays")
+    except BaseException:  # Ctrl-C too
+        if made_now:
+            _take_back(folder, paths)
+            if ignored_before is None:
+                ignore.unlink(missing_ok=True)
+            elif ignore.read_bytes() != ignored_before:
+                write_bytes(ignore, ignored_before)
+        raise
+
+
+def _dvc_add(folder: Path, paths: Paths, left: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "add", str(folder.relative_to(paths.root))],
+        cwd=paths.root,
+        env=_environment(paths),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode != 0:
+        said = [line for line in done.stderr.splitlines() if line.strip()]
+        errors = [line for line in said if line.startswith("ERROR")] or said or ["no message"]
+        raise CustomGazeError(f"{folder}: dvc add failed ({printable(errors[0])}); {left}")
+
+
+def _environment(paths: Paths) -> dict[str, str]:
+    """DVC keeps an index outside the project; where that cannot be written, it goes inside."""
+    from dvc.dirs import site_cache_dir
+
+    environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
+    kept = Path(site_cache_dir())
+    there = next(folder for folder in (kept, *kept.absolute().parents) if folder.exists())
+    if not os.access(there, os.W_OK):
+        environment["DVC_SITE_CACHE_DIR"] = str((paths.root / FOLDER / "dvc").resolve())
+    return environment
+
+
+def _close_cache(folder: Path, paths: Paths) -> None:
+    """DVC lets everybody read its copies: close their folder to whom the session is closed."""
+    permitted = 0o777
+    for around, _, names in os.walk(folder):
+        for name in names:
+            permitted &= (Path(around) / name).stat().st_mode
+    closed = (0 if permitted & 0o040 else 0o070) | (0 if permitted & 0o004 else 0o007)
+    cache = paths.root / ".dvc" / "cache"
+    with suppress(PermissionError):  # somebody else's: theirs to close
+        cache.mkdir(exist_ok=True)
+        cache.chmod(cache.stat().st_mode & 0o777 & ~closed)
+
+
+def _take_back(folder: Path, paths: Paths) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    named = dvc_file(folder)
+    if named.exists():
+        named.unlink()
+        command = ["git", "rm", "--cached", "--quiet", "--ignore-unmatch", "--"]
+        with suppress(OSError):
+            subprocess.run(
+                [*command, str(named.relative_to(paths.root))],
+                cwd=paths.root,
+                capture_output=True,
+                check=False,
+            )
