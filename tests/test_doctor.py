@@ -1,6 +1,7 @@
 import json
 import shutil
 import sqlite3
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -424,3 +425,22 @@ def test_the_mlflow_store(project: Project, monkeypatch: pytest.MonkeyPatch) -> 
     )
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@there:5000/x")
     assert environment_of(project).facts["MLflow store"] == "https://there:5000/x (not contacted)"
+
+
+def test_where_dvc_loses_experiments_is_named(tmp_path: Path) -> None:
+    """A path that is not ASCII, and a shallow clone."""
+    who = ["-c", "user.name=t", "-c", "user.email=t@example.invalid"]
+    whole, cut = tmp_path / "whole", tmp_path / "Größe"
+    for words in (
+        ["init", "-q", str(whole)],
+        *([["-C", str(whole), *who, "commit", "-q", "--allow-empty", "-m", "x"]] * 2),
+        ["clone", "-q", "--depth", "1", whole.as_uri(), str(cut)],
+    ):
+        subprocess.run(["git", *words], check=True)
+    assert environment._experiments(whole)[1] == []
+    fact, (path, shallow) = environment._experiments(cut)
+    assert fact == "with limits"
+    assert "Größe is not named in ASCII letters alone: `dvc exp run --temp`" in path.what
+    assert "this clone is shallow: DVC loses experiments in it" in shallow.what
+    assert shallow.advice == "git fetch --unshallow"
+    assert environment._experiments(tmp_path)[0] == "not looked at"

@@ -70,10 +70,22 @@ class Site:
 
     machine: Machine
     project: Path
+    subfolder: str = ""  # the project's folder in its repository
 
     @property
     def there(self) -> Path:
         return self.machine.home / "rustyeyes_train"
+
+    @property
+    def project_there(self) -> Path:
+        return self.there / "project" / self.subfolder
+
+    def clone(self, root: Path, source: str = "") -> "Site":
+        """A further clone of the repository here."""
+        self.git(
+            "clone", "-q", source or self.git("rev-parse", "--show-toplevel").strip(), str(root)
+        )
+        return Site(self.machine, root / self.subfolder, self.subfolder)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -178,7 +190,7 @@ class Site:
 
     def _of(self, name: str, path: str) -> str:
         (ref,) = [ref for ref in self._refs() if ref.rpartition("/")[2] == name]
-        return self.git("show", f"{ref}:{path}")
+        return self.git("show", f"{ref}:./{path}")
 
     def add_session(self, name: str, files: dict[str, bytes]) -> None:
         """A session with these files, under DVC and committed."""
@@ -247,10 +259,16 @@ def finish(process: "subprocess.Popen[str]", seconds: float = 1800) -> tuple[int
     return process.returncode, output, errors
 
 
-def make_project(root: Path, machine: Machine) -> Site:
-    """A small project with the tiny pipeline, the shipped settings and one session, committed."""
+def make_project(repository: Path, machine: Machine) -> Site:
+    """A small project with the tiny pipeline, the shipped settings and one session, committed.
+
+    It is a folder of a larger repository; the story in test_remote_story.py has one that is all of
+    it.
+    """
+    root = repository / "gaze"
     (root / "src").mkdir(parents=True)
-    site = Site(machine, root)
+    (repository / "other.txt").write_text("another project's")
+    site = Site(machine, root, "gaze")
     shutil.copy(REPOSITORY / "params.yaml", root)
     params = yaml.safe_load((root / "params.yaml").read_text())
     params["sessions"] = ["one"]
@@ -260,8 +278,8 @@ def make_project(root: Path, machine: Machine) -> Site:
     (root / "src" / "tiny.py").write_text(TINY_STAGE)
     (root / "models").mkdir()
     (root / "models" / ".gitignore").write_text("/custom_gaze.onnx\n/parts\n")  # DVC's
-    site.git("init", "-q")
-    site.dvc("init", "-q")
+    site.git("init", "-q", str(repository))
+    site.dvc("init", "-q", "--subdir")
     shutil.copy(REPOSITORY / ".dvc" / "config", root / ".dvc")
     frames = {f"img_{n}.json": f'{{"screen_x": {n}}}'.encode() for n in range(3)}
     site.add_session("one", {"big.jpg": os.urandom(1_000_000), **frames})

@@ -128,7 +128,7 @@ def test_a_run_that_fails_is_stopped_or_killed_there_can_be_run_again(site: Site
     site.wait_for_quiet()
     assert site.run("fetch", "again").returncode == 2
     assert site.fingerprint() == before
-    copies = site.there / "project" / ".dvc" / "tmp" / "exps" / "standalone"
+    copies = site.project_there / ".dvc" / "tmp" / "exps" / "standalone"
     assert not list(copies.glob("tmp*"))  # no working copy is left
 
     run = site.start(*command)
@@ -164,12 +164,14 @@ def kill_all_but_the_stage(site: Site, name: str) -> set[int]:
 
 def test_uncommitted_changes_are_refused_by_name(site: Site) -> None:
     note = site.project / "notes.txt"
+    other = site.project.parent / "other.txt"  # of the same repository, but no part of the project
     stage = site.project / "src" / "tiny.py"
     image = site.project / "data/sessions/one/img_0.json"
-    kept = {path: path.read_bytes() for path in (stage, image)}
+    kept = {path: path.read_bytes() for path in (stage, image, other)}
     mode = image.stat().st_mode
     try:
         note.write_text("mine")
+        other.write_text("changed")
         with stage.open("a") as file:
             file.write("# changed\n")
         done = site.run("train", "--name", "dirty")

@@ -89,6 +89,18 @@ def test_a_host_key_that_was_never_pinned(site: Site) -> None:
     assert "host key is not known here; run `custom-gaze remote setup" in refused(site, "train")
 
 
+def test_a_jump_host_whose_key_is_not_known(site: Site) -> None:
+    """`remote setup` could not learn it: that advice went in a circle."""
+    config = site.machine.client_home / ".ssh" / "config"
+    hop = "Host hop\n    HostName 127.0.0.1\n    HostKeyAlias hop\n    Port"
+    text = config.read_text().replace(
+        "Host *", f"    ProxyJump hop\n{hop} {site.machine.port}\nHost *"
+    )
+    config.write_text(text)
+    for words in (("status",), ("setup", "--yes")):
+        assert "the jump host on the way to jowestdgxe" in refused(site, *words)
+
+
 def test_a_changed_host_key_stops_every_path(site: Site) -> None:
     """Our commands, git, and DVC's own connections, which verify nothing by themselves."""
     site.add_session("secret", {"frame.jpg": os.urandom(1000)})
@@ -133,8 +145,7 @@ def test_a_lax_config_of_the_user_changes_nothing(site: Site) -> None:
 
 def test_a_fresh_clone_reaches_nothing_before_setup(site: Site, tmp_path: Path) -> None:
     """The committed settings lead DVC nowhere, although ~/.ssh/config knows the machine."""
-    clone = Site(site.machine, tmp_path / "clone")
-    site.git("clone", "-q", str(site.project), str(clone.project))
+    clone = site.clone(tmp_path / "clone")
     config = (clone.project / ".dvc" / "config").read_bytes()
     assert config == (REPOSITORY / ".dvc" / "config").read_bytes()
     ssh = site.machine.client_home / ".ssh"
@@ -220,8 +231,7 @@ def build_editable(folder, config_settings=None, metadata_directory=None):
 
 def test_setup_makes_the_environment_that_the_project_pins(site: Site, tmp_path: Path) -> None:
     """venv and pip for real, in a clone with a folder of its own there."""
-    clone = Site(site.machine, tmp_path / "clone")
-    site.git("clone", "-q", str(site.project), str(clone.project))
+    clone = site.clone(tmp_path / "clone")
     (clone.project / "requirements.txt").write_text("no-such-package==1\n")
     (clone.project / "pyproject.toml").write_text(PYPROJECT)
     (clone.project / "backend.py").write_text(BACKEND)

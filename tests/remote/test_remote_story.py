@@ -112,9 +112,8 @@ def test_the_story(site: Site, tmp_path: Path) -> None:
     site.dvc("exp", "push", "jowestdgxe", "local")
 
     # A third clone, made from there, pulls the same bytes and has nothing to do.
-    third = Site(site.machine, tmp_path / "third")
     url = site.git("remote", "get-url", "jowestdgxe").strip()
-    site.git("clone", "-q", url, str(third.project))
+    third = site.clone(tmp_path / "third", url)
     third.ok("setup", "--yes", "--python", sys.executable)
     third.dvc("pull", "models/custom_gaze.onnx")
     assert sha256(third.project / "models" / "custom_gaze.onnx") == sha256(model)

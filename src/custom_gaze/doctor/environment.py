@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from custom_gaze.doctor.findings import NAMES_SHOWN, Finding, Severity
+from custom_gaze.errors import CustomGazeError
 from custom_gaze.params import Params
 from custom_gaze.paths import Paths
 from custom_gaze.provenance import code_version
@@ -36,6 +37,7 @@ def look_at_environment(params: Params, paths: Paths) -> Environment:
         "packages": _packages(paths.root / REQUIREMENTS),
         "GPU": _gpu(params),
         "DVC remote": _remote(paths.root / ".dvc"),
+        "DVC experiments": _experiments(paths.root),
         "MLflow store": _store(),
     }.items():
         facts[name] = fact
@@ -154,6 +156,26 @@ def _remote(dvc_folder: Path) -> tuple[str, list[Finding]]:
     what = f"DVC's default remote {name!r} has no address" if name else "DVC has no default remote"
     advice = "dvc remote add -d NAME ADDRESS, so that sessions and models can be pushed"
     return "none", [_finding(Severity.WARNING, what, advice)]
+
+
+def _experiments(root: Path) -> tuple[str, list[Finding]]:
+    """Where DVC cannot run experiments, or loses them."""
+    from custom_gaze.remote.repository import is_shallow
+
+    findings = []
+    path = str(root.resolve())
+    if not path.isascii():
+        what = f"{path} is not named in ASCII letters alone: `dvc exp run --temp` and --queue fail"
+        advice = "move the project, or run `dvc exp run` without them or custom-gaze remote train"
+        findings.append(_finding(Severity.WARNING, what, advice))
+    try:
+        shallow = is_shallow(root)
+    except CustomGazeError:  # no repository, which is said elsewhere, or no git
+        return "not looked at", findings
+    if shallow:
+        what = "this clone is shallow: DVC loses experiments in it, and none can be sent elsewhere"
+        findings.append(_finding(Severity.WARNING, what, "git fetch --unshallow"))
+    return ("with limits" if findings else "here and in copies of the repository"), findings
 
 
 def _store() -> tuple[str, list[Finding]]:

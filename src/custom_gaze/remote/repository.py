@@ -52,12 +52,17 @@ def head(root: Path) -> str:
         commit = git(root, "rev-parse", "--verify", "HEAD^{commit}").strip()
     except CustomGazeError:
         raise InputError("nothing is committed here yet; a run starts from a commit") from None
-    if git(root, "rev-parse", "--is-shallow-repository").strip() == "true":
+    if is_shallow(root):
         raise InputError(
             "this clone is shallow: its commits cannot be sent, and DVC loses experiments in it; "
             "`git fetch --unshallow`, then again"
         )
     return commit
+
+
+def is_shallow(root: Path) -> bool:
+    """Whether the history here was cut off when it was cloned."""
+    return git(root, "rev-parse", "--is-shallow-repository").strip() == "true"
 
 
 def subfolder(root: Path) -> str:

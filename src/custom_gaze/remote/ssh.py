@@ -87,8 +87,8 @@ def _not_verified(host: str, text: str) -> Unreachable | None:
         return None
     if on_the_way:
         return Unreachable(
-            f"{host}: the host key of {which} is not known here; log in to that one first, "
-            "`ssh JUMPHOST`, compare the key that it shows and accept it; then again"
+            f"{host}: the host key of {which} is not known here; log in to that one once, "
+            "`ssh JUMPHOST`, and accept its key if it is the right one; then again"
         )
     return UnknownHostKey(f"{host}: its host key is not known here; run {_setup(host)} first")
 
