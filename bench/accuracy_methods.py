@@ -17,7 +17,7 @@ from custom_gaze.candidates import ClosedForm, closed_forms
 from custom_gaze.choose import Calibrated, calibrate
 from custom_gaze.dataset import load_crop
 from custom_gaze.features import Copies, Part, Store, features_of, frozen_features
-from custom_gaze.finetune import best_of, fit, predict
+from custom_gaze.finetune import exported, fit, predict
 from custom_gaze.geometry import angular_error_deg
 from custom_gaze.methods import BASE, FINETUNE, PROBE
 from custom_gaze.network import GazeNetwork, trunk_spec
@@ -210,7 +210,7 @@ def fine_tuned(case: Case) -> Answers:
         .numpy()
         .astype(np.float64)
     )
-    top = best_of(history)
+    top = exported(history, params)
     notes: dict[str, Any] = {"epochs": len(history) - 1, "best_epoch": top.epoch}
     notes |= {"validation_error_deg": top.validation_error_deg, "copies": copies}
     return Answers(angles, {**notes, "train": len(train), "validation": len(validation)})

@@ -146,7 +146,7 @@ def test_the_epochs_are_those_of_the_answers(tmp_path: Path) -> None:
         assert epoch.validation_loss == pytest.approx(((answers - true) ** 2).mean(), rel=1e-5)
         error = angular_error_deg(answers, true).mean()
         assert epoch.validation_error_deg == pytest.approx(error, rel=1e-5)
-    best = finetune.best_of(crossed.history)
+    best = finetune.exported(crossed.history, RECIPE)
     assert crossed.held_out.loss() == pytest.approx(best.validation_loss, rel=1e-5)
     # Epoch 0 is the fold's own start.
     out = parts[3]
@@ -162,7 +162,7 @@ def test_the_epochs_are_those_of_the_answers(tmp_path: Path) -> None:
 def test_it_stops_when_held_out_answers_get_no_better(tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, epochs=60, learning_rate=3e-3)
     made = world(True, 20, 0).calibrated(tmp_path, recipe)
-    best = finetune.best_of(made.history).epoch
+    best = finetune.exported(made.history, recipe).epoch
     assert len(made.history) - 1 < 60
     assert best + 2 <= len(made.history) - 1 <= best + 2 * recipe.patience
 
@@ -170,7 +170,7 @@ def test_it_stops_when_held_out_answers_get_no_better(tmp_path: Path) -> None:
 def test_the_final_training_is_as_long_as_the_best_epoch_on_all_frames(tmp_path: Path) -> None:
     one = world(False, 20, 0)
     made = one.calibrated(tmp_path / "whole")
-    epochs = finetune.best_of(made.history).epoch
+    epochs = finetune.exported(made.history, RECIPE).epoch
     assert epochs > 0
     train_by_hand(one, epochs, RECIPE)
     by_hand = one.network.trained_state()

@@ -32,7 +32,7 @@ def test_training_learns(ready: Project) -> None:
     assert log["epoch"].tolist() == list(range(9))  # epoch 0 is the start
     assert result.epochs == 8
     assert log["train_loss"][-1] < 0.3 * log["train_loss"][0]
-    assert result.best.validation_loss == log["validation_loss"].min()
+    assert result.exported.validation_loss == log["validation_loss"].min()
     assert (result.train_frames, result.validation_frames) == (20, 6)
 
 
@@ -77,6 +77,7 @@ def test_best_and_last_are_apart(ready: Project) -> None:
         load_checkpoint(ready.paths.last_checkpoint),
     )
     assert best.training["epoch"] == int(np.argmin(log["validation_loss"]))
+    assert np.flatnonzero(log["exported"]).tolist() == [best.training["epoch"]]
     assert last.training["epoch"] == log["epoch"][-1] < 60
     assert best.training["epoch"] + 1 == last.training["epoch"]  # stopped by the first worse one
     validation = dataset.of_split(dataset.read_index(ready.paths.index), "validation")
@@ -94,7 +95,7 @@ def test_best_and_last_are_apart(ready: Project) -> None:
 def test_early_stopping(ready: Project) -> None:
     ready.change(train={"epochs": 200, "learning_rate": 3e-2, "patience": 2})
     result = train.run(ready.params, ready.paths)
-    assert result.epochs == result.best.epoch + 2 < 200
+    assert result.epochs == result.exported.epoch + 2 < 200
 
 
 def _train_in_a_process(project: Project) -> None:

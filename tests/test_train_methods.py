@@ -77,12 +77,16 @@ def test_each_method_is_exported_as_it_was_fitted(headed: Project, method: str) 
     samples, seen = known(headed)
     crops = np.stack([dataset.load_crop(sample, headed.paths) for sample in samples])
     answers = predict_onnx(cpu_session(headed.paths.model), normalise(crops))
+    log = read_columns(headed.paths.training_log)
+    # The exported epoch, the same one everywhere: a cosine schedule's last, whatever was better.
+    assert log["exported"].tolist() == ([0, 0, 1] if method == FINETUNE else [1])
+    assert kept.training["epoch"] == result.exported.epoch == len(log["epoch"]) - 1
+    assert kept.training["validation_loss"] == pytest.approx(log["validation_loss"][-1])
     if method == FINETUNE:
         with torch.inference_mode():
             expected = kept.network()(torch.from_numpy(normalise(crops))).numpy()
     else:
         expected = closed_forms(seen, headed.params.train.seed)[method].answers(seen)
-        log = read_columns(headed.paths.training_log)
         assert log["epoch"].tolist() == [0]
         assert log["train_loss"][0] == pytest.approx(((expected - seen.true_deg) ** 2).mean())
     assert np.ptp(expected, axis=0).min() > 3
@@ -109,6 +113,7 @@ def test_auto_keeps_what_the_choice_was_made_by(chosen: Project) -> None:
     assert f"{error:.2f}°" in candidates.reason
     log = read_columns(chosen.paths.training_log)
     assert log["epoch"].tolist() == [0, 1, 2]
+    assert log["exported"].tolist() == [0, 0, int(candidates.method == FINETUNE)]
     if candidates.method != FINETUNE:
         assert log["validation_error_deg"].min() >= 0.9 * error
     last = load_checkpoint(chosen.paths.last_checkpoint)

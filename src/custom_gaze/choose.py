@@ -89,7 +89,7 @@ def calibrate(
     closed = closed_forms(seen, params.seed)
     network.head = starting_head(seen, heads, params).to(next(network.parameters()).device)
     labels = torch.from_numpy(seen.true_deg).float().repeat_interleave(copies, 0)
-    epochs = finetune.used(crossed.history, params).epoch
+    epochs = finetune.exported(crossed.history, params).epoch
     finetune.fit_for(network, store, labels, copies, epochs, params, scratch / "final.pt")
     chosen = choice_of(errors, seen.targets)
     return Calibrated(chosen, held_out, closed, network.trained_state(), crossed.history)

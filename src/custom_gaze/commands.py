@@ -67,8 +67,8 @@ def run_train(_: argparse.Namespace) -> None:
     held_out = result.validation_frames
     apart = f", {held_out} held out to measure it" if held_out else ", each of them held out once"
     say(
-        f"{result.epochs} epochs; the best is epoch {result.best.epoch}, "
-        f"{result.best.validation_error_deg:.2f}° on held-out targets; "
+        f"{result.epochs} epochs; exported is epoch {result.exported.epoch}, "
+        f"{result.exported.validation_error_deg:.2f}° on held-out targets; "
         f"{result.train_frames} frames trained on{apart}"
     )
     say(f"→ {paths.checkpoint}, {paths.last_checkpoint}, {paths.candidates}")

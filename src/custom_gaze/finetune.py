@@ -224,7 +224,7 @@ def fit(
         state_path: where each epoch's end is kept, to go on from after an interruption.
 
     Returns:
-        The epochs, and the trained parameters (by name) of the one with the best validation loss.
+        The epochs, and the trained parameters (by name) of the one that is exported (`exported`).
 
     Raises:
         InputError: the training diverged.
@@ -238,7 +238,7 @@ def fit(
         history, best = [Epoch(*row) for row in kept["history"]], kept["best"]
     kept_at = time.monotonic()
 
-    # Epoch 0 is what training starts from: where no epoch improves on it, it is the best one.
+    # Epoch 0 is what training starts from: with a constant schedule it may be the best one.
     most = epochs_of(params)
     left = range(len(history), most + 1)
     epochs = bar(left, "training", most + 1, "epochs", done=len(history))
@@ -249,9 +249,9 @@ def fit(
         loss = training.epoch(number)
         predicted = predict(network, held_out, len(held_out_labels), params.batch_size)  # (M, 2)
         epoch = measured(number, loss, predicted, held_out_labels, params)
-        if not history or epoch.validation_loss < min(e.validation_loss for e in history):
-            best = network.trained_state()
         history.append(epoch)
+        if exported(history, params) is epoch:
+            best = network.trained_state()
         said = f"loss {epoch.train_loss:.2f}, validation {epoch.validation_error_deg:.2f}°"
         epochs.set_postfix_str(said, False)
         if time.monotonic() - kept_at >= KEEP_EVERY_S:
@@ -326,14 +326,11 @@ def stopped(history: Sequence[Epoch], params: TrainParams) -> bool:
     return len(losses) - 1 - int(np.argmin(losses)) >= params.patience
 
 
-def used(history: Sequence[Epoch], params: TrainParams) -> Epoch:
-    """The epoch whose network cross-validation vouches for: a cosine schedule's last, else the one
-    with the best validation loss."""
-    return history[-1] if params.schedule == COSINE else best_of(history)
-
-
-def best_of(history: Sequence[Epoch]) -> Epoch:
-    """The epoch with the best validation loss, the first of them."""
+def exported(history: Sequence[Epoch], params: TrainParams) -> Epoch:
+    """The epoch whose network is the fine-tuned candidate, whichever method made it: a cosine
+    schedule's last, else the first with the best validation loss."""
+    if params.schedule == COSINE:
+        return history[-1]
     return min(history, key=lambda epoch: epoch.validation_loss)
 
 

@@ -73,7 +73,7 @@ class CrossTraining:
     Attributes:
         history: the epochs; train_loss is the folds' mean, validation_loss that of all answers to
             frames held out.
-        held_out: the answers after the best epoch.
+        held_out: the answers after the exported epoch.
     """
 
     history: list[Epoch]
@@ -160,7 +160,7 @@ def cross_train(
         history = _history(states, done, labels, folds, params)
     todo.close()
     network.load_trunk(trunk)
-    best = finetune.used(history, params).epoch
+    best = finetune.exported(history, params).epoch
     answers = [state["answers"][best].numpy() for state in states]
     return CrossTraining(history, _held_out(seen, folds, answers))
 

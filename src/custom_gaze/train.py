@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import io
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -47,7 +46,7 @@ class TrainResult:
     method: str  # what is exported: base, probe or finetune
     reason: str
     epochs: int  # beside epoch 0, the start
-    best: Epoch
+    exported: Epoch  # the one whose network is exported; 0 of a closed form
     train_frames: int  # that the exported network was fitted to
     validation_frames: int  # that only chose among its epochs; none where all are trained on
 
@@ -69,14 +68,21 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Made:
-    """What one training made. `best` is exported; `history` has the epochs, `top` the best one."""
+    """What one training made.
+
+    Attributes:
+        network: the one that is exported.
+        epoch: its epoch, one of `history` or a closed form's figures.
+        last, last_epoch: the network as the training left it.
+        history: the epochs.
+    """
 
     candidates: Candidates
-    best: GazeNetwork
+    network: GazeNetwork
+    epoch: Epoch
     last: GazeNetwork
     last_epoch: Epoch
     history: list[Epoch]
-    top: Epoch
 
 
 def run(params: Params, paths: Paths) -> TrainResult:
@@ -107,7 +113,7 @@ def run(params: Params, paths: Paths) -> TrainResult:
         made = make(job)
         _save(made, job)
     candidates = made.candidates
-    said = candidates.method, candidates.reason, len(made.history) - 1, made.top
+    said = candidates.method, candidates.reason, len(made.history) - 1, made.epoch
     held_out = 0 if VALIDATION in _trained_on(method) else len(validation)
     return TrainResult(*said, len(train) + len(validation) - held_out, held_out)
 
@@ -146,11 +152,11 @@ def _choose(job: _Job) -> _Made:
 
     network = network.cpu()
     method, history = made.choice.method, made.history
-    best, last_epoch = network, finetune.used(history, params)
-    top = last_epoch
+    exported, last_epoch = network, finetune.exported(history, params)
+    epoch = last_epoch
     if method != FINETUNE:
-        best = closed_network(untrained, heads, made.closed[method])
-        top = choose.as_epoch(made.closed[method], seen, made.held_out[method])
+        exported = closed_network(untrained, heads, made.closed[method])
+        epoch = choose.as_epoch(made.closed[method], seen, made.held_out[method])
     held_out = {name: each.errors_deg(len(known)) for name, each in made.held_out.items()}
     candidates = Candidates(
         method,
@@ -161,7 +167,7 @@ def _choose(job: _Job) -> _Made:
         made.fine_tuned,
         head_kind(network),
     )
-    return _Made(candidates, best, network, last_epoch, history, top)
+    return _Made(candidates, exported, epoch, network, last_epoch, history)
 
 
 def _closed(job: _Job) -> _Made:
@@ -169,7 +175,7 @@ def _closed(job: _Job) -> _Made:
     params, heads = job.params.train, job.base.heads
     seen = seen_by(job.network, heads, (*job.train, *job.validation), job.paths)
     closed, held_out = choose.without_training(seen, params.seed)
-    top = choose.as_epoch(closed[params.method], seen, held_out[params.method])
+    epoch = choose.as_epoch(closed[params.method], seen, held_out[params.method])
     network = closed_network(job.network, heads, closed[params.method])
     if heads is None:
         del closed[BASE], held_out[BASE]
@@ -183,11 +189,11 @@ def _closed(job: _Job) -> _Made:
         None,
         head_kind(network),
     )
-    return _Made(candidates, network, network, top, [top], top)
+    return _Made(candidates, network, epoch, network, epoch, [epoch])
 
 
 def _fine_tune(job: _Job) -> _Made:
-    """The specification's recipe: trained on the training frames, stopped by the validation's."""
+    """The fine-tune alone: trained on the training frames, measured on the validation's."""
     fitted = finetune.fitted(job.params, len(job.train))
     params, base, device = fitted.train, job.base, job.device
     seen = seen_by(job.network, base.heads, (*job.train, *job.validation), job.paths)
@@ -203,7 +209,7 @@ def _fine_tune(job: _Job) -> _Made:
     held_out_labels = torch.from_numpy(labels_deg(job.validation))
     budget = _memory_budget(params) - held_out.nbytes
     store = frozen_features(network, copies, device, job.scratch, budget)
-    history, best = finetune.fit(
+    history, kept = finetune.fit(
         network,
         store,
         labels,
@@ -213,14 +219,14 @@ def _fine_tune(job: _Job) -> _Made:
         params,
         job.scratch / "state.pt",
     )
-    top = finetune.best_of(history)
+    epoch = finetune.exported(history, params)
     last = copy.deepcopy(network).cpu()
-    network.load_trained_state(best)
+    network.load_trained_state(kept)
     reason = choose.ASKED_FOR if params.method == FINETUNE else NO_ANGLES
-    errors = {**errors, FINETUNE: top.validation_error_deg}
+    errors = {**errors, FINETUNE: epoch.validation_error_deg}
     kind = head_kind(network)
-    candidates = Candidates(FINETUNE, reason, errors, closed, params.frozen_through, best, kind)
-    return _Made(candidates, network.cpu(), last, history[-1], history, top)
+    candidates = Candidates(FINETUNE, reason, errors, closed, params.frozen_through, kept, kind)
+    return _Made(candidates, network.cpu(), epoch, last, history[-1], history)
 
 
 def _beside(job: _Job, seen: Seen) -> tuple[dict[str, ClosedForm], dict[str, float]]:
@@ -246,7 +252,7 @@ def _save(made: _Made, job: _Job) -> None:
     choice = {name: getattr(candidates, name) for name in ("reason", "held_out_deg")}
     last_method = candidates.method if candidates.fine_tuned is None else FINETUNE
     for path, network, epoch, method in (
-        (job.paths.checkpoint, made.best, made.top, candidates.method),
+        (job.paths.checkpoint, made.network, made.epoch, candidates.method),
         (job.paths.last_checkpoint, made.last, made.last_epoch, last_method),
     ):
         state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
@@ -255,7 +261,7 @@ def _save(made: _Made, job: _Job) -> None:
         checkpoint = Checkpoint(**content, choice={"method": method, **choice})
         save_checkpoint(checkpoint, path)
     save_candidates(candidates, job.paths.candidates)
-    write_text(job.paths.training_log, _as_csv(made.history))
+    write_text(job.paths.training_log, _as_csv(made))
 
 
 def _provenance(job: _Job) -> dict[str, Any]:
@@ -304,9 +310,11 @@ def _memory_budget(params: TrainParams) -> int:
     return int(psutil.virtual_memory().available // 2)
 
 
-def _as_csv(history: Sequence[Epoch]) -> str:
+def _as_csv(made: _Made) -> str:
+    """The epochs, and a column `exported`: 1 in the one whose network is exported, else 0. Where a
+    closed form is exported beside a fine-tune, there is no 1."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([entry.name for entry in dataclasses.fields(Epoch)])
-    writer.writerows(dataclasses.astuple(epoch) for epoch in history)
+    writer.writerow([*(entry.name for entry in dataclasses.fields(Epoch)), "exported"])
+    writer.writerows((*dataclasses.astuple(e), int(e is made.epoch)) for e in made.history)
     return out.getvalue()
