@@ -2,6 +2,7 @@ import json
 import shutil
 import sqlite3
 import subprocess
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from custom_gaze.doctor.findings import Finding, Severity, worst_first
 from custom_gaze.errors import InputError
 from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.sessions import Frame, load_frame, read_session
+from custom_gaze.tracking.store import open_store
 
 GEOMETRY = ScreenGeometry()
 SCREEN_PX = np.array([1728.0, 1117.0])
@@ -415,16 +417,25 @@ def test_the_mlflow_store(project: Project, monkeypatch: pytest.MonkeyPatch) -> 
     store = project.paths.root / "mlflow.db"
     assert environment_of(project).facts["MLflow store"].endswith("made by the first evaluation")
     assert not store.exists()
-    with sqlite3.connect(store) as connection:
-        connection.execute("create table runs (id)")
-        connection.execute("insert into runs values (1)")
-    assert environment_of(project).facts["MLflow store"] == f"{store}, 1 run"
+    open_store()
+    with closing(sqlite3.connect(store)) as connection, connection:
+        connection.execute("insert into runs (run_uuid) values (1)")
+    (project.paths.root / "mlpending" / "1-a").mkdir(parents=True)
+    (project.paths.root / "mlpending" / "1-a" / "record.json").touch()
+    waits = f", 1 more waiting in {project.paths.root / 'mlpending'}"
+    assert environment_of(project).facts["MLflow store"] == f"{store}, 1 run{waits}"
+    with closing(sqlite3.connect(store)) as connection, connection:
+        connection.execute("update alembic_version set version_num = '90e64c465722'")
+    [old] = [f for f in environment_of(project).findings if "older MLflow" in f.what]
+    assert old.advice.endswith(f" && mlflow db upgrade sqlite:///{store}")
     store.write_bytes(b"no database")
     assert any(
         "cannot be read as MLflow's store" in f.what for f in environment_of(project).findings
     )
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@there:5000/x")
-    assert environment_of(project).facts["MLflow store"] == "https://there:5000/x (not contacted)"
+    assert environment_of(project).facts["MLflow store"] == (
+        f"https://there:5000/x (not contacted){waits}"
+    )
 
 
 def test_where_dvc_loses_experiments_is_named(tmp_path: Path) -> None:

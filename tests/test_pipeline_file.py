@@ -69,7 +69,7 @@ def test_every_parameter_is_used_and_every_used_one_exists() -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_each_stage_depends_on_the_parameters_its_code_reads(stage: str) -> None:
     """`params.<section>` in the stage's own module, and in MLflow's for evaluate, is declared."""
-    modules = [MODULE.get(stage, stage), *(["tracking"] if stage == "evaluate" else [])]
+    modules = [MODULE.get(stage, stage), *(["tracking/record"] if stage == "evaluate" else [])]
     read = {
         node.attr
         for module in modules

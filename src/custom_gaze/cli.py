@@ -144,7 +144,8 @@ def _parser() -> argparse.ArgumentParser:
     add_verbs(sub)
 
     sub = verb("mlflow", commands.run_mlflow, "open MLflow's page on this machine's loopback")
-    sub.add_argument("--port", type=int, default=5000, help="default: 5000")
+    # Not MLflow's own 5000, which macOS's AirPlay holds, nor 5001, which is `remote mlflow`'s.
+    sub.add_argument("--port", type=int, default=5055, help="default: 5055")
     return parser
 
 

@@ -149,8 +149,11 @@ def run_evaluate(_: argparse.Namespace) -> None:
 def run_report(_: argparse.Namespace) -> None:
     from custom_gaze import report
     from custom_gaze.paths import Paths
+    from custom_gaze.tracking.pending import deliver_pending
 
     say(*report.closing_table(Paths()).split("\n"))
+    for line in deliver_pending().lines():
+        say(line)
 
 
 def run_import(arguments: argparse.Namespace) -> None:
@@ -249,9 +252,12 @@ def run_remote(arguments: argparse.Namespace) -> None:
 
 
 def run_mlflow(arguments: argparse.Namespace) -> None:
-    from custom_gaze import tracking
+    from custom_gaze.tracking.pending import deliver_pending
+    from custom_gaze.tracking.server import serve
 
-    tracking.serve(arguments.port)
+    for line in deliver_pending().lines():
+        say(line)
+    serve(arguments.port)
 
 
 def run_pretrain(arguments: argparse.Namespace) -> None:

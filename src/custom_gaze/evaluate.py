@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from custom_gaze import crops, dataset, plots, report, tracking
+from custom_gaze import crops, dataset, plots, report
 from custom_gaze.answers import Answers, answers
 from custom_gaze.candidates import Candidates, read_candidates
 from custom_gaze.dataset import Sample, labels_deg, load_crop, of_split, targets_of
@@ -28,6 +28,7 @@ from custom_gaze.progress import bar
 from custom_gaze.runtime import cpu_session, predict_onnx
 from custom_gaze.specification import read_specification
 from custom_gaze.splits import FURTHER, TEST, TRAIN, VALIDATION
+from custom_gaze.tracking import pending
 
 SEEN_FRAMES = 100  # training frames looked at to tell fitting from generalising
 
@@ -85,7 +86,7 @@ def run(params: Params, paths: Paths) -> EvaluateResult:
     write_text(paths.predictions, _as_csv(rows))
     plots.draw(rows, paths, geometry)
     report.write_html(metrics, sessions, facts, paths)
-    tracked = tracking.record(params, paths, metrics, sessions, facts)
+    tracked = pending.record(params, paths, metrics, sessions, facts)
     return EvaluateResult(metrics, tracked)
 
 

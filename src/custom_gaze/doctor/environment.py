@@ -2,7 +2,6 @@
 
 import os
 import re
-import sqlite3
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from custom_gaze.errors import CustomGazeError
 from custom_gaze.params import Params
 from custom_gaze.paths import Paths
 from custom_gaze.provenance import code_version
-from custom_gaze.tracking import tracking_uri
+from custom_gaze.tracking.pending import pending_folder, waiting
+from custom_gaze.tracking.store import look_at, sqlite_file, tracking_uri
 
 REQUIREMENTS = "requirements.txt"
 
@@ -181,23 +181,22 @@ def _experiments(root: Path) -> tuple[str, list[Finding]]:
 def _store() -> tuple[str, list[Finding]]:
     """The MLflow store: a file is opened for reading, a server is not contacted."""
     uri = tracking_uri()
-    shown = _without_login(uri)
-    if not uri.startswith("sqlite:///"):
-        return f"{shown} (not contacted)", []
-    path = Path(uri.removeprefix("sqlite:///"))
+    path = sqlite_file(uri)
+    if path is None:
+        return f"{_without_login(uri)} (not contacted){_waiting()}", []
     if not path.exists():
-        return f"{path}, made by the first evaluation", []
-    try:
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-        try:
-            (runs,) = connection.execute("select count(*) from runs").fetchone()
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        what = f"{path}: cannot be read as MLflow's store ({error})"
-        advice = "move it away, the next evaluation makes a new one"
-        return f"{path}, unreadable", [_finding(Severity.WARNING, what, advice)]
-    return f"{path}, {runs} run{'s' if runs != 1 else ''}", []
+        return f"{path}, made by the first evaluation{_waiting()}", []
+    found = look_at(path)
+    runs = "unreadable" if found.runs is None else f"{found.runs} run{'s' * (found.runs != 1)}"
+    if found.problem is None or found.advice is None:
+        return f"{path}, {runs}{_waiting()}", []
+    finding = _finding(Severity.WARNING, found.problem, found.advice)
+    return f"{path}, {runs}{_waiting()}", [finding]
+
+
+def _waiting() -> str:
+    count = len(waiting())
+    return f", {count} more waiting in {pending_folder()}" if count else ""
 
 
 def _without_login(address: str) -> str:

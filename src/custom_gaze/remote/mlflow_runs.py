@@ -9,7 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from custom_gaze import tracking
 from custom_gaze.errors import CustomGazeError
 from custom_gaze.remote.committed import Out
 from custom_gaze.remote.connection import Connection, connect
@@ -17,6 +16,7 @@ from custom_gaze.remote.objects import Cache, fetch_objects
 from custom_gaze.remote.replies import AllTracked, Done, FreePort, Tracked
 from custom_gaze.remote.settings import Settings
 from custom_gaze.remote.ssh import OPTIONS, VERIFY, explain
+from custom_gaze.tracking import store
 from custom_gaze.untrusted import printable
 
 FAR_RUN = "far_run"  # the tag that tells where a run came from, so that it comes once
@@ -47,32 +47,24 @@ def import_tracked(connection: Connection, cache: Cache, settings: Settings, nam
     wanted = [Out(path, md5) for path, md5 in files if not cache.has(md5)]
     if wanted:
         fetch_objects(connection, cache, settings.store, wanted)
-    uri = tracking.tracking_uri()
+    uri = store.tracking_uri()
     try:
-        with tracking.quiet():
-            new = [run.id for run in runs if _import(uri, settings.host, run, cache)]
-    except CustomGazeError:
-        raise
+        with store.quiet():
+            new = [run.id for run in runs if _import(settings.host, run, cache)]
     except Exception as error:  # whatever a server, a database or a proxy may answer
         reason = printable(error) or type(error).__name__
         return f"MLflow at {uri} did not take {name} ({reason}); fetch it again to try again"
     return f"MLflow: {len(new)} of {len(runs)} runs are new in {uri}"
 
 
-def _import(uri: str, host: str, run: Tracked, cache: Cache) -> bool:
+def _import(host: str, run: Tracked, cache: Cache) -> bool:
     """Copy one run; False where it is here already. One that was copied in part is made anew."""
-    import mlflow
     from mlflow.entities import Metric, Param
 
-    client = mlflow.MlflowClient(uri)
+    client = store.open_store()
     if _is_known(client, run.id):  # the store here is the one there, through a tunnel
         return False
-    experiment = client.get_experiment_by_name(run.experiment)
-    if experiment is None:
-        root = tracking.artifact_root(uri)
-        experiment_id = client.create_experiment(run.experiment, artifact_location=root)
-    else:
-        experiment_id = experiment.experiment_id
+    experiment_id = store.experiment_id(client, run.experiment)
     origin = f"{host}:{run.id}"
     for known in client.search_runs([experiment_id], f"tags.{FAR_RUN} = '{origin}'"):
         if known.info.status != "RUNNING":
@@ -94,7 +86,7 @@ def _import(uri: str, host: str, run: Tracked, cache: Cache) -> bool:
         for relative, _, md5 in run.files:
             source = Path(scratch) / Path(relative).name
             source.symlink_to(cache.path(md5))
-            tracking.attach_files(client, uri, run_id, [(source, str(Path(relative).parent))])
+            store.attach_files(client, run_id, [(source, str(Path(relative).parent))])
             source.unlink()
     client.set_terminated(run_id, run.status, run.end_ms)
     return True
