@@ -4,7 +4,7 @@ BIN := .venv/bin
 # DVC runs the stages' commands through the shell: they have to find custom-gaze.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo deps experiments test test-remote mlflow lock
+.PHONY: demo deps experiments fuzz test test-remote mlflow lock
 
 # What the demo asks for beside params.yaml: its second session, and less of what takes long.
 DEMO_PERSON := 17
@@ -31,6 +31,10 @@ test: .venv/installed
 	@mypy
 	@sh tests/remote/install_sshd.sh
 	@$(PYTEST)
+
+# Files mutated by the thousand: what `make test` tries a few hundred times.
+fuzz: .venv/installed
+	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-10000} pytest -n auto --maxprocesses 4 tests/test_fuzz.py
 
 # `custom-gaze remote` alone, against real sshd processes on loopback.
 test-remote: .venv/installed

@@ -455,3 +455,8 @@ def test_where_dvc_loses_experiments_is_named(tmp_path: Path) -> None:
     assert "this clone is shallow: DVC loses experiments in it" in shallow.what
     assert shallow.advice == "git fetch --unshallow"
     assert environment._experiments(tmp_path)[0] == "not looked at"
+
+
+def test_a_finding_is_one_line_whatever_its_files_are_called() -> None:
+    finding = Finding(Severity.NOTE, "face", "x\nis \x1b[31mred", "look", frames=("a\n\x9b2J.jpg",))
+    assert finding.line() == "note    face        a \\x9b2J.jpg: x is \\x1b[31mred; look"

@@ -3,7 +3,6 @@
 import fcntl
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from custom_gaze.scratch import scratch_folder
+from time_limit import ends_within
 
 
 def test_it_stays_after_a_failure_and_goes_after_success(tmp_path: Path) -> None:
@@ -39,19 +39,16 @@ with scratch_folder(Path(sys.argv[1]), "key"):
 def test_a_training_that_waits_for_another_says_for_which(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Ctrl-C ends the wait; when the other one is gone, the work begins."""
+    """A signal ends the wait, as Ctrl-C does; when the other one is gone, the work begins."""
     other = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE)
     assert other.stdout is not None
     assert other.stdout.readline() == b"held\n"
     try:
-        signal.signal(signal.SIGALRM, signal.default_int_handler)
-        signal.setitimer(signal.ITIMER_REAL, 0.2)
         began = time.monotonic()
-        with pytest.raises(KeyboardInterrupt), scratch_folder(tmp_path, "key"):
+        with pytest.raises(TimeoutError), ends_within(0.2), scratch_folder(tmp_path, "key"):
             raise AssertionError("it did not wait")
         assert time.monotonic() - began < 5
     finally:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
         other.kill()
         other.communicate()
     said = capsys.readouterr().err
@@ -68,9 +65,6 @@ def test_a_lock_without_a_name_is_waited_for_too(
     (tmp_path / "key.lock").write_text("\x1b[31m", encoding="ascii")
     with (tmp_path / "key.lock").open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        signal.signal(signal.SIGALRM, signal.default_int_handler)
-        signal.setitimer(signal.ITIMER_REAL, 0.1)
-        with pytest.raises(KeyboardInterrupt), scratch_folder(tmp_path, "key"):
+        with pytest.raises(TimeoutError), ends_within(0.1), scratch_folder(tmp_path, "key"):
             raise AssertionError("it did not wait")
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
     assert capsys.readouterr().err.startswith("waiting for another process at work with the same")

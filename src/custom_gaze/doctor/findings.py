@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from custom_gaze.untrusted import printable
+
+MOST_OF_A_LINE = 1000  # characters
 NAMES_SHOWN = 5  # of a finding's frames, in text; JSON has them all
 
 
@@ -30,11 +33,12 @@ class Finding:
     frames: tuple[str, ...] = ()
 
     def line(self) -> str:
-        """The finding as one line."""
+        """The finding as one line, whatever the files are called."""
         shown = ", ".join(self.frames[:NAMES_SHOWN])
         more = len(self.frames) - NAMES_SHOWN
         names = f"{shown} and {more} more: " if more > 0 else f"{shown}: " if shown else ""
-        return f"{self.severity.value:<8}{self.check:<12}{names}{self.what}; {self.advice}"
+        said = printable(f"{names}{self.what}; {self.advice}", MOST_OF_A_LINE)
+        return f"{self.severity.value:<8}{self.check:<12}{said}"
 
 
 def worst_first(findings: list[Finding]) -> tuple[Finding, ...]:
