@@ -195,12 +195,20 @@ def run_crop(arguments: argparse.Namespace) -> None:
 
 
 def run_demo(arguments: argparse.Namespace) -> None:
-    from custom_gaze.demo.session import parse_grid, write_session
+    from custom_gaze.demo.session import check_arguments, parse_grid, write_session
     from custom_gaze.dvc_sessions import is_tracked, put_under_dvc, sessions_lock
     from custom_gaze.session_ids import check_new_session_id, check_session_id
 
     params, paths = _project()
     folder = paths.sessions / check_session_id(arguments.session, "--session")
+    what = {
+        "person": arguments.person,
+        "day": arguments.day,
+        "seed": arguments.seed,
+        "grid": parse_grid(arguments.grid),
+        "frames_per_target": arguments.frames_per_target,
+    }
+    check_arguments(**what)
     with sessions_lock(paths):
         if arguments.if_missing and folder.exists():
             if not is_tracked(folder):  # killed between drawing and `dvc add`
@@ -208,15 +216,7 @@ def run_demo(arguments: argparse.Namespace) -> None:
             say(f"{folder} is there")
             return
         check_new_session_id(arguments.session, "--session")
-        frames = write_session(
-            folder,
-            person=arguments.person,
-            day=arguments.day,
-            seed=arguments.seed,
-            grid=parse_grid(arguments.grid),
-            frames_per_target=arguments.frames_per_target,
-            geometry=params.geometry,
-        )
+        frames = write_session(folder, **what, geometry=params.geometry)
         put_under_dvc(folder, paths)
     say(f"{frames} frames → {folder}; look at them: custom-gaze sheet {arguments.session}")
 

@@ -76,8 +76,8 @@ def import_session(
     """
     check_new_session_id(session_id, "--session")
     folder = paths.sessions / session_id
+    found = read_session(source, geometry)
     with sessions_lock(paths):
-        found = read_session(source, geometry)
         belonging = tuple(_belonging(source))
         again = _is_there(folder, source, belonging)
         session, turned = _decoded(found)

@@ -63,9 +63,7 @@ def write_session(
         CustomGazeError: the folder cannot be written; nothing is left of it.
     """
     geometry = geometry or ScreenGeometry()
-    check_person_seed(person, purpose)
-    check_session_seed(seed, day)
-    _check_size(grid, frames_per_target)
+    check_arguments(person, day, seed, grid, frames_per_target, purpose)
     if folder.exists():
         raise InputError(f"{folder}: exists already; choose another session id or remove it")
     who = draw_person(person)
@@ -76,6 +74,24 @@ def write_session(
         for frame in bar(frames, f"drawing {folder.name}"):
             _write_frame(temporary, scene, frame)
     return len(frames)
+
+
+def check_arguments(
+    person: int,
+    day: int,
+    seed: int,
+    grid: tuple[int, int],
+    frames_per_target: int,
+    purpose: str = "demo",
+) -> None:
+    """What `write_session` checks before anything else.
+
+    Raises:
+        InputError: a seed, the day, the grid or the number of frames is out of range.
+    """
+    check_person_seed(person, purpose)
+    check_session_seed(seed, day)
+    _check_size(grid, frames_per_target)
 
 
 def parse_grid(text: str) -> tuple[int, int]:
