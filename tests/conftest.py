@@ -25,6 +25,7 @@ from custom_gaze.crops import Preprocessing
 from custom_gaze.network import GazeNetwork
 from custom_gaze.params import Params, load_params
 from custom_gaze.paths import Paths
+from custom_gaze.prepared import COLUMNS
 from custom_gaze.specification import Specification
 from custom_gaze.weights.base import BaseNetwork, save_base
 
@@ -162,7 +163,7 @@ def write_synthetic(
     geometry, size_px = project.params.geometry, project.params.prepare.size_px
     folder = project.paths.dataset / session
     folder.mkdir(parents=True)
-    lines = ["filename,yaw,pitch,session,target_x,target_y"]
+    lines = [",".join(COLUMNS)]
     for number in range(columns * rows * per_target):
         place = number // per_target
         x = 100.0 + 1500 * (place % columns) / (columns - 1)
@@ -173,13 +174,18 @@ def write_synthetic(
             yaw, pitch, size_px, noise=zlib.crc32(name.encode() + session.encode())
         )
         cv2.imwrite(str(folder / name), crop[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 100])
-        lines.append(f"{name},{yaw!r},{pitch!r},{session},{x!r},{y!r}")
+        lines.append(f"{name},{yaw!r},{pitch!r},{session},{x!r},{y!r},0.9,10.0,10.0,50.0,50.0")
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    frames = columns * rows * per_target
     manifest = {
+        "format": 1,
         "session": session,
         "code": "0.1.0+prepared",
-        "detector": {"kind": "CenterFace", "sha256": "0" * 64},
+        "detector": {"kind": "CenterFace", "sha256": "0" * 64, "min_score": 0.7},
+        "mesh": None,
         **Specification(geometry, Preprocessing(size_px=size_px), "detector box").as_dict(),
+        "jpeg_quality": 100,
+        "counts": {"frames": frames + 1, "used": frames, "left_out": 1},
         "left_out": [{"filename": "img_1.jpg", "reason": "no <face> in it"}],
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))

@@ -9,19 +9,30 @@ sessions agree, and data/index.json keeps their manifests: the detector, what wa
 import csv
 import hashlib
 import io
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from custom_gaze.errors import InputError
 from custom_gaze.files import sha256_of, write_json, write_text
 from custom_gaze.params import Params
 from custom_gaze.paths import Paths
+from custom_gaze.prepared import (
+    LABELS_FILE,
+    MANIFEST_FILE,
+    MOST_DEG,
+    MOST_PX,
+    Hash,
+    Label,
+    Manifest,
+    read_labels,
+    read_manifest,
+)
+from custom_gaze.session_ids import SESSION_ID, SESSION_ID_RULE
 from custom_gaze.specification import (
     Specification,
     agreed,
@@ -36,6 +47,13 @@ from custom_gaze.splits import (
     split_by_target,
     target_groups,
 )
+from custom_gaze.stage_files import PLAIN_NAME, SHA256, Row, Strict, read_json, read_table
+from custom_gaze.untrusted import read_file
+
+SIDES = (TRAIN, VALIDATION, TEST, FURTHER)
+MOST_TARGETS = 9_999_999
+MOST_CROP_BYTES = 16 << 20  # of 1024 x 1024 pixels, the largest, 3 MB
+SAME_ANGLE_DEG = 1e-6  # between a label and what its target's pixels give
 
 
 @dataclass(frozen=True)
@@ -55,6 +73,23 @@ class Sample:
     def path(self, paths: Paths) -> Path:
         """Where the frame's crop lies."""
         return paths.dataset / self.session / self.filename
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """A prepared frame that has no number of its target and no side yet."""
+
+    session: str
+    label: Label
+    crop_sha256: str
+
+    def placed(self, target: int, split: str) -> Sample:
+        label = self.label
+        angles = label.yaw_deg, label.pitch_deg
+        point = label.target_x_px, label.target_y_px
+        return Sample(
+            self.session, label.filename, *angles, *point, target, split, self.crop_sha256
+        )
 
 
 @dataclass(frozen=True)
@@ -78,65 +113,68 @@ def run(params: Params, paths: Paths) -> IndexResult:
             not there, two sessions were prepared for different screens or crops, or the sessions
             hold too few targets to split.
     """
-    own = [sample for name in params.sessions for sample in _read_labels(name, paths)]
+    named = (*params.sessions, *params.evaluate.sessions)
+    prepared = {name: _prepared(name, paths) for name in named}
+    manifests = [manifest for _, manifest in prepared.values()]
+    specification = agreed([(each.session, _specification(each, paths)) for each in manifests])
+    own = [frame for name in params.sessions for frame in prepared[name][0]]
     points = _points(own)
     groups = target_groups(points, params.split.same_target_px)
     sides = split_by_target(points, groups, params.split)
     samples = [
-        replace(sample, target=int(group), split=side)
-        for sample, group, side in zip(own, groups, sides, strict=True)
+        frame.placed(int(group), side)
+        for frame, group, side in zip(own, groups, sides, strict=True)
     ]
     for name in params.evaluate.sessions:
-        further = _read_labels(name, paths)
+        further = prepared[name][0]
         first = 1 + max(sample.target for sample in samples)
         groups = first + target_groups(_points(further), params.split.same_target_px)
-        samples += [replace(s, target=int(g)) for s, g in zip(further, groups, strict=True)]
+        samples += [f.placed(int(g), FURTHER) for f, g in zip(further, groups, strict=True)]
     _refuse_shared_frames(samples)
-    named = (*params.sessions, *params.evaluate.sessions)
-    manifests = [_read_manifest(name, paths) for name in named]
-    specification = agreed(
-        [
-            (name, _specification(name, content, paths))
-            for name, content in zip(named, manifests, strict=True)
-        ]
-    )
     _write_index(samples, paths.index)
     write_specification(specification, paths.specification)
-    write_json(paths.index_manifests, {"manifests": manifests})
-    by_side = {side: of_split(samples, side) for side in (TRAIN, VALIDATION, TEST, FURTHER)}
+    content = {
+        "index_sha256": sha256_of(paths.index),
+        "manifests": [manifest.model_dump() for manifest in manifests],
+    }
+    write_json(paths.index_manifests, content)
+    by_side = {side: of_split(samples, side) for side in SIDES}
     frames = {side: len(some) for side, some in by_side.items() if some}
     targets = {side: len(set(targets_of(some))) for side, some in by_side.items() if some}
     return IndexResult(frames, targets)
 
 
-def _points(samples: Sequence[Sample]) -> NDArray[np.float64]:
+def _points(frames: Sequence[_Frame]) -> NDArray[np.float64]:
     """The frames' targets (N, 2) in pixels."""
-    return np.array([[s.target_x_px, s.target_y_px] for s in samples]).reshape(-1, 2)
+    points = [[frame.label.target_x_px, frame.label.target_y_px] for frame in frames]
+    return np.array(points).reshape(-1, 2)
 
 
-def _read_labels(session: str, paths: Paths) -> list[Sample]:
-    """The frames of one prepared session, in the order of labels.csv, not yet placed."""
-    path = paths.dataset / session / "labels.csv"
-    try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
-    except OSError:
+def _prepared(session: str, paths: Paths) -> tuple[list[_Frame], Manifest]:
+    """The frames of one prepared session, in the order of labels.csv, and its manifest."""
+    folder = paths.dataset / session
+    labels = read_labels(folder / LABELS_FILE, session)
+    manifest = read_manifest(folder / MANIFEST_FILE, session)
+    geometry = _specification(manifest, paths).geometry
+    remedy = f"prepare the session again: custom-gaze prepare {session}"
+    if len(labels) != manifest.counts.used:
         raise InputError(
-            f"{path}: not found; prepare the session first: custom-gaze prepare {session}"
-        ) from None
-    samples = []
-    for number, row in enumerate(rows, start=2):
+            f"{folder / LABELS_FILE}: has {len(labels)} lines behind its header, and "
+            f"{MANIFEST_FILE} counts {manifest.counts.used} frames; {remedy}"
+        )
+    frames = []
+    for label in labels:
+        where = f"{folder / LABELS_FILE}: line {label.line}"
+        angles = geometry.to_degrees([label.target_x_px, label.target_y_px])
+        if np.abs(angles - [label.yaw_deg, label.pitch_deg]).max() > SAME_ANGLE_DEG:
+            raise InputError(f"{where}: its angles are not those of its target; {remedy}")
         try:
-            crop = paths.dataset / session / Path(row["filename"]).name
-            angles = float(row["yaw"]), float(row["pitch"])
-            target = float(row["target_x"]), float(row["target_y"])
-            checksum = sha256_of(crop)
-        except (KeyError, TypeError, ValueError, OSError) as error:
-            raise InputError(
-                f"{path}: line {number} cannot be used ({error}); "
-                f"prepare the session again: custom-gaze prepare {session}"
-            ) from None
-        samples.append(Sample(session, crop.name, *angles, *target, -1, FURTHER, checksum))
-    return samples
+            crop = read_file(folder / label.filename, MOST_CROP_BYTES)
+        except InputError as error:
+            raise InputError(f"{where}: {error}; {remedy}") from None
+        checksum = hashlib.sha256(crop).hexdigest()
+        frames.append(_Frame(session, label, checksum))
+    return frames, manifest
 
 
 def _refuse_shared_frames(samples: Sequence[Sample]) -> None:
@@ -151,31 +189,26 @@ def _refuse_shared_frames(samples: Sequence[Sample]) -> None:
             )
 
 
-def _read_manifest(session: str, paths: Paths) -> Any:
-    path = paths.dataset / session / "manifest.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise InputError(
-            f"{path}: missing or no JSON; prepare the session again: custom-gaze prepare {session}"
-        ) from None
+def _specification(manifest: Manifest, paths: Paths) -> Specification:
+    path = paths.dataset / manifest.session / MANIFEST_FILE
+    remedy = f"prepare the session again: custom-gaze prepare {manifest.session}"
+    return specification_of(manifest.model_dump(), path, remedy)
 
 
-def _specification(session: str, manifest: Any, paths: Paths) -> Specification:
-    remedy = f"prepare the session again: custom-gaze prepare {session}"
-    return specification_of(manifest, paths.dataset / session / "manifest.json", remedy)
+class _Manifests(Strict):
+    """data/index.json."""
+
+    index_sha256: Hash
+    manifests: list[Manifest] = Field(min_length=1)
 
 
-def read_manifests(path: Path) -> list[dict[str, Any]]:
+def read_manifests(path: Path) -> list[Manifest]:
     """The prepared sessions' manifests from data/index.json, those trained on first.
 
     Raises:
         InputError: it is missing or not what `run` wrote.
     """
-    try:
-        return list(json.loads(path.read_text(encoding="utf-8"))["manifests"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{path}: missing or damaged; run `custom-gaze index`") from None
+    return read_json(path, _Manifests, REMEDY).manifests
 
 
 def prepared_by(path: Path, sessions: Sequence[str]) -> list[str]:
@@ -184,15 +217,14 @@ def prepared_by(path: Path, sessions: Sequence[str]) -> list[str]:
     Raises:
         InputError: as `read_manifests`.
     """
-    manifests = [entry for entry in read_manifests(path) if entry.get("session") in sessions]
-    if not manifests or not all(isinstance(entry.get("code"), str) for entry in manifests):
-        raise InputError(
-            f"{path}: does not say which code prepared {', '.join(sessions)}; prepare the sessions "
-            "again (custom-gaze prepare ID) and run `custom-gaze index`"
-        )
-    return sorted({entry["code"] for entry in manifests})
+    manifests = [entry for entry in read_manifests(path) if entry.session in sessions]
+    if not manifests:
+        names = ", ".join(sessions)
+        raise InputError(f"{path}: has no manifest of {names}; run `custom-gaze index` again")
+    return sorted({entry.code for entry in manifests})
 
 
+REMEDY = "run `custom-gaze index` again"
 _HEADER = [entry.name for entry in fields(Sample)]
 
 
@@ -206,33 +238,44 @@ def _write_index(samples: Sequence[Sample], path: Path) -> None:
 
 
 def read_index(path: Path) -> tuple[Sample, ...]:
-    """Read data/index.csv.
+    """Read data/index.csv, checked whole.
 
     Raises:
-        InputError: it is missing or not what `run` wrote.
+        InputError: it is missing, anything in it is not what `run` writes, or it is not the one
+            that data/index.json beside it was written with; the message names the line and the
+            remedy.
     """
-    try:
-        rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))
-        if rows[0] != _HEADER:
-            raise ValueError("another header")
-        return tuple(
-            Sample(
-                r[0],
-                r[1],
-                float(r[2]),
-                float(r[3]),
-                float(r[4]),
-                float(r[5]),
-                int(r[6]),
-                r[7],
-                r[8],
-            )
-            for r in rows[1:]
-        )
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found; run `custom-gaze index` first") from None
-    except (ValueError, IndexError, TypeError) as error:
-        raise InputError(f"{path}: no index ({error}); run `custom-gaze index` again") from None
+    samples = []
+    seen: set[str] = set()
+    sides: dict[int, str] = {}
+    for row in read_table(path, _HEADER, REMEDY):
+        sample = _sample(row)
+        if sample.crop_sha256 in seen:
+            raise row.error(f"{sample.filename}, or one with the same content, stands there twice")
+        seen.add(sample.crop_sha256)
+        if sides.setdefault(sample.target, sample.split) != sample.split:
+            raise row.error(f"target {sample.target} is on two sides of the split")
+        samples.append(sample)
+    written_with = path.with_suffix(".json")
+    if sha256_of(path) != read_json(written_with, _Manifests, REMEDY).index_sha256:
+        raise InputError(f"{path}: is not the one that {written_with} was written with; {REMEDY}")
+    return tuple(samples)
+
+
+def _sample(row: Row) -> Sample:
+    """One line of the index."""
+    degrees, pixels = (-MOST_DEG, MOST_DEG), (-MOST_PX, MOST_PX)
+    return Sample(
+        session=row.word("session", SESSION_ID, f"a session id: {SESSION_ID_RULE}"),
+        filename=row.word("filename", PLAIN_NAME, "the name of a file in the session's folder"),
+        yaw_deg=row.number("yaw_deg", *degrees),
+        pitch_deg=row.number("pitch_deg", *degrees),
+        target_x_px=row.number("target_x_px", *pixels),
+        target_y_px=row.number("target_y_px", *pixels),
+        target=row.whole("target", MOST_TARGETS),
+        split=row.word("split", SIDES, f"one of {', '.join(SIDES)}"),
+        crop_sha256=row.word("crop_sha256", SHA256, "a SHA-256 in hexadecimal digits"),
+    )
 
 
 def of_split(samples: Sequence[Sample], split: str) -> tuple[Sample, ...]:
@@ -259,10 +302,7 @@ def load_crop(sample: Sample, paths: Paths) -> NDArray[np.uint8]:
     import cv2
 
     path = sample.path(paths)
-    try:
-        content = path.read_bytes()
-    except OSError:
-        raise InputError(f"{path}: the crop is missing; run `dvc repro`") from None
+    content = read_file(path, MOST_CROP_BYTES, "run `dvc repro`")
     if hashlib.sha256(content).hexdigest() != sample.crop_sha256:
         raise InputError(f"{path}: not the crop that the index names; run `dvc repro`")
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION

@@ -31,13 +31,13 @@ def _loss(paths: Paths) -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(log["epoch"], log["train_loss"], color=TARGET, label="training (augmented copies)")
-    axes.plot(log["epoch"], log["validation_loss"], color=ANSWER, label="validation (plain frames)")
-    best = int(np.argmin(log["validation_loss"]))
-    axes.plot(log["epoch"][best], log["validation_loss"][best], "o", color=ANSWER)
-    error = log["validation_error_deg"][best]
-    title = (
-        f"Loss per epoch; the best is epoch {int(log['epoch'][best])}, {error:.2f}° on validation"
-    )
+    held_out = "held-out targets (plain frames)"
+    axes.plot(log["epoch"], log["validation_loss"], color=ANSWER, label=held_out)
+    title = "Loss per epoch of the fine-tuned candidate, which is not exported"
+    for row in np.flatnonzero(log["exported"]):  # one at most
+        axes.plot(log["epoch"][row], log["validation_loss"][row], "o", color=ANSWER)
+        error_deg = log["validation_error_deg"][row]
+        title = f"Loss per epoch; exported: epoch {row}, {error_deg:.2f}° on held-out targets"
     axes.set(xlabel="epoch", ylabel="mean squared error (degrees²)", title=title)
     axes.set_ylim(0, 1.15 * max(log["train_loss"].max(), log["validation_loss"].max()))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

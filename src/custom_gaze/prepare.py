@@ -25,19 +25,13 @@ from custom_gaze.files import no_more_open_than, whole_folder, write_bytes, writ
 from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.params import Params, PrepareParams
 from custom_gaze.paths import Paths
+from custom_gaze.prepared import COLUMNS, LABELS_FILE, MANIFEST_FILE, MANIFEST_FORMAT
 from custom_gaze.progress import bar
 from custom_gaze.provenance import code_version
 from custom_gaze.session_ids import check_session_id
 from custom_gaze.sessions import Frame, LeftOut, Session, load_frame, read_session
 from custom_gaze.specification import Specification
 
-MANIFEST_FORMAT = 1
-LABELS_FILE = "labels.csv"
-MANIFEST_FILE = "manifest.json"
-COLUMNS = (
-    *("filename", "yaw", "pitch", "session", "target_x", "target_y"),
-    *("face_score", "box_x1", "box_y1", "box_x2", "box_y2"),
-)
 REASONS_SHOWN = 3
 THREADS_MOST = 16
 

@@ -2,16 +2,17 @@
 
 import base64
 import html
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from custom_gaze.errors import InputError
 from custom_gaze.files import write_text
 from custom_gaze.methods import NAMES
 from custom_gaze.paths import Paths
+from custom_gaze.prepared import Manifest
+from custom_gaze.results import read_metrics
 from custom_gaze.tables import aligned
+from custom_gaze.untrusted import printable
 
 UNTRAINED_BASE = (
     "The base network has random weights: no network that knows eyes was given, so the figures "
@@ -29,12 +30,9 @@ def closing_table(paths: Paths) -> str:
     """The errors measured and the model's path, as text for the end of a run.
 
     Raises:
-        InputError: nothing was evaluated yet.
+        InputError: nothing was evaluated yet, or metrics.json is damaged.
     """
-    try:
-        metrics = json.loads(paths.metrics.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise InputError(f"{paths.metrics}: not found; run `dvc repro` first") from None
+    metrics = read_metrics(paths.metrics)
     lines = [aligned(HEADER, _rows(metrics)), ""]
     lines += [f"exported: {_chosen(metrics)}", f"model   {paths.model}"]
     lines.append(f"report  {paths.report}")
@@ -59,7 +57,7 @@ HEADER = (
 
 def _chosen(metrics: dict[str, Any]) -> str:
     choice = metrics["choice"]
-    return f"{NAMES.get(choice['exported'], choice['exported'])}: {choice['reason']}"
+    return f"{NAMES[choice['exported']]}: {printable(choice['reason'], 1000)}"
 
 
 def _rows(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -113,7 +111,7 @@ def write_html(
         _table(*_session_rows(sessions)),
         _picture(paths.screen_plot, "Targets and the model's answers on the screen"),
         _picture(paths.error_plot, "Mean error of each target"),
-        _picture(paths.loss_plot, "Training and validation loss per epoch"),
+        _picture(paths.loss_plot, "Loss per epoch: frames trained on, and held-out targets"),
         "<h2>Frames left out</h2>",
         _left_out(facts["manifests"]),
         "<h2>Made with</h2>",
@@ -163,24 +161,24 @@ def _session_rows(
     return header, rows
 
 
-def _left_out(manifests: Sequence[dict[str, Any]]) -> str:
+def _left_out(manifests: Sequence[Manifest]) -> str:
     rows = [
-        (manifest["session"], entry["filename"], entry["reason"])
+        (manifest.session, entry.filename, entry.reason)
         for manifest in manifests
-        for entry in manifest["left_out"]
+        for entry in manifest.left_out
     ]
     return _table(("session", "frame", "reason"), rows) if rows else "<p>None.</p>"
 
 
 def _made_with(facts: dict[str, Any]) -> list[tuple[str, ...]]:
     base = facts["base"]
-    manifest = facts["manifests"][0]
+    manifest: Manifest = facts["manifests"][0]
     return [
         ("base network", f"{facts['trunk']}, {base.get('kind')}, {base.get('source')}"),
         ("exported", NAMES.get(facts["method"], facts["method"])),
         ("best correction", str(facts["correction"])),
-        ("face detector", f"{manifest['detector']['kind']}, {manifest['detector']['sha256'][:12]}"),
-        ("crop from", str(manifest["crop_from"])),
+        ("face detector", f"{manifest.detector.kind}, {manifest.detector.sha256[:12]}"),
+        ("crop from", manifest.crop_from),
         ("frames trained on", str(facts["train_frames"])),
         ("code that trained", facts["code_version"]),
         ("model (SHA-256)", facts["model_sha256"]),
