@@ -130,7 +130,7 @@ def test_the_closing_table(evaluated: Project) -> None:
     assert f"{error:.2f}°" in table
     assert "custom_gaze.onnx" in table
     evaluated.paths.metrics.unlink()
-    with pytest.raises(InputError, match="run `dvc repro` first"):
+    with pytest.raises(InputError, match="not found; run `dvc repro`"):
         report.closing_table(evaluated.paths)
 
 

@@ -73,7 +73,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         (changed("crop_from", ...), "does not say by which crop_from"),
         ([], "does not say by which geometry"),
         (None, "does not say by which geometry"),
-        (changed("geometry/deg_per_pixel", 0), "geometry.deg_per_pixel is 0.0, but must lie in"),
+        (changed("geometry/deg_per_pixel", 0), "geometry.deg_per_pixel is 0, but must lie in"),
         (changed("geometry/center_x_px", float("nan")), "geometry.center_x_px is nan"),
         (changed("geometry/extra", 1), "unknown key 'extra'"),
         (changed("geometry", "x"), "geometry must be a mapping"),
