@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -140,7 +141,7 @@ def test_an_interrupted_training_says_how_it_goes_on(
     monkeypatch.setenv("DVC_STAGE", "train")
     assert main(["train"]) == 130
     said = capsys.readouterr().err
-    assert "the same command goes on from the last epoch that was saved\n" in said
+    assert "the same command goes on from what was saved last\n" in said
     assert "`dvc checkout` brings back what DVC removed" in said
 
 
@@ -200,3 +201,26 @@ def test_too_little_memory_is_one_line(
     monkeypatch.setattr("custom_gaze.commands.run_fetch", work)
     assert main(["fetch"]) == 1
     assert capsys.readouterr().err.startswith("custom-gaze: there is not enough memory;")
+
+
+TEXT_CALLS = ("read_text", "write_text", "NamedTemporaryFile")
+
+
+def without_encoding(path: Path) -> Iterator[str]:
+    """The calls in a module that read or write text in whatever encoding the machine prefers."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        keys = {keyword.arg for keyword in node.keywords}
+        # `read_text` as a plain name is our own, which takes UTF-8 alone.
+        asks = name in TEXT_CALLS and isinstance(node.func, ast.Attribute)
+        modes = [word.value for word in node.args if isinstance(word, ast.Constant)]
+        opens = name == "open" and any(mode in ("r", "w", "a", "a+", "r+", "w+") for mode in modes)
+        if (asks or opens or "text" in keys) and "encoding" not in keys:
+            yield f"{path.relative_to(PACKAGE)}: line {node.lineno}: {ast.unparse(node)}"
+
+
+def test_files_and_other_programs_speak_utf_8_on_every_machine() -> None:
+    found = [call for path in PACKAGE.rglob("*.py") for call in without_encoding(path)]
+    assert not found

@@ -169,7 +169,7 @@ def _locked(folder: Path, name: str) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / ".gitignore").exists():
             write_text(folder / ".gitignore", "*\n")
-        with (folder / f"{name}.lock").open("w") as lock:
+        with (folder / f"{name}.lock").open("w", encoding="ascii") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
     except OSError as error:

@@ -87,7 +87,7 @@ def _dvc_add(folder: Path, paths: Paths, left: str) -> None:
         env=_environment(paths),
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         errors="replace",
         check=False,
     )

@@ -246,7 +246,7 @@ def _chunks(start: int, stop: int) -> list[range]:
 
 def _done(path: Path) -> int:
     try:
-        return int(json.loads(path.read_text())["done"])
+        return int(json.loads(path.read_text(encoding="utf-8"))["done"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0
 

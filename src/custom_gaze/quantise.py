@@ -66,7 +66,7 @@ def run(params: Params, paths: Paths) -> QuantiseResult:
         content, report = _measured(paths)
     with whole_folder(paths.int8_model.parent) as folder:
         said = {key: report[key] for key in ("written", "reason")}
-        (folder / "int8.json").write_text(json.dumps(said, indent=2) + "\n")
+        (folder / "int8.json").write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
         if content is not None and report["written"]:
             (folder / paths.int8_model.name).write_bytes(content)
     write_json(paths.int8_report, report)

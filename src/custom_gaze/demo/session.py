@@ -163,7 +163,9 @@ def _write_frame(folder: Path, scene: Scene, frame: DemoFrame) -> None:
     content = as_jpeg(scene.frame(frame.moment), scene.conditions.jpeg_quality)
     stem = f"img_{frame.timestamp_ms}"
     (folder / f"{stem}.jpg").write_bytes(content)
-    (folder / f"{stem}.json").write_text(json.dumps(_record(scene, frame), indent=2) + "\n")
+    (folder / f"{stem}.json").write_text(
+        json.dumps(_record(scene, frame), indent=2) + "\n", encoding="utf-8"
+    )
 
 
 def _record(scene: Scene, frame: DemoFrame) -> dict[str, Any]:

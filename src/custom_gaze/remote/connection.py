@@ -73,7 +73,10 @@ class Connection:
     def __enter__(self) -> "Connection":
         prefix = f"{__package__}."
         package = files(__package__ or "custom_gaze.remote")
-        parts = [(prefix + name, (package / f"{name}.py").read_text()) for name in _PROGRAM]
+        parts = [
+            (prefix + name, (package / f"{name}.py").read_text(encoding="utf-8"))
+            for name in _PROGRAM
+        ]
         program = zlib.compress(json.dumps(parts).encode(), 9)
         command = shlex.join(["python3", "-I", "-c", _BOOTSTRAP, str(len(program))])
         try:

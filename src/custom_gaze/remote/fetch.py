@@ -113,7 +113,14 @@ def apply(root: Path, name: str) -> None:
             f"bring it: custom-gaze remote fetch {name}, or `dvc pull`"
         )
     command = [sys.executable, "-m", "dvc", "exp", "apply", name]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command,
+        cwd=root,
+        capture_output=True,
+        encoding="utf-8",
+        errors="surrogateescape",
+        check=False,
+    )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["?"])[-1]
         raise CustomGazeError(f"dvc exp apply {name}: {last}")

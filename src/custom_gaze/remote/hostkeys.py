@@ -67,13 +67,13 @@ def learn(host: str, consent: Consent) -> str:
         )
         if not learnt.exists() or not learnt.stat().st_size:
             raise explain(host, done.stderr.splitlines(), done.returncode, had_answered=False)
-        line = learnt.read_text().strip()
+        line = learnt.read_text(encoding="utf-8", errors="surrogateescape").strip()
         shown = _run(["ssh-keygen", "-l", "-f", str(learnt)]).stdout.split()
     fingerprint = f"{shown[1]} ({shown[-1].strip('()')})"
     if not consent(f"{host} shows the host key {fingerprint}. Pin it?"):
         raise InputError(f"{host}: its key {fingerprint} was not accepted; nothing was changed")
     target = _first_file(ssh_config(host)["userknownhostsfile"][0])
-    before = target.read_text() if target.exists() else ""
+    before = target.read_text(encoding="utf-8", errors="surrogateescape") if target.exists() else ""
     joint = "" if not before or before.endswith("\n") else "\n"
     _write_private(target, before + joint + line)
     return f"pinned the host key {fingerprint} in {target}"
@@ -150,8 +150,8 @@ def include_for_dvc(host: str, sshd: tuple[str, int], consent: Consent) -> list[
     own, config = folder / f"custom-gaze-{host}.conf", folder / "config"
     wanted = entry_for_dvc(host, sshd)
     line = f"Include {_value(str(own))}"
-    before = config.read_text() if config.exists() else ""
-    has_block = own.exists() and own.read_text() == wanted
+    before = config.read_text(encoding="utf-8", errors="surrogateescape") if config.exists() else ""
+    has_block = own.exists() and own.read_text(encoding="utf-8", errors="surrogateescape") == wanted
     has_line = line in before.splitlines()
     if has_block and has_line:
         return []
@@ -220,7 +220,7 @@ def _write_private(path: Path, content: str) -> None:
     mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
     text = content if content.endswith("\n") else content + "\n"
     with whole_file(target) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
     target.chmod(mode)
 
 
@@ -229,7 +229,8 @@ def _run(command: list[str]) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             command,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",
             check=False,
             timeout=ANSWER_S,
             stdin=subprocess.DEVNULL,

@@ -71,7 +71,8 @@ def check_sessions_saved(root: Path, sessions: list[str]) -> None:
         cwd=root,
         check=False,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="surrogateescape",
     )
     states = yaml.safe_load(listed.stdout) if listed.returncode == 0 else None
     if not isinstance(states, dict):

@@ -136,7 +136,8 @@ def _tunnel(host: str, port: int, far_port: int) -> Iterator["subprocess.Popen[s
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
+        errors="surrogateescape",
         start_new_session=True,
     )
     try:

@@ -30,7 +30,8 @@ def git(root: Path, *words: str) -> str:
         done = subprocess.run(
             ["git", "-C", str(root), *words],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",
             check=False,
             stdin=subprocess.DEVNULL,
         )
@@ -106,7 +107,8 @@ def _known_of(root: Path, commits: list[str]) -> list[str]:
         ["git", "-C", str(root), "cat-file", "--batch-check"],
         input="".join(f"{commit}\n" for commit in commits),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="surrogateescape",
         check=False,
     )
     words = [line.split() for line in done.stdout.splitlines()]

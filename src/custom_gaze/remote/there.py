@@ -142,7 +142,13 @@ def git(project: str, *words: str, check: bool = True) -> str:
         Refused: it failed.
     """
     command = ["git", "-C", project, *words]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        encoding="utf-8",
+        errors="surrogateescape",
+        stdin=subprocess.DEVNULL,
+    )
     if check and done.returncode:
         lines = done.stderr.strip().splitlines() or [f"code {done.returncode}"]
         raise Refused(f"git {words[0]} failed there: {lines[-1]}")
