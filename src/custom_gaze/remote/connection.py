@@ -16,7 +16,14 @@ from types import TracebackType
 from typing import IO
 
 from custom_gaze.errors import CustomGazeError
-from custom_gaze.remote.frames import BrokenFrame, Header, read_frame, skip_greeting, write_frame
+from custom_gaze.remote.frames import (
+    BrokenFrame,
+    CutFrame,
+    Header,
+    read_frame,
+    skip_greeting,
+    write_frame,
+)
 from custom_gaze.remote.replies import R, Refusal, understood
 from custom_gaze.remote.ssh import ANSWER_S, OPTIONS, VERIFY, Lost, Unreachable, check_host, explain
 from custom_gaze.untrusted import printable
@@ -220,6 +227,8 @@ class Connection:
                     self._put((header, payload))
             if not self.received_bytes and self.greeting:
                 self._complaints.appendleft(self.greeting)  # such as: account expired
+        except CutFrame:
+            pass
         except BrokenFrame as error:
             self._broken = printable(error)
         except (OSError, ValueError):  # closed on our side

@@ -18,7 +18,11 @@ Header = dict[str, Any]
 
 
 class BrokenFrame(Exception):
-    """What came is no message: something else wrote into the pipe, or it was cut."""
+    """What came is no message."""
+
+
+class CutFrame(BrokenFrame):
+    """The pipe ended within a message."""
 
 
 def write_frame(stream: IO[bytes], header: Header, payload: bytes = b"") -> int:
@@ -33,11 +37,14 @@ def read_frame(stream: IO[bytes]) -> tuple[Header, bytes, int] | None:
     """The next message (header, payload, its length in bytes), or None where the pipe has ended.
 
     Raises:
-        BrokenFrame: it ended within a message, or what came is no message.
+        CutFrame: it ended within a message.
+        BrokenFrame: what came is no message.
     """
     line = stream.readline(_LONGEST_LINE)
     if not line:
         return None
+    if not line.endswith(b"\n") and len(line) < _LONGEST_LINE:
+        raise CutFrame("the connection ended within a message")
     try:
         header = json.loads(line, parse_int=_whole_number, parse_constant=_no_number)
         size = header["bytes"]
@@ -47,7 +54,7 @@ def read_frame(stream: IO[bytes]) -> tuple[Header, bytes, int] | None:
         raise BrokenFrame(f"a message of {size!r:.40} bytes")
     payload = stream.read(size)
     if len(payload) != size:
-        raise BrokenFrame("the connection ended within a message")
+        raise CutFrame("the connection ended within a message")
     return header, payload, len(line) + size
 
 
