@@ -1,5 +1,7 @@
 """A project here, a machine there, and `custom-gaze remote` run as a user runs it."""
 
+import hashlib
+import io
 import json
 import os
 import shutil
@@ -8,13 +10,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from custom_gaze.cli import main
 from sshd import Machine, wait_until
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -40,8 +43,8 @@ stages:
           cache: false
 """
 
-# Stands in for the pipeline where only its carrying is tested. It waits while ~/hold exists and
-# fails while ~/fail exists, over there.
+# Stands in for the pipeline where only its carrying is tested. It waits while ~/hold exists (not
+# for ever: tests may be killed) and fails while ~/fail exists, over there.
 TINY_STAGE = """
 import json, pathlib, random, sys, time
 import yaml
@@ -51,7 +54,8 @@ params = yaml.safe_load(open("params.yaml"))
 seed = params["train"]["seed"]
 print("training:  50%|#####     | 1/2 [00:01<00:01, 1.0s/ epochs, loss 3.20, validation 2.10°]")
 sys.stdout.flush()
-while (home / "hold").exists():
+until = time.monotonic() + 600
+while (home / "hold").exists() and time.monotonic() < until:
     time.sleep(0.05)
 if (home / "fail").exists():
     print("\\n".join(f"line {number}" for number in range(1, 41)))
@@ -91,13 +95,27 @@ class Site:
     def environment(self) -> dict[str, str]:
         return {**self.machine.environment, "PYTHONPATH": str(SOURCES)}
 
-    def run(self, *words: str, seconds: float = 1800) -> "subprocess.CompletedProcess[str]":
-        """`custom-gaze remote …` to its end."""
-        return self.call(*COMMAND, *words, seconds=seconds)
+    def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """`custom-gaze remote …` to its end, in this process: it takes a second to load."""
+        said, errors = io.StringIO(), io.StringIO()
+        before, folder, stdin = dict(os.environ), Path.cwd(), sys.stdin
+        try:
+            environment = self.environment
+            os.environ.clear()
+            os.environ.update(environment)
+            os.chdir(self.project)
+            with open(os.devnull) as sys.stdin, redirect_stdout(said), redirect_stderr(errors):
+                code = main(["remote", *words])
+        finally:
+            sys.stdin = stdin
+            os.chdir(folder)
+            os.environ.clear()
+            os.environ.update(before)
+        return subprocess.CompletedProcess(words, code, said.getvalue(), errors.getvalue())
 
-    def ok(self, *words: str, seconds: float = 1800) -> str:
+    def ok(self, *words: str) -> str:
         """The same where it has to succeed; what it printed."""
-        done = self.run(*words, seconds=seconds)
+        done = self.run(*words)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -188,18 +206,51 @@ class Site:
         params: dict[str, Any] = yaml.safe_load(self._of(name, "params.yaml"))
         return params
 
-    def _of(self, name: str, path: str) -> str:
+    def object_of(self, name: str, path: str) -> str:
+        """Where a cache has an experiment's output: `ab/cdef…`."""
+        stages = yaml.safe_load(self._of(name, "dvc.lock"))["stages"].values()
+        (found,) = [out["md5"] for stage in stages for out in stage["outs"] if out["path"] == path]
+        return f"{found[:2]}/{found[2:]}"
+
+    def forget(self, name: str, path: str) -> None:
+        """An experiment here, and one of its outputs: as if it had never been fetched."""
+        stored = self.object_of(name, path)
+        (self.project / ".dvc" / "cache" / "files" / "md5" / stored).unlink()
+        self.git("update-ref", "-d", self._ref(name))
+
+    def _ref(self, name: str) -> str:
         (ref,) = [ref for ref in self._refs() if ref.rpartition("/")[2] == name]
+        return ref
+
+    def _of(self, name: str, path: str) -> str:
+        ref = self._ref(name)
         return self.git("show", f"{ref}:./{path}")
 
     def add_session(self, name: str, files: dict[str, bytes]) -> None:
-        """A session with these files, under DVC and committed."""
-        folder = self.project / "data" / "sessions" / name
-        folder.mkdir(parents=True)
+        """A session with these files, committed as `dvc add` would have it."""
+        sessions = self.project / "data" / "sessions"
+        (sessions / name).mkdir(parents=True)
         for path, content in files.items():
-            (folder / path).write_bytes(content)
-        self.dvc("add", "-q", f"data/sessions/{name}")
+            (sessions / name / path).write_bytes(content)
+            self._keep(content)
+        members = [{"md5": md5(content), "relpath": path} for path, content in files.items()]
+        members.sort(key=lambda entry: entry["relpath"])
+        listing = json.dumps(members).encode()
+        self._keep(listing, ".dir")
+        out = {"md5": md5(listing) + ".dir", "hash": "md5", "path": name}
+        (sessions / f"{name}.dvc").write_text(yaml.safe_dump({"outs": [out]}))
+        with (sessions / ".gitignore").open("a") as ignored:
+            ignored.write(f"/{name}\n")
         self.commit()
+
+    def _keep(self, content: bytes, kind: str = "") -> None:
+        """An object of DVC's cache here."""
+        name = md5(content) + kind
+        path = self.project / ".dvc" / "cache" / "files" / "md5" / name[:2] / name[2:]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.write_bytes(content)
+            path.chmod(0o444)
 
     def experiments(self) -> list[str]:
         """The names of all experiments here."""
@@ -218,6 +269,10 @@ class Site:
             if path.is_file() and ".dvc/cache" not in str(path)
         }
         return {**kept, "refs": self.git("for-each-ref").encode()}
+
+
+def md5(content: bytes) -> str:
+    return hashlib.md5(content).hexdigest()
 
 
 def _hear_ctrl_c() -> None:
@@ -279,8 +334,9 @@ def make_project(repository: Path, machine: Machine) -> Site:
     (root / "models").mkdir()
     (root / "models" / ".gitignore").write_text("/custom_gaze.onnx\n/parts\n")  # DVC's
     site.git("init", "-q", str(repository))
-    site.dvc("init", "-q", "--subdir")
+    (root / ".dvc").mkdir()  # as `dvc init --subdir` leaves it
     shutil.copy(REPOSITORY / ".dvc" / "config", root / ".dvc")
+    (root / ".dvc" / ".gitignore").write_text("/config.local\n/tmp\n/cache\n")
     frames = {f"img_{n}.json": f'{{"screen_x": {n}}}'.encode() for n in range(3)}
     site.add_session("one", {"big.jpg": os.urandom(1_000_000), **frames})
     return site
@@ -291,8 +347,24 @@ def far_site(root: Path) -> Iterator[Site]:
     """A machine and a tiny project that know each other."""
     with running_machine(root / "machine") as machine:
         site = make_project(root / "project", machine)
-        site.ok("setup", "--yes", "--python", sys.executable)
+        site.ok("setup", "--yes", "--python", str(small_environment(root / "env")))
         yield site
+
+
+def small_environment(root: Path) -> Path:
+    """The Python of an environment like this one, but for torch, which takes seconds to load."""
+    real = sys.executable
+    torch = """case "$*" in *"import json, torch"*) echo '["2.9.9", null, null]'; exit;; esac"""
+    programs = {
+        "python": f'{torch}\nexec {real} "$@"',
+        "dvc": f'exec {real} -m dvc "$@"',
+        "custom-gaze": f'exec {real} -m custom_gaze.cli "$@"',
+    }
+    root.mkdir()
+    for name, text in programs.items():
+        (root / name).write_text(f"#!/bin/sh\n{text}\n")
+        (root / name).chmod(0o755)
+    return root / "python"
 
 
 @contextmanager

@@ -6,6 +6,7 @@ that config (dvc-facts: asyncssh and git follow $HOME).
 """
 
 import contextlib
+import ctypes
 import getpass
 import os
 import shlex
@@ -215,7 +216,9 @@ class Machine:
         command = [*self.prefix, str(SSHD), "-D", "-e", "-f", str(self.root / "sshd_config")]
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)  # Debian's sshd wants it
-        self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        self.process = subprocess.Popen(
+            command, stdout=log, stderr=log, start_new_session=True, preexec_fn=_end_with_tests
+        )
         log.close()
         wait_until(self._answers, "sshd answers")
 
@@ -266,6 +269,12 @@ class Machine:
                 if mark in variables and state != "Z":
                     found.append(int(entry.name))
         return found
+
+
+def _end_with_tests() -> None:
+    """Linux ends the process when the one that started it ends, however that happens."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 def descendants(pid: int) -> list[int]:

@@ -43,7 +43,8 @@ def test_the_queue_stopped_started_again_killed_here_and_fetched(site: Site) -> 
 
 def stages(site: Site) -> list[int]:
     """The training processes there."""
-    return [pid for pid in site.machine.processes() if "python src/tiny" in command_of(pid)[:20]]
+    commands = {pid: command_of(pid) for pid in site.machine.processes()}
+    return [pid for pid, command in commands.items() if command.endswith("python src/tiny.py")]
 
 
 def test_one_session_is_no_queue(site: Site) -> None:

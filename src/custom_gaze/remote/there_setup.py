@@ -120,11 +120,13 @@ def environment(link: Link, header: Header) -> None:
 
 def _install(link: Link, directory: str, project: str, python: str) -> None:
     pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
-    for command in (
-        [sys.executable, "-m", "venv", os.path.join(directory, "env")],
+    commands = [
         [*pip, "-r", os.path.join(project, "requirements.txt")],
         [*pip, "--no-deps", "--editable", project],
-    ):
+    ]
+    if not os.access(os.path.join(os.path.dirname(python), "pip"), os.X_OK):
+        commands.insert(0, [sys.executable, "-m", "venv", os.path.join(directory, "env")])
+    for command in commands:
         link.send({"note": "$ " + shlex.join(command)})
         process = link.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         output, _ = process.communicate()
