@@ -143,6 +143,22 @@ def test_git_ignores_what_dvc_keeps_and_every_face() -> None:
     assert set(found.stdout.splitlines()) == {*kept, *shown}
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_each_stage_depends_on_the_files_its_code_reads(stage: str) -> None:
+    """Every `paths.<name>` in the stage's code is a dep or an out of it."""
+    named = {path.removesuffix("/${item.session}") for path in listed(stage, "deps")}
+    named |= {path.removesuffix("/${item.session}") for path in listed(stage, "outs")}
+    named |= {*listed(stage, "metrics"), "data/dataset_clean"}  # crops: the index has their SHA-256
+    for file in code_of(stage):
+        if not file.endswith(".py") or (file.endswith("/dataset.py") and stage != "index"):
+            continue  # the later stages call its readers with their own paths
+        for node in ast.walk(ast.parse((REPOSITORY / file).read_text())):
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value).endswith("paths"):
+                read = getattr(Paths(Path()), node.attr, Path())
+                inside = str(read) in named or str(read.parent) in named
+                assert inside or node.attr in ("root", "params"), f"{stage}: {file}: {node.attr}"
+
+
 def test_the_model_is_an_artifact() -> None:
     artifact = PIPELINE["artifacts"]["custom-gaze"]
     assert artifact["path"] == str(Paths(Path()).model)

@@ -199,4 +199,5 @@ def _is_its_own_fault(error: Exception) -> bool:
 
 def _reason(error: Exception) -> str:
     lines = str(error).splitlines()
-    return printable(lines[0] if lines else type(error).__name__)
+    # An advice of ours may be a command, which is of no use in half.
+    return printable(lines[0] if lines else type(error).__name__, 1000)
