@@ -145,6 +145,24 @@ def test_an_interrupted_training_says_how_it_goes_on(
     assert "`dvc checkout` brings back what DVC removed" in said
 
 
+def test_what_fails_after_a_signal_is_no_traceback(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(_: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        except KeyboardInterrupt:
+            raise RuntimeError("a worker was killed") from None
+
+    monkeypatch.setattr("custom_gaze.commands.run_fetch", work)
+    assert main(["fetch"]) == 143
+    assert capsys.readouterr().err.startswith("custom-gaze: ended by SIGTERM;")
+    monkeypatch.setattr("custom_gaze.commands.run_fetch", lambda _: {}["a bug"])
+    with pytest.raises(KeyError, match="a bug"):
+        main(["fetch"])
+
+
 def test_a_signal_that_the_work_took_for_ctrl_c_still_counts(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

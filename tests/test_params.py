@@ -46,7 +46,10 @@ def test_the_defaults_in_the_code_are_the_shipped_values() -> None:
         ({"sessions": "one"}, r"-S 'sessions=[one]'"),
         ({"sessions": ["../up"]}, "'../up' is no session id"),
         ({"sessions": ["a b"]}, "'a b' is no session id"),
-        ({"sessions": [12]}, "sessions holds 12; put the id in quotes"),
+        (
+            {"sessions": [12]},
+            """sessions holds 12; put the id in quotes, as in -S "sessions=['12']\"""",
+        ),
         ({"sessions": ["one", "one"]}, "session 'one' is named twice"),
         ({"evaluate": {"sessions": ["one"]}}, "session 'one' is named twice"),
         ({"split": {"test_share": 0.5, "validation_share": 0.4}}, "but must be at most 0.8"),

@@ -167,7 +167,10 @@ def main(argv: list[str] | None = None) -> int:
         code = 1
     except BrokenPipeError:  # the reader of our output has seen enough
         leave(sys.stdout)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Exception) as error:
+        # What a signal interrupts may fail in its own words before it ends.
+        if isinstance(error, Exception) and not stopped.name:
+            raise
         how = f"ended by {stopped.name}" if stopped.name else "interrupted"
         warn(f"custom-gaze: {how}; {_how_to_go_on(arguments.verb)}")
         code = 130

@@ -209,7 +209,9 @@ def _ids(value: Any, key: str, source: str) -> tuple[str, ...]:
         )
     for name in value:
         if not isinstance(name, str):
-            raise InputError(f"{source}: {key} holds {shown(name)}; put the id in quotes")
+            said = shown(name)
+            example = f", as in {sessions_option([said], key)}" if said.isdigit() else ""
+            raise InputError(f"{source}: {key} holds {said}; put the id in quotes{example}")
         check_session_id(name, f"{source}: {key}")
     return tuple(value)
 
