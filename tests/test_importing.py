@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -15,7 +16,9 @@ from pathlib import Path
 import pytest
 from PIL import ExifTags, Image
 
+from conftest import REPOSITORY
 from custom_gaze import dvc_sessions
+from custom_gaze.cli import main
 from custom_gaze.dvc_sessions import sessions_lock
 from custom_gaze.errors import CustomGazeError, InputError
 from custom_gaze.geometry import ScreenGeometry
@@ -23,7 +26,7 @@ from custom_gaze.importing import import_session
 from custom_gaze.paths import Paths
 from custom_gaze.sessions import read_session
 from custom_gaze.temporary import FOLDER
-from killed import comes_to_its_end
+from killed import code_of, comes_to_its_end
 from test_sessions import jpeg, put
 
 GEOMETRY = ScreenGeometry()
@@ -61,8 +64,7 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     root.mkdir()
     run("git", "init", "-q", "-b", "main", cwd=root)
     run(sys.executable, "-m", "dvc", "init", "-q", cwd=root)
-    for key, value in (("core.autostage", "true"), ("core.analytics", "false")):
-        run(sys.executable, "-m", "dvc", "config", key, value, cwd=root)
+    (root / ".dvc" / "config").write_text("[core]\n    autostage = true\n    analytics = false\n")
     return Paths(root)
 
 
@@ -76,10 +78,14 @@ def plain(tmp_path: Path) -> Paths:
 
 @pytest.fixture
 def adding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A `dvc add` that does the same to the folder's file, at once."""
+    """A `dvc add` that writes what the real one does beside the folder, at once."""
 
-    def add(folder: Path, *_: object) -> None:
+    def add(folder: Path, *_: object) -> "subprocess.CompletedProcess[str]":
         dvc_sessions.dvc_file(folder).write_text("outs:\n")
+        if (folder.parent / ".gitignore").exists():
+            with (folder.parent / ".gitignore").open("a") as ignored:
+                ignored.write(f"/{folder.name}\n")
+        return subprocess.CompletedProcess([], 0)
 
     monkeypatch.setattr(dvc_sessions, "_dvc_add", add)
 
@@ -126,7 +132,7 @@ def test_import_copies_byte_for_byte_and_tracks(source: Path, paths: Paths) -> N
     (paths.root / ".dvc" / "config").write_text("[core\nbroken")
     sessions_before = tree(paths.sessions)
     with pytest.raises(
-        CustomGazeError, match=r"dvc add failed \(.+\); the copy was taken back"
+        CustomGazeError, match=r"dvc add failed \(.+\); put that right and run"
     ) as e:
         import_session(source, "tue", paths, GEOMETRY)
     assert e.value.exit_code == 1
@@ -149,7 +155,7 @@ def test_a_folder_that_is_there_is_never_touched(source: Path, plain: Paths) -> 
 
 
 def test_without_dvc_the_copy_is_taken_back(source: Path, plain: Paths) -> None:
-    with pytest.raises(CustomGazeError, match=r"dvc add failed \(ERROR: .*; the copy was taken"):
+    with pytest.raises(CustomGazeError, match=r"dvc add failed \(ERROR: .*; put that right"):
         import_session(source, "mon", plain, GEOMETRY)
     assert list(plain.sessions.iterdir()) == []
     (plain.root / ".dvc").rename(plain.root / "elsewhere")
@@ -158,22 +164,36 @@ def test_without_dvc_the_copy_is_taken_back(source: Path, plain: Paths) -> None:
     assert list(plain.sessions.iterdir()) == []
 
 
-def test_interrupted_dvc_add_is_taken_back(
-    source: Path, plain: Paths, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork beside threads
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_stopped_at_any_step_it_is_all_or_nothing(
+    tmp_path: Path,
+    plain: Paths,
+    adding: None,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: signal.Signals,
+    code: int,
 ) -> None:
+    put(tmp_path / "one", 1)
     (plain.sessions / ".gitignore").write_text("/old\n")
-
-    def interrupted(*_: object, **__: object) -> None:
-        assert (plain.sessions / "mon" / "img_1.jpg").exists()
-        (plain.sessions / "mon.dvc").write_text("outs:\n")
-        (plain.sessions / ".gitignore").write_text("/old\n/mon\n")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(dvc_sessions, "_dvc_add", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        import_session(source, "mon", plain, GEOMETRY)
-    assert tree(plain.sessions) == {".gitignore": b"/old\n"}
-    assert not (plain.sessions / "mon").exists()
+    shutil.copy(REPOSITORY / "params.yaml", plain.root)
+    monkeypatch.chdir(plain.root)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    words = ["import", str(tmp_path / "one"), "--session", "mon"]
+    for step in itertools.count(1):
+        found = code_of(lambda: main(words), step, plain.root, stop)
+        if found == 0:
+            break
+        assert found == code
+        assert tree(plain.sessions) == {".gitignore": b"/old\n"}
+        assert not (plain.sessions / "mon").exists()
+    assert step > 10
+    assert tree(plain.sessions).keys() == {
+        ".gitignore",
+        "mon.dvc",
+        "mon/img_1.jpg",
+        "mon/img_1.json",
+    }
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork beside threads

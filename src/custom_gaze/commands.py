@@ -196,7 +196,12 @@ def run_crop(arguments: argparse.Namespace) -> None:
 
 def run_demo(arguments: argparse.Namespace) -> None:
     from custom_gaze.demo.session import check_arguments, parse_grid, write_session
-    from custom_gaze.dvc_sessions import is_tracked, put_under_dvc, sessions_lock
+    from custom_gaze.dvc_sessions import (
+        is_tracked,
+        put_under_dvc,
+        sessions_lock,
+        whole_or_taken_back,
+    )
     from custom_gaze.session_ids import check_new_session_id, check_session_id
 
     params, paths = _project()
@@ -212,12 +217,13 @@ def run_demo(arguments: argparse.Namespace) -> None:
     with sessions_lock(paths):
         if arguments.if_missing and folder.exists():
             if not is_tracked(folder):  # killed between drawing and `dvc add`
-                put_under_dvc(folder, paths, made_now=False)
+                put_under_dvc(folder, paths)
             say(f"{folder} is there")
             return
         check_new_session_id(arguments.session, "--session")
-        frames = write_session(folder, **what, geometry=params.geometry)
-        put_under_dvc(folder, paths)
+        with whole_or_taken_back(folder, paths):
+            frames = write_session(folder, **what, geometry=params.geometry)
+            put_under_dvc(folder, paths)
     say(f"{frames} frames → {folder}; look at them: custom-gaze sheet {arguments.session}")
 
 

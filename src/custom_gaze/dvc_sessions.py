@@ -57,31 +57,48 @@ def dvc_file(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.dvc")
 
 
-def put_under_dvc(folder: Path, paths: Paths, made_now: bool = True) -> None:
-    """`dvc add` the folder; if that fails or is interrupted, one that was made now is taken back.
+@contextmanager
+def whole_or_taken_back(folder: Path, paths: Paths) -> Iterator[None]:
+    """A block that makes the session in `folder` and puts it under DVC: all of that, or nothing.
 
-    Done twice, it changes nothing.
+    What a failure or an interruption leaves of it is removed; a kill leaves what `put_under_dvc`
+    brings to its end. A session that was there before stays.
+    """
+    was_there = os.path.lexists(folder) or is_tracked(folder)
+    ignore = folder.parent / ".gitignore"  # dvc adds a line to it where it does not ignore all
+    ignored_before = ignore.read_bytes() if ignore.exists() else None
+    try:
+        yield
+    except BaseException:  # Ctrl-C too
+        if was_there:
+            raise
+        _take_back(folder, paths)
+        if ignored_before is None:
+            ignore.unlink(missing_ok=True)
+        elif ignore.read_bytes() != ignored_before:
+            write_bytes(ignore, ignored_before)
+        raise
+
+
+def put_under_dvc(folder: Path, paths: Paths) -> None:
+    """`dvc add` the folder; done twice, it changes nothing.
 
     Raises:
         CustomGazeError: dvc failed.
     """
-    ignore = folder.parent / ".gitignore"  # dvc adds a line to it where it does not ignore all
-    ignored_before = ignore.read_bytes() if ignore.exists() else None
-    try:
-        _close_cache(folder, paths)
-        _dvc_add(folder, paths, "the copy was taken back" if made_now else "the session stays")
-    except BaseException:  # Ctrl-C too
-        if made_now:
-            _take_back(folder, paths)
-            if ignored_before is None:
-                ignore.unlink(missing_ok=True)
-            elif ignore.read_bytes() != ignored_before:
-                write_bytes(ignore, ignored_before)
-        raise
+    _close_cache(folder, paths)
+    done = _dvc_add(folder, paths)
+    if done.returncode != 0:
+        said = [line for line in done.stderr.splitlines() if line.strip()]
+        errors = [line for line in said if line.startswith("ERROR")] or said or ["no message"]
+        raise CustomGazeError(
+            f"{folder}: dvc add failed ({printable(errors[0])}); put that right and run the same "
+            "command again"
+        )
 
 
-def _dvc_add(folder: Path, paths: Paths, left: str) -> None:
-    done = subprocess.run(
+def _dvc_add(folder: Path, paths: Paths) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
         [sys.executable, "-m", "dvc", "add", str(folder.relative_to(paths.root))],
         cwd=paths.root,
         env=_environment(paths),
@@ -91,10 +108,6 @@ def _dvc_add(folder: Path, paths: Paths, left: str) -> None:
         errors="replace",
         check=False,
     )
-    if done.returncode != 0:
-        said = [line for line in done.stderr.splitlines() if line.strip()]
-        errors = [line for line in said if line.startswith("ERROR")] or said or ["no message"]
-        raise CustomGazeError(f"{folder}: dvc add failed ({printable(errors[0])}); {left}")
 
 
 def _environment(paths: Paths) -> dict[str, str]:

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from custom_gaze.dvc_sessions import dvc_file, is_tracked, put_under_dvc, sessions_lock
+from custom_gaze.dvc_sessions import (
+    dvc_file,
+    is_tracked,
+    put_under_dvc,
+    sessions_lock,
+    whole_or_taken_back,
+)
 from custom_gaze.errors import InputError
 from custom_gaze.files import no_more_open_than, whole_folder
 from custom_gaze.geometry import ScreenGeometry
@@ -81,9 +87,12 @@ def import_session(
         belonging = tuple(_belonging(source))
         again = _is_there(folder, source, belonging)
         session, turned = _decoded(found)
-        if not again:
-            _copy(source, belonging, folder)
-        put_under_dvc(folder, paths, made_now=not again)
+        if again:
+            put_under_dvc(folder, paths)
+        else:
+            with whole_or_taken_back(folder, paths):
+                _copy(source, belonging, folder)
+                put_under_dvc(folder, paths)
     points = np.array([(frame.target_x_px, frame.target_y_px) for frame in session.frames])
     left, top = points.min(axis=0).tolist()
     right, bottom = points.max(axis=0).tolist()
