@@ -4,7 +4,7 @@ BIN := .venv/bin
 # DVC runs the stages' commands through the shell: they have to find custom-gaze.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo deps experiments fuzz test test-remote mlflow lock
+.PHONY: demo deps experiments fuzz test test-long test-matrix test-remote mlflow lock
 
 # What the demo asks for beside params.yaml: its second session, and less of what takes long.
 DEMO_PERSON := 17
@@ -22,19 +22,27 @@ demo: .venv/installed
 experiments: .venv/installed
 	@dvc exp show --drop '^(?!test\.(error|frames|constant)|sessions|Experiment|Created)'
 
-# The files with few tests take longest: in the order of their names, not those last.
-PYTEST := pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# A process a core and a thread a process: more would only wait for each other.
+PYTEST := OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 4 --dist worksteal
 
 test: .venv/installed
 	@ruff check .
 	@ruff format --check .
-	@mypy
 	@sh tests/remote/install_sshd.sh
-	@$(PYTEST)
+	@mypy
+	@$(PYTEST) -m 'not long'
+
+# What `make test` leaves out: the benches' quick forms from end to end.
+test-long: .venv/installed
+	@$(PYTEST) -m long
+
+# The tests of numbers as other processors compute them, with other threads and other seeds.
+test-matrix: .venv/installed
+	@$(BIN)/python tests/matrix.py
 
 # Files mutated by the thousand: what `make test` tries a few hundred times.
 fuzz: .venv/installed
-	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-10000} pytest -n auto --maxprocesses 4 tests/test_fuzz.py
+	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-10000} $(PYTEST) tests/test_fuzz.py
 
 # `custom-gaze remote` alone, against real sshd processes on loopback.
 test-remote: .venv/installed

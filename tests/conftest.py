@@ -30,12 +30,25 @@ from custom_gaze.specification import Specification
 from custom_gaze.weights.base import BaseNetwork, save_base
 
 REPOSITORY = Path(__file__).parent.parent
+SEED = int(os.environ.get("CUSTOM_GAZE_TEST_SEED", "1"))  # of trainings and of random worlds
+THREADS = int(os.environ.get("OMP_NUM_THREADS", "0"))
+NUMERIC = {  # what `make test-matrix` runs: these files train, infer, quantise, compare networks
+    *("baselines", "candidates", "choose", "evaluate", "export", "features", "l2cs_export"),
+    *("network", "pretrain", "probe", "quantise", "start", "train", "train_methods"),
+    *("bench_train_speed", "weights_base", "weights_load"),
+}
 SMALL = {
     "sessions": ["one"],
     "prepare": {"size_px": 64},
     "augment": {"copies": 2},
-    "train": {"schedule": "constant", "epochs": 3, "device": "cpu"},
+    "train": {"schedule": "constant", "epochs": 3, "device": "cpu", "seed": SEED},
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem.removeprefix("test_") in NUMERIC:
+            item.add_marker("numeric")
 
 
 Make = Callable[[Path], object]
@@ -63,6 +76,23 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
         return folder
 
     return made
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sessions_of_few_threads() -> Iterator[None]:
+    """onnxruntime does not read OMP_NUM_THREADS: a thread a core, which wait in busy loops."""
+    import onnxruntime
+
+    begin = onnxruntime.InferenceSession.__init__
+
+    def with_few(self: Any, model: Any, sess_options: Any = None, *rest: Any, **named: Any) -> None:
+        options = sess_options or onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.intra_op_num_threads or THREADS
+        begin(self, model, options, *rest, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnxruntime.InferenceSession, "__init__", with_few)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -198,11 +228,11 @@ def prepare_synthetic(project: Project) -> Callable[..., None]:
 
 
 def small_base() -> BaseNetwork:
-    """A ResNet-18 with random weights."""
+    """The smallest known trunk, with random weights."""
     torch.manual_seed(5)
-    state = GazeNetwork("resnet18", "layer3").trunk.state_dict()
+    state = GazeNetwork("slim18", "layer3").trunk.state_dict()
     trunk = {name: value for name, value in state.items() if "num_batches" not in name}
-    return BaseNetwork("resnet18", trunk, None, "random weights, seed 5", "", "random")
+    return BaseNetwork("slim18", trunk, None, "random weights, seed 5", "", "random")
 
 
 def make_ready(project: Project) -> None:

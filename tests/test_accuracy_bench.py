@@ -115,6 +115,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Quick:
     return dataclasses.replace(run, printed=printed.getvalue())
 
 
+@pytest.mark.long
 def test_the_quick_form_measures_every_method(quick: Quick) -> None:
     results = list(quick.results().values())
     assert sorted((r["person"], r["k"]) for r in results) == [
@@ -143,6 +144,7 @@ def test_the_quick_form_measures_every_method(quick: Quick) -> None:
     assert one == other
 
 
+@pytest.mark.long
 def test_the_quick_form_writes_table_numbers_and_plot(quick: Quick) -> None:
     page = (quick.work / "accuracy.md").read_text()
     assert quick.printed.endswith(page)
@@ -163,6 +165,7 @@ def test_the_quick_form_writes_table_numbers_and_plot(quick: Quick) -> None:
         assert len(np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0)) > 100
 
 
+@pytest.mark.long
 def test_a_rerun_computes_only_what_is_missing(
     quick: Quick, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,6 +188,7 @@ def test_a_rerun_computes_only_what_is_missing(
     assert "0 of 2 calibrated persons to do" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_an_interrupted_run_keeps_what_is_done(
     quick: Quick,
     tmp_path: Path,
@@ -245,6 +249,7 @@ def test_all_code_that_decides_about_a_result_is_in_its_key() -> None:
     assert needed - {*WORLD_CODE, *METHOD_CODE} <= decides_nothing | reads_weights
 
 
+@pytest.mark.long
 def test_the_base_s_angles_are_the_base_s(quick: Quick) -> None:
     person = prepared_person(1000, QUICK_SETTINGS, quick.work)
     base = base_network(str(quick.base), quick.work)
@@ -259,6 +264,7 @@ def test_the_base_s_angles_are_the_base_s(quick: Quick) -> None:
     np.testing.assert_allclose(views.base_deg[::9], expected, atol=0.02)
 
 
+@pytest.mark.long
 def test_the_best_epoch_answers_and_not_the_last(
     quick: Quick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -430,6 +436,7 @@ def test_large_calibrations_get_fewer_copies() -> None:
     assert settings.copies_at(5000) == 1
 
 
+@pytest.mark.long
 def test_training_sees_its_own_frames_copies(quick: Quick) -> None:
     """The rows of a part lead to the copies that the pipeline would make of these very frames."""
     person = prepared_person(1000, QUICK_SETTINGS, quick.work)

@@ -16,6 +16,7 @@ import pipeline_speed
 from pipeline_speed import Cost, Project, idle, stages_table
 
 
+@pytest.mark.long
 def test_the_first_stages_of_a_small_session(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

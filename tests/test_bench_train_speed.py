@@ -247,6 +247,7 @@ def test_memory_is_watched() -> None:
     assert peak.own_mib + 1 < peak.all_mib
 
 
+@pytest.mark.long
 def test_the_quick_form_prints_every_figure(capfd: pytest.CaptureFixture[str]) -> None:
     assert train_speed.main(["--quick", "--threads", "1", "--workers", "1"]) == 0
     said = capfd.readouterr().out

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import SEED
 from custom_gaze import choose, devices, finetune, folds
 from custom_gaze.candidates import closed_forms, corrected_base
 from custom_gaze.choose import Calibrated, calibrate, choice_of
@@ -19,8 +20,10 @@ from custom_gaze.start import starting_head
 from custom_gaze.weights.base import BinHeads
 from headed_base import fitted_heads
 
-RECIPE = TrainParams(schedule="constant", batch_size=16, epochs=4, patience=2, learning_rate=3e-4)
-SHORT = TrainParams(steps=30, peak_learning_rate=1e-3)  # cosine: three epochs
+RECIPE = TrainParams(
+    schedule="constant", batch_size=16, epochs=4, patience=2, learning_rate=3e-4, seed=SEED
+)
+SHORT = TrainParams(steps=30, peak_learning_rate=1e-3, seed=SEED)  # cosine: three epochs
 RECIPES = {"constant": RECIPE, "cosine": SHORT}
 COPIES = 2
 
@@ -45,7 +48,7 @@ def world(base_knows: bool, frames: int, seed: int) -> World:
     nothing beyond the base, or everything."""
     torch.manual_seed(0)
     network = GazeNetwork("slim18", "layer3").eval()
-    generator = np.random.default_rng([7, seed])
+    generator = np.random.default_rng([7, seed + 100 * (SEED - 1)])
     patterns = np.random.default_rng(5).normal(0, 1, (4, 96, 2, 2))
 
     def maps(hidden: np.ndarray) -> np.ndarray:
@@ -73,11 +76,10 @@ def world(base_knows: bool, frames: int, seed: int) -> World:
 def test_a_base_that_only_needs_a_correction_gets_no_more(
     frames: int, recipe: str, tmp_path: Path
 ) -> None:
-    for seed in range(2):
-        made = world(True, frames, seed).calibrated(tmp_path / str(seed), RECIPES[recipe])
-        assert made.choice.method == BASE, made.choice
-        assert made.closed[BASE].correction.name == "gain_offset"
-        assert np.abs(np.array(made.closed[BASE].correction.gain) - [-2.0, 1.5]).max() < 0.2
+    made = world(True, frames, 0).calibrated(tmp_path / "state", RECIPES[recipe])
+    assert made.choice.method == BASE, made.choice
+    assert made.closed[BASE].correction.name == "gain_offset"
+    assert np.abs(np.array(made.closed[BASE].correction.gain) - [-2.0, 1.5]).max() < 0.2
 
 
 @pytest.mark.parametrize("recipe", list(RECIPES))
@@ -308,7 +310,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Calibrated]:
 # Within a fold's turn, after some folds' second turn, in the training on all frames.
 @pytest.mark.parametrize(
     ("recipe", "after"),
-    [("constant", 2), ("constant", 17), ("constant", 27), ("cosine", 7), ("cosine", 21)],
+    [("constant", 2), ("constant", 17), ("constant", 27), ("cosine", 21)],
 )
 def test_cut_off_anywhere_it_ends_with_the_same_weights(
     recipe: str,

@@ -15,40 +15,34 @@ from custom_gaze.files import sha256_of
 from custom_gaze.provenance import code_version
 
 
-def test_the_file_keeps_the_app_s_contract(trained: Project) -> None:
-    trained.change(sessions=["one"])
-    result = export.run(trained.params, trained.paths)
-    model = onnx.load(trained.paths.model)
+def test_the_file_keeps_the_app_s_contract(evaluated: Project) -> None:
+    model = onnx.load(evaluated.paths.model)
     onnx.checker.check_model(model, full_check=True)
     [entry], [answer] = model.graph.input, model.graph.output
     assert entry.name == "input"
     assert [d.dim_value for d in entry.type.tensor_type.shape.dim] == [1, 3, 64, 64]
     assert [d.dim_value for d in answer.type.tensor_type.shape.dim] == [1, 2]
     assert entry.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
-    assert model.opset_import[0].version == trained.params.export.opset == 18
-    assert result.crops == 6
-    assert result.difference_deg < 1e-4
+    assert model.opset_import[0].version == evaluated.params.export.opset == 18
 
 
-def test_onnxruntime_answers_what_pytorch_answers(trained: Project) -> None:
-    export.run(trained.params, trained.paths)
-    samples = dataset.read_index(trained.paths.index)[:6]
-    x = normalise(np.stack([dataset.load_crop(sample, trained.paths) for sample in samples]))
-    session = onnxruntime.InferenceSession(trained.paths.model)
+def test_onnxruntime_answers_what_pytorch_answers(evaluated: Project) -> None:
+    samples = dataset.read_index(evaluated.paths.index)[:6]
+    x = normalise(np.stack([dataset.load_crop(sample, evaluated.paths) for sample in samples]))
+    session = onnxruntime.InferenceSession(evaluated.paths.model)
     with torch.inference_mode():
-        ours = load_checkpoint(trained.paths.checkpoint).network()(torch.from_numpy(x)).numpy()
+        ours = load_checkpoint(evaluated.paths.checkpoint).network()(torch.from_numpy(x)).numpy()
     theirs = np.concatenate([session.run(None, {"input": x[i : i + 1]})[0] for i in range(6)])
     assert np.ptp(ours, axis=0).min() > 0.1  # the answers differ from crop to crop
     np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
 
-def test_one_file_without_paths_of_this_machine(trained: Project) -> None:
-    export.run(trained.params, trained.paths)
-    content = trained.paths.model.read_bytes()
-    assert list(trained.paths.model.parent.glob("custom_gaze.onnx*")) == [trained.paths.model]
+def test_one_file_without_paths_of_this_machine(evaluated: Project) -> None:
+    content = evaluated.paths.model.read_bytes()
+    assert list(evaluated.paths.model.parent.glob("custom_gaze.onnx*")) == [evaluated.paths.model]
     model = onnx.load_from_string(content)
     assert not any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer)
-    for said in (b"site-packages", b"custom_gaze/", str(trained.paths.root).encode(), b"/home"):
+    for said in (b"site-packages", b"custom_gaze/", str(evaluated.paths.root).encode(), b"/home"):
         assert said not in content
     assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
 
@@ -71,14 +65,16 @@ def test_the_metadata_says_where_the_model_is_from(trained: Project) -> None:
 
 
 def test_the_same_checkpoint_gives_the_same_bytes(
-    trained: Project, monkeypatch: pytest.MonkeyPatch
+    evaluated: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever changed some code meanwhile: the file says which code trained and prepared."""
-    export.run(trained.params, trained.paths)
-    first = sha256_of(trained.paths.model)
+    first = sha256_of(evaluated.paths.model)
+    evaluated.paths.model.unlink()
     monkeypatch.setattr(provenance, "code_version", lambda _: "0.1.0+changed")
-    export.run(trained.params, trained.paths)
-    assert sha256_of(trained.paths.model) == first
+    result = export.run(evaluated.params, evaluated.paths)
+    assert sha256_of(evaluated.paths.model) == first
+    assert result.crops == 6
+    assert result.difference_deg < 1e-4
 
 
 def test_a_network_that_changes_on_the_way_is_not_written(

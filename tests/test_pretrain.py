@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -33,6 +32,14 @@ from custom_gaze.weights.embedded import EMBEDDED_BASE, load_embedded, provenanc
 
 SHIPPED = REPOSITORY / "pretrain" / "params.yaml"
 PERSONS = [10_001, 10_002]
+FEW = DomainParams(crops_per_person=6)
+FEW_ON_SCREEN = DomainParams(kind=SCREEN, crops_per_person=6)
+
+
+@pytest.fixture
+def small_crops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learning costs a fifth where images of 96 pixels show what those of 224 would."""
+    monkeypatch.setattr("custom_gaze.pretrain.crops.SIZE_PX", 96)
 
 
 def params_file(folder: Path, **changes: dict[str, object]) -> Path:
@@ -101,11 +108,11 @@ def test_the_label_counts_the_eyes_own_turn_by_its_share() -> None:
     assert np.abs(true.gaze_deg - head.gaze_deg).max() > 5
 
 
-def test_new_heads_leave_the_trunk_alone_and_learn_their_crops() -> None:
+def test_new_heads_leave_the_trunk_alone_and_learn_their_crops(small_crops: None) -> None:
     torch.manual_seed(3)
     network = learning.BinNetwork().eval().requires_grad_(False)
     trunk = {name: tensor.clone() for name, tensor in network.trunk.state_dict().items()}
-    crops = crops_of(PERSONS, DomainParams(kind=SCREEN, crops_per_person=6))
+    crops = crops_of(PERSONS, FEW_ON_SCREEN)
     params = HeadsParams(steps=400, batch_size=32)
     finish_heads(network, crops, params, 0.1)
     for name, tensor in network.trunk.state_dict().items():
@@ -133,8 +140,8 @@ def test_the_loss_is_cross_entropy_and_squared_error_by_hand() -> None:
     assert learning.l2cs_loss((yaw, pitch), gaze_deg, 0.5).item() == pytest.approx(expected, 1e-5)
 
 
-def test_learning_lowers_the_loss(tmp_path: Path) -> None:
-    crops = crops_of(PERSONS, DomainParams(kind=SCREEN, crops_per_person=6))
+def test_learning_lowers_the_loss(tmp_path: Path, small_crops: None) -> None:
+    crops = crops_of(PERSONS, FEW_ON_SCREEN)
     params = LearnParams(steps=60, schedule_steps=60, batch_size=6, average_decay=0.5)
     network, seconds = learning.learn(crops, params, torch.device("cpu"), tmp_path / "state.pt")
     x, gaze_deg = torch.from_numpy(plain_batch(crops, range(12))), torch.from_numpy(crops.gaze_deg)
@@ -147,7 +154,7 @@ def test_learning_lowers_the_loss(tmp_path: Path) -> None:
 
 
 def test_pretraining_writes_a_base_and_its_provenance(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_crops: None
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(check, "OWN_PERSONS", range(2001, 2003))
@@ -165,39 +172,50 @@ def test_pretraining_writes_a_base_and_its_provenance(
     assert not list((tmp_path / ".dvc" / "tmp" / "custom-gaze").glob("pretrain*/*/*"))
 
 
-def test_interrupted_it_resumes_to_the_same_weights(tmp_path: Path) -> None:
+def test_interrupted_it_resumes_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_crops: None
+) -> None:
     """Killed while it learns, started again: the same bytes as without the interruption."""
-    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    nothing = check.Figures(*[0.0] * 7)
+    monkeypatch.setattr(pretraining, "figures", lambda network, domain: nothing)
+    drawn = {params.kind: crops_of(PERSONS, params) for params in (FEW, FEW_ON_SCREEN)}
+    monkeypatch.setattr(pretraining, "drawn_crops", lambda params, folder: drawn[params.kind])
     outputs = []
-    for folder in (straight, broken):
+    for folder in (tmp_path / "straight", tmp_path / "broken"):
         folder.mkdir()
+        monkeypatch.chdir(folder)
         outputs.append(folder / "base.pt")
-        path = params_file(folder, learn={"steps": 40})
-        command = [sys.executable, "-c", _PRETRAIN, str(path), str(outputs[-1])]
-        if folder is broken:
-            process = subprocess.Popen(command, cwd=folder)
-            state = folder / ".dvc" / "tmp" / "custom-gaze" / "pretrain"
-            deadline = time.monotonic() + 240
-            while not list(state.glob("*/state.pt")) and time.monotonic() < deadline:
-                time.sleep(0.02)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+        path = params_file(folder, learn={"steps": 5})
+        if folder.name == "broken":
+            np.savez(folder / "drawn.npz", **dataclasses.asdict(drawn[WIDE]))
+            command = [sys.executable, "-c", _KILLED, str(path), str(outputs[-1]), "drawn.npz"]
+            killed = subprocess.run(command, cwd=folder, check=False)
+            assert killed.returncode == -signal.SIGKILL
             assert not outputs[-1].exists()
-            (kept,) = state.glob("*/state.pt")
-            assert 0 < torch.load(kept, weights_only=True)["step"] < 40
-        subprocess.run(command, cwd=folder, check=True)
+            (kept,) = (folder / ".dvc" / "tmp" / "custom-gaze" / "pretrain").glob("*/state.pt")
+            assert torch.load(kept, weights_only=True)["step"] == 3
+        pretraining.run(path, outputs[-1])
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
 
 
-# Keeps its state after each step, and measures nothing.
-_PRETRAIN = """
-import sys
+# Keeps its state after each step, and is killed as soon as the third one's is kept.
+_KILLED = """
+import os, signal, sys
 from pathlib import Path
-from custom_gaze.pretrain import check, learning, run
+import numpy as np
+from custom_gaze.pretrain import crops, learning, run
+crops.SIZE_PX = 96
 learning.KEEP_EVERY_S = 0.0
-run.figures = lambda network, domain: check.Figures(*[0.0] * 7)
-if __name__ == "__main__":
-    run.run(Path(sys.argv[1]), Path(sys.argv[2]))
+keep = learning._keep
+def kept(path, spent, *rest):
+    keep(path, spent, *rest)
+    if spent[0] == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+learning._keep = kept
+with np.load(sys.argv[3]) as drawn:
+    parts = dict(drawn)
+run.drawn_crops = lambda *_: crops.DrawnCrops(**parts)
+run.run(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
-from conftest import REPOSITORY, Project
+from conftest import REPOSITORY, Once, Project, filled, made_once, make_headed
 from custom_gaze import crops, dataset, export, quantise, train
 from custom_gaze.errors import InputError
 from custom_gaze.geometry import angular_error_deg
@@ -16,14 +16,17 @@ from custom_gaze.runtime import cpu_session, predict_onnx
 
 
 @pytest.fixture
-def exported(headed: Project) -> Callable[[str], Project]:
+def exported(project: Project, once: Once) -> Callable[[str], Project]:
     """A project with an exported model of the method asked for."""
 
     def make(method: str) -> Project:
-        headed.change(train={"method": method}, export={"int8": True})
-        train.run(headed.params, headed.paths)
-        export.run(headed.params, headed.paths)
-        return headed
+        def export_it(project: Project) -> None:
+            filled(project, made_once("headed", once, make_headed))
+            project.change(train={"method": method}, export={"int8": True})
+            train.run(project.params, project.paths)
+            export.run(project.params, project.paths)
+
+        return filled(project, made_once(f"exported-{method}", once, export_it))
 
     return make
 
