@@ -190,3 +190,16 @@ def test_a_model_that_is_none(evaluated: Project) -> None:
     with pytest.raises(InputError, match=r"custom_gaze.onnx: onnxruntime cannot load it"):
         evaluate.run(evaluated.params, evaluated.paths)
     assert evaluated.paths.metrics.read_bytes() == before
+
+
+def test_a_damaged_input_changes_no_report(evaluated: Project) -> None:
+    """All that is read is read before anything is written."""
+    paths = evaluated.paths
+    before = {path: path.read_bytes() for path in paths.reports.iterdir()}
+    for path in (paths.training_log, paths.index, paths.index_manifests, paths.candidates):
+        content = path.read_bytes()
+        path.write_bytes(content[:-5])
+        with pytest.raises(InputError, match=re.escape(path.name)):
+            evaluate.run(evaluated.params, paths)
+        path.write_bytes(content)
+        assert {path: path.read_bytes() for path in paths.reports.iterdir()} == before

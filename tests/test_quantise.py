@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 from collections.abc import Callable
@@ -35,10 +36,10 @@ def metadata_of(path: Path) -> dict[str, str]:
     return {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
 
 
-def crops_of(project: Project, split: str) -> tuple[np.ndarray, np.ndarray]:
+def crops_of(project: Project, split: str) -> np.ndarray:
     samples = dataset.of_split(dataset.read_index(project.paths.index), split)
     images = np.stack([dataset.load_crop(sample, project.paths) for sample in samples])
-    return crops.normalise(images), dataset.labels_deg(samples)
+    return crops.normalise(images)
 
 
 @pytest.mark.parametrize("method", ["base", "finetune"])
@@ -46,20 +47,24 @@ def test_the_8_bit_model_answers_as_the_float_one(
     method: str, exported: Callable[[str], Project], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = exported(method)
-    monkeypatch.setattr(quantise, "TOLERANCE_DEG", 2.0)  # faces of 64 pixels, few of them
+    # Faces of 64 pixels, few of them: how far apart both are depends on the processor.
+    monkeypatch.setattr(quantise, "TOLERANCE_DEG", 1000.0)
     result = quantise.run(project.params, project.paths)
     assert result.written, result.reason
     report = json.loads(project.paths.int8_report.read_text())
     small, plain = project.paths.int8_model, project.paths.model
-    x, labels = crops_of(project, "validation")
-    for name, path in (("int8", small), ("float", plain)):
-        answers = predict_onnx(cpu_session(path), x)
-        error = angular_error_deg(answers, labels).mean()
-        assert report["error_deg"][name] == pytest.approx(error, abs=1e-3)
-        assert report["latency_ms"][name] > 0
-    assert report["error_deg"]["int8"] != report["error_deg"]["float"]
-    assert 0 < report["answers_apart_deg"] < 3
-    assert report["calibration_crops"] + report["validation_crops"] <= 14
+    x = np.concatenate([crops_of(project, split) for split in ("test", "further")])
+    ours, theirs = (predict_onnx(cpu_session(path), x) for path in (small, plain))
+    apart = angular_error_deg(ours, theirs)
+    assert report["answers_apart_deg"]["mean"] == pytest.approx(apart.mean(), abs=1e-3)
+    assert report["answers_apart_deg"]["largest"] == pytest.approx(apart.max(), abs=1e-3)
+    assert f"its answers are {apart.mean():.3f}° from the float model's" in result.reason
+    assert (report["compared_crops"], report["choosing_crops"]) == (len(x), 4)
+    # Rounded to 8 bits it answers something else, and still tells left from right, up from down.
+    assert apart.min() > 0
+    assert all(np.corrcoef(ours[:, axis], theirs[:, axis])[0, 1] > 0.5 for axis in (0, 1))
+    assert report["calibration_crops"] == 10
+    assert min(report["latency_ms"].values()) > 0
 
     model = onnx.load(str(small))
     assert small.stat().st_size < 0.4 * plain.stat().st_size
@@ -90,7 +95,7 @@ def test_the_8_bit_model_answers_as_the_float_one(
     assert zero_points == {onnx.TensorProto.UINT8}
 
 
-def test_only_training_crops_set_the_ranges_and_twice_gives_the_same_bytes(
+def test_each_frame_serves_one_purpose_and_twice_gives_the_same_bytes(
     exported: Callable[[str], Project], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = exported("base")
@@ -105,9 +110,12 @@ def test_only_training_crops_set_the_ranges_and_twice_gives_the_same_bytes(
     monkeypatch.setattr(quantise, "load_crop", noted)
     quantise.run(project.params, project.paths)
     first = project.paths.int8_model.read_bytes()
-    assert set(seen) == {"train", "validation"}
-    assert seen[:2] == ["validation", "validation"]  # for the comparison
-    assert seen.count("train") == len(crops_of(project, "train")[0])
+    # The validation's crops choose before and after the training's have set the ranges; only then
+    # come those that judge.
+    in_turn = [split for split, _ in itertools.groupby(seen)]
+    assert in_turn[:3] == ["validation", "train", "validation"]
+    assert set(in_turn[3:]) == {"test", "further"}
+    assert seen.count("train") == len(crops_of(project, "train"))
     monkeypatch.setattr(quantise, "TIMED_RUNS", 1)
     quantise.run(project.params, project.paths)
     assert project.paths.int8_model.read_bytes() == first
@@ -138,23 +146,20 @@ def test_a_worse_model_is_not_written_and_an_earlier_one_goes(
     assert not result.written
     assert not project.paths.int8_model.exists()
     report = json.loads(project.paths.int8_report.read_text())
-    errors = report["error_deg"]
+    apart_deg = report["answers_apart_deg"]["mean"]
     assert result.reason == report["reason"]
-    assert f"not written: its error is {errors['int8']:.3f}°" in result.reason
-    assert f"the float model's {errors['float']:.3f}°, more than 0° apart" in result.reason
+    assert f"not written: its answers are {apart_deg:.3f}° from" in result.reason
+    assert result.reason.endswith("neither trained nor calibrated it, more than 0°")
     # Each try leaves more convolutions in float32: none, one, a quarter of them.
-    assert list(report["error_deg_by_convolutions_left_in_float"]) == ["0", "1", "5"]
+    assert list(report["chosen_by_answers_apart_deg"]) == ["0", "1", "5"]
     assert report["convolutions_left_in_float"] == 5
     said = json.loads((project.paths.int8_model.parent / "int8.json").read_text())
     assert said == {"written": False, "reason": result.reason}
 
 
-@pytest.mark.parametrize(
-    ("float_deg", "int8_deg", "written"),
-    [(4.0, 4.1, True), (4.0, 3.95, True), (4.0, 4.11, False), (4.0, float("nan"), False)],
-)
-def test_within_a_tenth_of_a_degree(float_deg: float, int8_deg: float, written: bool) -> None:
-    assert quantise.accepted(float_deg, int8_deg)[0] is written
+def test_within_a_quarter_of_a_degree() -> None:
+    for apart_deg, written in ((0.1, True), (0.25, True), (0.26, False), (float("nan"), False)):
+        assert quantise.accepted(apart_deg, 8)[0] is written
 
 
 def test_not_asked_for_nothing_is_computed(project: Project) -> None:

@@ -28,6 +28,7 @@ from custom_gaze.progress import bar
 from custom_gaze.runtime import cpu_session, predict_onnx
 from custom_gaze.specification import read_specification
 from custom_gaze.splits import FURTHER, TEST, TRAIN, VALIDATION
+from custom_gaze.tables import read_columns
 from custom_gaze.tracking import pending
 
 SEEN_FRAMES = 100  # training frames looked at to tell fitting from generalising
@@ -51,6 +52,7 @@ def run(params: Params, paths: Paths) -> EvaluateResult:
             or damaged.
     """
     samples = dataset.read_index(paths.index)
+    log = read_columns(paths.training_log)
     geometry = read_specification(paths.specification).geometry
     session = cpu_session(paths.model)
     facts = _facts(session, samples, paths)
@@ -84,7 +86,7 @@ def run(params: Params, paths: Paths) -> EvaluateResult:
     write_json(paths.session_metrics, sessions)
     rows = _prediction_rows(predicted, groups, geometry)
     write_text(paths.predictions, _as_csv(rows))
-    plots.draw(rows, paths, geometry)
+    plots.draw(rows, log, paths, geometry)
     report.write_html(metrics, sessions, facts, paths)
     tracked = pending.record(params, paths, metrics, sessions, facts)
     return EvaluateResult(metrics, tracked)

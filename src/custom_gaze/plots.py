@@ -1,6 +1,6 @@
 """The reports' pictures: loss per epoch, answers on the screen, error over the screen."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,25 +9,30 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from custom_gaze.files import whole_file
 from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.paths import Paths
-from custom_gaze.tables import read_columns
 
 TARGET, ANSWER, LINE = "#1b6ca8", "#d1495b", "#9aa5b1"
 NAMES = {"test": "held-out targets", "further": "another session"}
 
 
-def draw(rows: Sequence[dict[str, Any]], paths: Paths, geometry: ScreenGeometry) -> None:
-    """Draw all three pictures. `rows` has one entry a tested frame, as in predictions.csv."""
-    _loss(paths)
+def draw(
+    rows: Sequence[dict[str, Any]],
+    log: Mapping[str, NDArray[np.float64]],
+    paths: Paths,
+    geometry: ScreenGeometry,
+) -> None:
+    """Draw all three pictures. `rows` has one entry a tested frame, as in predictions.csv; `log`
+    are the columns of training.csv."""
+    _loss(log, paths.loss_plot)
     _screen(rows, paths.screen_plot, geometry)
     _error_map(rows, paths.error_plot, geometry)
 
 
-def _loss(paths: Paths) -> None:
-    log = read_columns(paths.training_log)
+def _loss(log: Mapping[str, NDArray[np.float64]], path: Path) -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(log["epoch"], log["train_loss"], color=TARGET, label="training (augmented copies)")
@@ -43,7 +48,7 @@ def _loss(paths: Paths) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()
-    _save(figure, paths.loss_plot)
+    _save(figure, path)
 
 
 def _screen(rows: Sequence[dict[str, Any]], path: Path, geometry: ScreenGeometry) -> None:

@@ -6,9 +6,15 @@ between pairs of QuantizeLinear and DequantizeLinear). Pooling, head and correct
 they cost nothing, and a degree is told there by small differences. The activations' ranges are the
 smallest and largest values that training crops give.
 
-The file is written only where its error on the validation crops is close to the float model's.
-Where it is not with all convolutions in 8 bits, the last one and then the last quarter of them are
-left in float32: what they round, nothing behind them averages out.
+The file is written only where it answers as the float model does, to within TOLERANCE_DEG on
+average. That bounds how far the mean error can move, whatever the truth is, so no label is looked
+at: the gate may use the frames that nothing was trained, calibrated or chosen on, the test targets'
+and the further sessions', and still tells nothing about how good a model is there. Only the 8-bit
+file depends on it, never the model that is exported.
+
+Where all convolutions in 8 bits are not close enough, the last one and then the last quarter of
+them are left in float32: what they round, nothing behind them averages out. How many is chosen on
+other frames than the gate's, the validation's crops.
 """
 
 import json
@@ -25,17 +31,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from custom_gaze import crops, dataset
-from custom_gaze.dataset import Sample, labels_deg, load_crop, of_split
+from custom_gaze.dataset import Sample, load_crop, of_split
 from custom_gaze.files import whole_folder, write_json
 from custom_gaze.geometry import angular_error_deg
 from custom_gaze.params import Params
 from custom_gaze.paths import Paths
 from custom_gaze.progress import bar
 from custom_gaze.runtime import cpu_session, predict_onnx
-from custom_gaze.splits import TRAIN, VALIDATION
+from custom_gaze.splits import FURTHER, TEST, TRAIN, VALIDATION
 
-TOLERANCE_DEG = 0.1  # between the errors of both models
+TOLERANCE_DEG = 0.25  # between both models' answers on average: 8 pixels, too few to see
 CALIBRATION_CROPS = 200  # at most, evenly spread over the training frames
+COMPARED_CROPS = 100  # at most, of those that choose and of those that judge
 TIMED_RUNS = 30
 QUANTISED_OPS = ("Conv", "Relu", "MaxPool", "Add")
 METADATA_KEY = "custom_gaze.quantisation"
@@ -74,41 +81,50 @@ def run(params: Params, paths: Paths) -> QuantiseResult:
 
 
 def _measured(paths: Paths) -> tuple[bytes, dict[str, Any]]:
-    """The 8-bit model's content, and the report on it: of the first try that is good enough, else
-    of the last."""
+    """The 8-bit model's content, and the report on it: of the first try that the validation's
+    crops find close enough, else of the last."""
     samples = dataset.read_index(paths.index)
-    validation = of_split(samples, VALIDATION)
     calibration = spread(of_split(samples, TRAIN), CALIBRATION_CROPS)
+    choosing = spread(of_split(samples, VALIDATION), COMPARED_CROPS)
+    unseen = [sample for sample in samples if sample.split in (TEST, FURTHER)]
+    judging = spread(unseen, COMPARED_CROPS)
     plain = cpu_session(paths.model)  # says what is wrong with a file that is missing or damaged
-    x = crops.normalise(np.stack([load_crop(sample, paths) for sample in validation]))
-    labels = labels_deg(validation)
-    answers = predict_onnx(plain, x)
-    float_deg = float(angular_error_deg(answers, labels).mean())
+    answers = _answers(plain, choosing, paths)
 
     tries: dict[str, float] = {}
     for in_float in _in_float(paths.model):
         images = bar(calibration, "calibrating", unit="crops")
         content = quantised(paths.model, (load_crop(s, paths) for s in images), in_float)
         small = cpu_session(content)
-        ours = predict_onnx(small, x)
-        int8_deg = float(angular_error_deg(ours, labels).mean())
-        tries[str(in_float)] = round(int8_deg, 4)
-        written, reason = accepted(float_deg, int8_deg)
-        if written:
+        apart_deg = angular_error_deg(_answers(small, choosing, paths), answers)
+        tries[str(in_float)] = round(float(apart_deg.mean()), 4)
+        if apart_deg.mean() <= TOLERANCE_DEG:
             break
-    latency_ms = latencies_ms([plain, small], x[:1], TIMED_RUNS)
+    apart_deg = angular_error_deg(*(_answers(each, judging, paths) for each in (small, plain)))
+    written, reason = accepted(float(apart_deg.mean()), len(judging))
+    x = crops.normalise(load_crop(judging[0], paths)[None])
+    latency_ms = latencies_ms([plain, small], x, TIMED_RUNS)
     report = {
         "written": written,
         "reason": reason,
-        "error_deg": {"float": round(float_deg, 4), "int8": round(int8_deg, 4)},
-        "answers_apart_deg": round(float(angular_error_deg(ours, answers).mean()), 4),
+        "answers_apart_deg": {
+            "mean": round(float(apart_deg.mean()), 4),
+            "largest": round(float(apart_deg.max()), 4),
+        },
+        "compared_crops": len(judging),
         "convolutions_left_in_float": in_float,
-        "error_deg_by_convolutions_left_in_float": tries,
-        "validation_crops": len(validation),
+        "chosen_by_answers_apart_deg": tries,  # by convolutions left in float
+        "choosing_crops": len(choosing),
         "calibration_crops": len(calibration),
         "latency_ms": {"float": round(latency_ms[0], 2), "int8": round(latency_ms[1], 2)},
     }
     return content, report
+
+
+def _answers(session: Any, samples: Sequence[Sample], paths: Paths) -> NDArray[np.float32]:
+    """A model's angles (N, 2) for some crops; no label is read."""
+    crop_by_crop = (crops.normalise(load_crop(sample, paths)[None]) for sample in samples)
+    return np.concatenate([predict_onnx(session, x) for x in crop_by_crop])
 
 
 def _in_float(model: Path) -> list[int]:
@@ -119,12 +135,14 @@ def _in_float(model: Path) -> list[int]:
     return [0, 1, max(2, count // 4)]
 
 
-def accepted(float_deg: float, int8_deg: float) -> tuple[bool, str]:
-    """Whether a model of that error may stand beside the float one, and why, in one line."""
-    apart = f"{int8_deg:.3f}° on the validation crops, the float model's {float_deg:.3f}°"
-    if abs(int8_deg - float_deg) <= TOLERANCE_DEG:  # NaN is no agreement either
-        return True, f"its error is {apart}, no more than {TOLERANCE_DEG:g}° apart"
-    return False, f"not written: its error is {apart}, more than {TOLERANCE_DEG:g}° apart"
+def accepted(apart_deg: float, crops_compared: int) -> tuple[bool, str]:
+    """Whether a model whose answers are so far from the float one's may stand beside it, and why,
+    in one line."""
+    apart = f"its answers are {apart_deg:.3f}° from the float model's"
+    where = f"on average over {crops_compared} crops that neither trained nor calibrated it"
+    if apart_deg <= TOLERANCE_DEG:  # NaN is no agreement either
+        return True, f"{apart} {where}"
+    return False, f"not written: {apart} {where}, more than {TOLERANCE_DEG:g}°"
 
 
 def spread(samples: Sequence[Sample], most: int) -> list[Sample]:
