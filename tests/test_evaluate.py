@@ -11,6 +11,7 @@ import pytest
 
 from conftest import Project
 from custom_gaze import dataset, evaluate, report
+from custom_gaze.cli import main
 from custom_gaze.crops import normalise
 from custom_gaze.errors import InputError
 from custom_gaze.geometry import angular_error_deg
@@ -173,15 +174,37 @@ def test_a_run_in_a_temporary_copy_lands_in_the_same_store(
     assert not (evaluated.paths.root / "mlflow.db").exists()
 
 
-def test_a_server_that_is_not_there_costs_no_report(
-    evaluated: Project, monkeypatch: pytest.MonkeyPatch
+def test_a_server_that_is_not_there_costs_no_report_and_no_run(
+    evaluated: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """The run waits in the main project, also where a temporary copy of it was evaluated."""
+    main_root = tmp_path / "main"
+    main_root.mkdir()
+    monkeypatch.setenv("DVC_ROOT", str(main_root))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # the discard port
     said = evaluate.run(evaluated.params, evaluated.paths).tracked
     assert "MLflow at http://127.0.0.1:9 did not record this run" in said
     assert "delivers it" in said
-    assert evaluated.paths.metrics.exists()
     assert evaluated.paths.report.exists()
+    [waiting] = main_root.glob("mlpending/*/record.json")
+    kept = {path.name for path in waiting.parent.rglob("*.*")}
+    pictures = {"screen.png", "error_map.png", "loss.png"}
+    assert kept == {"record.json", "report.html", "custom_gaze.onnx", *pictures}  # and no crop
+    metrics = json.loads(evaluated.paths.metrics.read_text())
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert main(["report"]) == 0
+    assert "MLflow: 1 run that had been waiting now in sqlite:" in capsys.readouterr().out
+    assert main(["report"]) == 0
+    assert "MLflow" not in capsys.readouterr().out
+    client = mlflow.MlflowClient(f"sqlite:///{main_root / 'mlflow.db'}")
+    [run] = client.search_runs([client.get_experiment_by_name("custom-gaze").experiment_id])
+    assert run.data.metrics["test/error_deg"] == metrics["test"]["error_deg"]
+    [model] = (main_root / "mlartifacts").rglob("custom_gaze.onnx")
+    assert model.read_bytes() == evaluated.paths.model.read_bytes()
 
 
 def test_a_model_that_is_none(evaluated: Project) -> None:
