@@ -6,6 +6,7 @@ import io
 import json
 import os
 import subprocess
+import time
 import types
 from pathlib import Path
 from typing import cast
@@ -16,7 +17,15 @@ import yaml
 
 from conftest import REPOSITORY, Project
 from custom_gaze.errors import InputError
-from custom_gaze.remote import display, luggage, request, there_launch, there_mlflow
+from custom_gaze.remote import (
+    display,
+    luggage,
+    repository,
+    request,
+    setup,
+    there_launch,
+    there_mlflow,
+)
 from custom_gaze.remote.committed import outs_of
 from custom_gaze.remote.connection import connect
 from custom_gaze.remote.frames import (
@@ -30,7 +39,7 @@ from custom_gaze.remote.frames import (
     write_frame,
 )
 from custom_gaze.remote.objects import Cache
-from custom_gaze.remote.replies import Hello
+from custom_gaze.remote.replies import Hello, Torch, understood
 from custom_gaze.remote.settings import Settings, load_settings, read_config
 from custom_gaze.remote.ssh import Lost, UnknownHostKey, Unreachable, check_host, explain
 from custom_gaze.remote.there import Link, Refused
@@ -238,6 +247,19 @@ def test_a_log_is_shown_without_control_characters_and_nothing_twice() -> None:
     assert shown == ["one", "two", "red\\x07", "half é", "end"]
 
 
+def test_a_log_that_never_ends_a_line_fills_no_memory_and_no_time() -> None:
+    shown: list[str] = []
+    screen = display.Screen(shown.append)
+    for _ in range(40):
+        screen.write(b"x" * PAYLOAD)
+    assert len(screen._rest) <= 2 * PAYLOAD
+    assert {len(line) for line in shown} == {1000}
+    started = time.process_time()
+    for tail in (b"1/2 [" * 13_000, b"[" * PAYLOAD, b"Running stage '" * 4000):
+        display.progress(b"Running stage 'train'" + tail)
+    assert time.process_time() - started < 2.0
+
+
 @pytest.mark.parametrize(
     ("entry", "line"),
     [
@@ -308,9 +330,9 @@ def committed(project: Project) -> Cache:
     return cache
 
 
-def commit(root: Path) -> None:
+def commit(root: Path, *more: str) -> None:
     who = ["-c", "user.name=t", "-c", "user.email=t@example.invalid"]
-    for words in (["init", "-q"], ["add", "-A"], [*who, "commit", "-q", "-m", "x"]):
+    for words in (["init", "-q"], ["add", "-A"], [*who, "commit", "-q", "-m", "x", *more]):
         subprocess.run(["git", "-C", str(root), *words], check=True)
 
 
@@ -442,3 +464,66 @@ def test_over_there_a_model_that_mlflow_keeps_too_is_kept_once(tmp_path: Path) -
     header["files"] = [[str(tmp_path / "project" / "secret"), name]]
     with pytest.raises(Refused, match="is no file of MLflow's"):
         there_mlflow.offer(cast(Link, link), header)
+
+
+@pytest.mark.parametrize(
+    ("torch", "gpu", "line"),
+    [
+        (["2.11", "13.0", "NVIDIA GB10"], ["NVIDIA GB10, 1, 2, 3"], "CUDA 13.0, NVIDIA GB10"),
+        (["2.11", None, None], [], "no GPU, the CPU"),
+        (
+            ["2.11", None, None],
+            ["NVIDIA GB10, 1, 2, 3"],
+            "NVIDIA GB10, but torch, made without CUDA",
+        ),
+        (
+            ["2.11", "12.4", None],
+            ["NVIDIA GB10, 1, 2, 3"],
+            "torch, made for CUDA 12.4, does not see",
+        ),
+    ],
+)
+def test_a_card_that_torch_does_not_see_is_not_passed_over(
+    torch: list[str | None], gpu: list[str], line: str
+) -> None:
+    """nvidia-smi named a card, and setup said `no GPU, the CPU … is ready`."""
+    said = setup.accelerator_line(understood("far", Torch, {"torch": torch, "gpu": gpu}))
+    assert line in said
+    assert ("install a torch for its driver" in said) == (bool(gpu) and torch[2] is None)
+
+
+def test_a_shallow_clone_sends_nothing(tmp_path: Path) -> None:
+    """Its bundle lacks the commits before, and DVC loses experiments in it."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole.mkdir()
+    commit(whole, "--allow-empty")
+    commit(whole, "--allow-empty")
+    subprocess.run(["git", "clone", "-q", "--depth", "1", whole.as_uri(), str(cut)], check=True)
+    assert repository.head(whole) == repository.head(whole)
+    with pytest.raises(InputError, match="this clone is shallow.*git fetch --unshallow"):
+        repository.head(cut)
+
+
+def test_a_folder_of_the_repository_is_the_project(tmp_path: Path) -> None:
+    """What is uncommitted and what DVC keeps is looked for there alone."""
+    folder = tmp_path / "gaze"
+    (folder / "data").mkdir(parents=True)
+    (tmp_path / "other.txt").write_text("x")
+    for name in ("data/one.dvc", "dvc.lock"):
+        (folder / name).write_text("outs: []\n")
+    (folder / "data" / "one.dvc").write_text(
+        yaml.safe_dump({"outs": [{"path": "one", "md5": "1" * 32}]})
+    )
+    commit(tmp_path)
+    assert repository.subfolder(folder) == "gaze"
+    assert repository.subfolder(tmp_path) == ""
+    assert [out.path for out in outs_of(folder, "HEAD")] == ["data/one"]
+    (tmp_path / "other.txt").write_text("y")
+    (tmp_path / "new.txt").write_text("y")
+    (folder / "dvc.lock").write_text("x: 1\n")
+    (folder / "mine.txt").write_text("y")
+    assert repository.uncommitted(folder) == (["dvc.lock"], ["mine.txt"])
+    foreign = tmp_path / "Größe"
+    foreign.mkdir()
+    with pytest.raises(InputError, match="Größe: the project's folder in the repository"):
+        repository.subfolder(foreign)

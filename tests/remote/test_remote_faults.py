@@ -118,6 +118,7 @@ def test_many_read_along_one_run_whatever_happens_to_them(site: Site) -> None:
     site.hold(False)
     code, output, errors = finish(again)
     assert code == 0, errors
+    assert "trying again for 60 seconds, first goes on there" in output
     assert "loss 3.20" not in output  # it goes on where it was, nothing twice
     assert "experiment first is here" in output
     assert site.metric("first") == 11.5

@@ -145,7 +145,7 @@ def read_along(settings: Settings, name: str, traffic: Traffic, show: Say) -> Ru
         Detached: the user pressed Ctrl-C; the run goes on.
         Lost: the machine stayed out of reach; the run goes on.
     """
-    position, heard = 0, time.monotonic()
+    position, heard, told = 0, time.monotonic(), False
     screen = Screen(show)
     come_back = f"come back: custom-gaze remote attach {name}"
     while True:
@@ -156,7 +156,7 @@ def read_along(settings: Settings, name: str, traffic: Traffic, show: Say) -> Ru
                     connection.send({**request, "offset": position})
                     while True:
                         message, payload = connection.receive(Followed)
-                        heard = time.monotonic()
+                        heard, told = time.monotonic(), False
                         if message.ended is not None:
                             screen.end()
                             return _of_this_name(settings, message.ended, name)
@@ -175,6 +175,9 @@ def read_along(settings: Settings, name: str, traffic: Traffic, show: Say) -> Ru
                 raise
             if time.monotonic() - heard > RECONNECT_S:
                 raise Lost(f"{error}; {name} goes on there; {come_back}") from None
+            if not told:
+                show(f"{error}; trying again for {RECONNECT_S:g} seconds, {name} goes on there")
+                told = True
             time.sleep(0.5)
 
 
