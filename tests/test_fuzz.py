@@ -6,6 +6,8 @@ many as FUZZ_EXAMPLES says.
 
 import copy
 import csv
+import hashlib
+import io
 import json
 import math
 import os
@@ -22,9 +24,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import REPOSITORY
+from custom_gaze.dataset import read_index
 from custom_gaze.errors import InputError
 from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.params import load_params
+from custom_gaze.paths import Paths
+from custom_gaze.prepared import read_labels, read_manifest
+from custom_gaze.report import closing_table
+from custom_gaze.results import read_metrics
 from custom_gaze.rustyeyes.config import MODEL_FILE, dump_config, edits_for, parse_config
 from custom_gaze.rustyeyes.contract import Correction
 from custom_gaze.rustyeyes.deploy import TOUCHED, deploy
@@ -32,13 +39,15 @@ from custom_gaze.rustyeyes.records import read_record
 from custom_gaze.rustyeyes.status import status
 from custom_gaze.session_ids import SESSION_ID
 from custom_gaze.sessions import read_session
+from custom_gaze.specification import specification_of
+from custom_gaze.stage_files import PLAIN_NAME
 from pretend_app import color_model, make_app, tree
 from time_limit import ends_within
 
 EXAMPLES = os.environ.get("FUZZ_EXAMPLES")
 LONGEST_S = 20  # of one example; a hang takes for ever
 fuzzed = settings(
-    max_examples=int(EXAMPLES or 150),
+    max_examples=int(EXAMPLES or 100),
     derandomize=EXAMPLES is None,
     database=None,
     deadline=None,
@@ -257,3 +266,109 @@ def test_the_record_of_a_deploy(tmp_path_factory: pytest.TempPathFactory, conten
         record = read_record(folder, TOUCHED)
         assert {entry.path for entry in record.files} <= TOUCHED
         assert re.fullmatch(r"[0-9TZ-]+", record.made)
+
+
+def as_csv(rows: Any) -> str:
+    """A table as our stages write it, its header the first row's keys."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(rows[0] if rows and isinstance(rows[0], dict) else [])
+    writer.writerows(row.values() if isinstance(row, dict) else [row] for row in rows)
+    return text.getvalue()
+
+
+LABELS = [
+    {
+        **{"filename": f"img_{number}.jpg", "yaw": -3.5, "pitch": 1e-3, "session": "one"},
+        **{"target_x": 100.0 + number, "target_y": 20.25, "face_score": 0.9},
+        **{"box_x1": 10.0, "box_y1": 10.0, "box_x2": 50.5, "box_y2": 50.5},
+    }
+    for number in range(3)
+]
+
+
+@fuzzed
+@given(content=mutated(LABELS, as_csv))
+def test_labels_csv(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    folder = tmp_path_factory.getbasetemp() / "labels"
+    folder.mkdir(exist_ok=True)
+    (folder / "labels.csv").write_bytes(content)
+    with refused_in_one_line(folder):
+        labels = read_labels(folder / "labels.csv", "one")
+        assert finite([asdict(label) for label in labels])
+        assert all(PLAIN_NAME.fullmatch(label.filename) for label in labels)
+        assert len({label.filename for label in labels}) == len(labels) > 0
+
+
+SAMPLES = [
+    {
+        **{"session": "one", "filename": f"img_{number}.jpg", "yaw_deg": -3.5, "pitch_deg": 1e-3},
+        **{"target_x_px": 100.0 + number, "target_y_px": 20.25, "target": number},
+        **{"split": ("train", "validation", "test")[number], "crop_sha256": f"{number}" * 64},
+    }
+    for number in range(3)
+]
+MANIFEST = {
+    "format": 1,
+    **{"session": "one", "code": "0.1.0+abc", "mesh": None, "crop_from": "detector box"},
+    "detector": {"kind": "CenterFace", "sha256": "0" * 64, "min_score": 0.7},
+    "geometry": {"center_x_px": 864.0, "center_y_px": 558.5, "deg_per_pixel": 0.0307},
+    "preprocessing": {"margin": 1.5, "size_px": 448},
+    **{"jpeg_quality": 100, "counts": {"frames": 4, "used": 3, "left_out": 1}},
+    "left_out": [{"filename": "img_9.jpg", "reason": "no face"}],
+}
+
+
+@fuzzed
+@given(content=mutated(SAMPLES, as_csv))
+def test_index_csv(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    """Even where the hash beside it was made to fit."""
+    folder = tmp_path_factory.getbasetemp() / "index"
+    folder.mkdir(exist_ok=True)
+    (folder / "index.csv").write_bytes(content)
+    beside = {"index_sha256": hashlib.sha256(content).hexdigest(), "manifests": [MANIFEST]}
+    (folder / "index.json").write_text(json.dumps(beside))
+    with refused_in_one_line(folder):
+        samples = read_index(folder / "index.csv")
+        assert finite([asdict(sample) for sample in samples])
+        assert {sample.split for sample in samples} <= {"train", "validation", "test", "further"}
+        for sample in samples:
+            assert SESSION_ID.fullmatch(sample.session)
+            assert PLAIN_NAME.fullmatch(sample.filename)
+            assert sample.target >= 0
+
+
+@fuzzed
+@given(content=mutated(MANIFEST, json.dumps))
+def test_manifest_json(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    folder = tmp_path_factory.getbasetemp() / "manifest"
+    folder.mkdir(exist_ok=True)
+    (folder / "manifest.json").write_bytes(content)
+    with refused_in_one_line(folder):
+        manifest = read_manifest(folder / "manifest.json", "one")
+        assert manifest.session == "one"
+        assert manifest.counts.left_out == len(manifest.left_out)
+        specification = specification_of(manifest.model_dump(), folder / "manifest.json", "again")
+        assert finite([specification.as_dict(), manifest.detector.model_dump()])
+
+
+FIGURES = {
+    **{"error_deg": 2.5, "low_deg": 2.0, "high_deg": 3.0, "median_deg": 2.4, "p95_deg": 5.0},
+    **{"error_px": 81.0, "frames": 10, "targets": 5, "constant_deg": 19.0, "base_deg": 15.0},
+}
+METRICS = {
+    "choice": {"exported": "probe", "reason": "it is better", "held_out_probe_deg": 2.7},
+    **{"test": FIGURES, "further": FIGURES, "train": FIGURES},
+}
+
+
+@fuzzed
+@given(content=mutated(METRICS, json.dumps))
+def test_metrics_json(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    """What is accepted makes a table."""
+    paths = Paths(tmp_path_factory.getbasetemp() / "metrics")
+    paths.reports.mkdir(parents=True, exist_ok=True)
+    paths.metrics.write_bytes(content)
+    with refused_in_one_line(paths.root):
+        assert "nan" not in closing_table(paths)
+        assert finite(read_metrics(paths.metrics))

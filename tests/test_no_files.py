@@ -49,6 +49,10 @@ FILES = {
     "data/sessions/one": "prepare one",
     "data/sessions/two": "sheet two",
     "somewhere": "doctor somewhere",
+    "data/dataset_clean/one/labels.csv": "index",
+    "data/index.csv": "train",
+    "models/checkpoint.pt": "export",
+    "reports/metrics.json": "report",
 }
 
 
@@ -66,6 +70,7 @@ def test_what_is_no_file_is_refused_in_one_line(
     site: Path, name: str, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = Path(name.format(app=site))
+    path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
         shutil.rmtree(path)
     path.unlink(missing_ok=True)

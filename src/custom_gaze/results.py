@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, RootModel
+from pydantic import Field, RootModel, model_validator
 
 from custom_gaze.stage_files import Strict, read_json
 
@@ -30,6 +30,12 @@ class _Figures(Strict):
     corrected_deg: Degrees | None = None
     probe_deg: Degrees | None = None
     finetuned_deg: Degrees | None = None
+
+    @model_validator(mode="after")
+    def _whole_interval(self) -> "_Figures":
+        if (self.low_deg is None) != (self.high_deg is None):
+            raise ValueError("low_deg and high_deg go together")
+        return self
 
 
 class _OfSession(_Figures):
@@ -63,7 +69,7 @@ def read_metrics(path: Path) -> dict[str, Any]:
     Raises:
         InputError: it is missing, or not what `evaluate` writes; the message names the key.
     """
-    return read_json(path, _Metrics, REMEDY).model_dump(exclude_unset=True)
+    return read_json(path, _Metrics, REMEDY).model_dump(exclude_none=True)
 
 
 def read_session_metrics(path: Path) -> dict[str, dict[str, Any]]:
@@ -72,4 +78,4 @@ def read_session_metrics(path: Path) -> dict[str, dict[str, Any]]:
     Raises:
         InputError: as `read_metrics`.
     """
-    return dict(read_json(path, _Sessions, REMEDY).model_dump(exclude_unset=True))
+    return dict(read_json(path, _Sessions, REMEDY).model_dump(exclude_none=True))
