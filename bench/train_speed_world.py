@@ -14,10 +14,11 @@ from custom_gaze.crops import normalise
 from custom_gaze.dataset import labels_deg, load_crop
 from custom_gaze.demo.seeds import PERSON_SEEDS
 from custom_gaze.demo.session import write_session
-from custom_gaze.files import write_text
+from custom_gaze.files import write_json, write_text
 from custom_gaze.network import GazeNetwork, take_batchnorm_statistics
 from custom_gaze.params import Params
 from custom_gaze.paths import Paths
+from custom_gaze.prepared import LABELS_FILE, MANIFEST_FILE, read_manifest
 from custom_gaze.seen import plain_features
 from custom_gaze.weights import BaseNetwork, save_base
 from custom_gaze.weights.base import BIN_LAYOUTS, BinHeads
@@ -119,7 +120,7 @@ def multiply(paths: Paths, frames: int, params: Params) -> None:
     """Make the prepared session one of `frames`, its crops again and again under other names, and
     write the index anew. A few bytes behind each image make it a file of its own."""
     folder = paths.dataset / SESSION
-    rows = list(csv.DictReader(io.StringIO((folder / "labels.csv").read_text())))
+    rows = list(csv.DictReader(io.StringIO((folder / LABELS_FILE).read_text())))
     contents = [(folder / row["filename"]).read_bytes() for row in rows]
     labels = []
     for number, source in enumerate(sorted(place % len(rows) for place in range(frames))):
@@ -130,5 +131,8 @@ def multiply(paths: Paths, frames: int, params: Params) -> None:
     writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(labels)
-    write_text(folder / "labels.csv", out.getvalue())
+    write_text(folder / LABELS_FILE, out.getvalue())
+    manifest = read_manifest(folder / MANIFEST_FILE, SESSION).model_dump()
+    manifest["counts"]["used"] = frames
+    write_json(folder / MANIFEST_FILE, manifest)
     dataset.run(params, paths)

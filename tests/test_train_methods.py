@@ -230,11 +230,14 @@ def test_auto_is_the_same_twice_and_never_sees_a_test_frame(chosen: Project) -> 
         if row[7] in ("test", "further"):
             hidden += 1
             (chosen.paths.dataset / row[0] / row[1]).unlink()
-            row[2], row[3] = "1000.0", "-1000.0"
+            row[2], row[3] = "100.0", "-100.0"
     assert hidden == 12
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows(rows)
     chosen.paths.index.write_text(out.getvalue())
+    manifests = json.loads(chosen.paths.index_manifests.read_text())
+    manifests["index_sha256"] = hashlib.sha256(out.getvalue().encode()).hexdigest()
+    chosen.paths.index_manifests.write_text(json.dumps(manifests))
     train.run(chosen.params, chosen.paths)
     assert outputs(chosen) == expected
 
