@@ -43,6 +43,12 @@ def test_what_decides_answers_is_among_the_code() -> None:
     assert not any("remote/" in file for stage in STAGES for file in code_of(stage))
 
 
+def test_no_calibration_pretrains() -> None:
+    """`fetch` reads what pretraining wrote; not frozen, it would be brought up to date first."""
+    pretrain = yaml.safe_load((REPOSITORY / "pretrain" / "dvc.yaml").read_text())
+    assert pretrain["stages"]["pretrain"]["frozen"] is True
+
+
 def test_further_sessions_are_prepared_like_the_others() -> None:
     one, other = dict(STAGES["prepare"]), dict(STAGES["prepare_further"])
     assert one.pop("matrix") == {"session": "${sessions}"}
