@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from conftest import REPOSITORY, Project
+from custom_gaze.cli import main
 from custom_gaze.errors import InputError
 from custom_gaze.remote import (
     display,
@@ -527,3 +528,14 @@ def test_a_folder_of_the_repository_is_the_project(tmp_path: Path) -> None:
     foreign.mkdir()
     with pytest.raises(InputError, match="Größe: the project's folder in the repository"):
         repository.subfolder(foreign)
+
+
+def test_every_verb_says_what_to_do_before_setup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".dvc").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for words in (["train"], ["status"], ["logs", "x"], ["fetch", "x"], ["queue", "a", "b"]):
+        assert main(["remote", *words]) == 2
+        said = capsys.readouterr().err
+        assert said == "custom-gaze: no machine is set up; run `custom-gaze remote setup`\n"

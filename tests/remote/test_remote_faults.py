@@ -403,3 +403,9 @@ def test_nothing_there_is_readable_by_others_and_no_secret_is_in_git(site: Site)
     assert ".dvc/config.local" not in tracked
     for path in tracked:
         assert str(site.machine.root) not in (site.project / path).read_text(errors="ignore")
+
+
+def test_one_session_is_no_queue(site: Site) -> None:
+    done = site.run("queue", "one")
+    assert done.returncode == 2
+    assert "for one: custom-gaze remote train" in done.stderr

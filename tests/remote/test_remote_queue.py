@@ -9,7 +9,7 @@ from remote_site import Site, finish, kill
 from sshd import NO_SSHD, SSHD, command_of, wait_until
 
 pytest_plugins = ["remote_fixtures"]
-pytestmark = pytest.mark.skipif(SSHD is None, reason=NO_SSHD)
+pytestmark = [pytest.mark.skipif(SSHD is None, reason=NO_SSHD), pytest.mark.long]
 
 
 def test_the_queue_stopped_started_again_killed_here_and_fetched(site: Site) -> None:
@@ -45,9 +45,3 @@ def stages(site: Site) -> list[int]:
     """The training processes there."""
     commands = {pid: command_of(pid) for pid in site.machine.processes()}
     return [pid for pid, command in commands.items() if command.endswith("python src/tiny.py")]
-
-
-def test_one_session_is_no_queue(site: Site) -> None:
-    done = site.run("queue", "one")
-    assert done.returncode == 2
-    assert "for one: custom-gaze remote train" in done.stderr

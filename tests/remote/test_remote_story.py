@@ -16,10 +16,10 @@ import torchvision
 
 from conftest import SMALL, Project, copy_working_tree
 from custom_gaze.paths import Paths
-from remote_site import COMMAND, Site, finish, read_until, running_machine
+from remote_site import Site, finish, read_until, running_machine
 from sshd import NO_SSHD, SSHD, Machine, command_of, free_port, wait_until
 
-pytestmark = pytest.mark.skipif(SSHD is None, reason=NO_SSHD)
+pytestmark = [pytest.mark.skipif(SSHD is None, reason=NO_SSHD), pytest.mark.long]
 
 
 @pytest.fixture(scope="module")
@@ -180,13 +180,3 @@ def test_the_tunnel_and_the_server_end_when_the_client_is_killed(site: Site) -> 
     finish(page)
     site.wait_for_quiet()
     wait_until(lambda: not listens(port), "the tunnel ends")
-
-
-def test_every_verb_says_what_to_do_before_setup(tmp_path: Path) -> None:
-    (tmp_path / ".dvc").mkdir()
-    for words in (["train"], ["status"], ["logs", "x"], ["fetch", "x"], ["queue", "a", "b"]):
-        done = subprocess.run(
-            [*COMMAND, *words], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 2
-        assert done.stderr == "custom-gaze: no machine is set up; run `custom-gaze remote setup`\n"

@@ -62,6 +62,7 @@ def asked(verb: Any, header: dict[str, Any]) -> list[dict[str, Any]]:
     return link.sent
 
 
+@pytest.mark.long
 def test_setup_makes_the_environment_that_the_project_pins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
