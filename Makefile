@@ -32,8 +32,9 @@ test: .venv/installed
 	@mypy
 	@$(PYTEST) -m 'not long'
 
-# What `make test` leaves out: the benches' quick forms from end to end.
+# What `make test` leaves out: the benches' quick forms from end to end, and remote's whole story.
 test-long: .venv/installed
+	@sh tests/remote/install_sshd.sh
 	@$(PYTEST) -m long
 
 # The tests of numbers as other processors compute them, with other threads and other seeds.
