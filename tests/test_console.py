@@ -15,6 +15,7 @@ import pytest
 from conftest import REPOSITORY, Project
 from custom_gaze.cli import main
 from custom_gaze.console import _ASCII, Stopped, StopSignals, readable_streams, say, warn
+from custom_gaze.progress import bar
 
 PACKAGE = REPOSITORY / "src" / "custom_gaze"
 
@@ -194,6 +195,20 @@ def test_signals_that_were_ignored_stay_so_and_workers_just_go() -> None:
             assert stopped.code == 143
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_closed_streams_are_spoken_into_nowhere(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(_: object) -> None:
+        say("nobody hears this")
+        list(bar(range(3), "nor this"))
+
+    monkeypatch.setattr("custom_gaze.commands.run_fetch", work)
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main(["fetch"]) == 0
+    assert main(["prepare", "a b"]) == 2
 
 
 def test_a_full_disk_behind_standard_output_is_one_line(

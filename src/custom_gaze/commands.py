@@ -8,6 +8,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from custom_gaze.console import say, warn
+from custom_gaze.errors import InputError
 
 if TYPE_CHECKING:
     from custom_gaze.params import Params
@@ -235,6 +236,8 @@ def run_sheet(arguments: argparse.Namespace) -> None:
     params, paths = _project()
     if arguments.persons is not None:
         first, last = arguments.persons
+        if first > last:
+            raise InputError(f"--persons {first} {last}: give the first seed first")
         for seed in (first, last):
             check_person_seed(seed, "demo")
         output = arguments.output or paths.reports / f"sheet_persons_{first}-{last}.png"

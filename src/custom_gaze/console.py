@@ -24,8 +24,10 @@ def readable_streams() -> None:
     """Let standard output and error stand in ASCII for what their encoding lacks: -> for →.
 
     A terminal of another alphabet, LANG=C in a cron job or PYTHONIOENCODING=ascii must not end a
-    command half way.
+    command half way. Where one of them is closed (2>&-), what is said goes nowhere.
     """
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     codecs.register_error(READABLE, _stand_in)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -70,8 +72,7 @@ def flush() -> None:
         CustomGazeError, BrokenPipeError: as `say`.
     """
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except BrokenPipeError:
         raise
     except OSError as error:

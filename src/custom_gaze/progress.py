@@ -32,7 +32,7 @@ def bar(
     """
     return tqdm(
         items,
-        desc=what,
+        desc=printable(what, 60),
         total=total,
         initial=done,
         unit=f" {unit}",
