@@ -66,7 +66,7 @@ def run_train(_: argparse.Namespace) -> None:
     result = train.run(params, paths)
     say(f"to export: {NAMES[result.method]}: {result.reason}")
     held_out = result.validation_frames
-    apart = f", {held_out} held out to measure it" if held_out else ", each of them held out once"
+    apart = f", {held_out} held out to measure it" if held_out else ", each held out in turn"
     say(
         f"{result.epochs} epochs; exported is epoch {result.exported.epoch}, "
         f"{result.exported.validation_error_deg:.2f}° on held-out targets; "

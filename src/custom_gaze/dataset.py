@@ -1,6 +1,9 @@
 """data/index.csv: the frames of one run with their split, and their crops as arrays.
 
-The index is the only thing that train, export and evaluate know of the dataset. It is written from
+A line is a `Sample`, its columns are that class's fields: the session and file of the crop, the
+target's angles and pixels, the target's number, which frames of one target share, the side of the
+split, and the crop's hash. It is the only thing that train, export and evaluate know of the
+dataset, is never read without index.json beside it, which has its hash, and is written from
 the sessions that params.yaml names, so crops that an earlier run left behind are never seen. Beside
 it, data/specification.json has the screen of the labels and the rule of the crops, on which the
 sessions agree, and data/index.json keeps their manifests: the detector, what was left out.

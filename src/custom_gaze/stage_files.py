@@ -22,6 +22,8 @@ MOST_CELL = 1000  # characters; ours have 64 at most
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")  # no NaN, no infinity
 WHOLE = re.compile(r"[0-9]{1,9}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+# A file in its folder: no way out of it. It may be a link, as DVC can be set to make them into its
+# cache; what is in it is held to its hash.
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 

@@ -48,7 +48,7 @@ class TrainResult:
     epochs: int  # beside epoch 0, the start
     exported: Epoch  # the one whose network is exported; 0 of a closed form
     train_frames: int  # that the exported network was fitted to
-    validation_frames: int  # that only chose among its epochs; none where all are trained on
+    validation_frames: int  # that were held out from it; none where all are trained on
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from custom_gaze.errors import InputError
 
 MOST_TEXT_BYTES = 4 << 20  # params.yaml, config.json, a manifest: each is a few kB
-MOST_TABLE_BYTES = 256 << 20  # labels.csv, index.csv: about 200 bytes a frame
+MOST_TABLE_BYTES = 64 << 20  # labels.csv, index.csv: about 200 bytes a frame, 2 kB once read
 MOST_MODEL_BYTES = 2 << 30  # weights and networks; protobuf itself ends at 2 GiB
 
 
