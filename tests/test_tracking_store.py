@@ -7,12 +7,15 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import create_engine, text
 
 from custom_gaze.errors import CustomGazeError
+from custom_gaze.remote import there_mlflow
+from custom_gaze.remote.there import Link
 from custom_gaze.tracking import store
 
 AWKWARD = ("plain", "que?stion", "per%20cent", "two words #1", "ü%3F")
@@ -63,15 +66,22 @@ def test_an_address_names_its_file_whatever_its_characters(tmp_path: Path) -> No
 def test_an_awkward_folder_keeps_its_runs_inside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = enter(tmp_path / "que?stion per%20cent", monkeypatch)
-    folder.mkdir()
+    folder = enter(tmp_path / "que?stion per%20cent" / "project", monkeypatch)
+    folder.mkdir(parents=True)
     client = store.open_store()
     run_id = run_of(client, "one", "words")
-    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+    assert list(tmp_path.iterdir()) == [folder.parent]
     [sent] = folder.rglob("words.txt")
     assert sent.parent == folder / "mlartifacts" / run_id / "artifacts" / "model"
     assert store.look_at(folder / "mlflow.db") == store.Condition(runs=1)
     assert not list(folder.glob("mlflow.db.new*"))
+
+    client.set_tag(run_id, "dvc_experiment", "night")  # and the far machine finds them there
+    told: list[Any] = []
+    header = {"dir": str(folder.parent), "sub": "", "name": "night"}
+    there_mlflow.tracked(cast(Link, SimpleNamespace(send=told.append)), header)
+    [[[name, path, _]]] = [run["files"] for run in told[0]["runs"]]
+    assert (name, path) == ("model/words.txt", str(sent))
 
 
 def test_a_killed_making_leaves_nothing_in_the_way(root: Path) -> None:

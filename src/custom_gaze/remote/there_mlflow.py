@@ -8,7 +8,10 @@ import shutil
 import socket
 import sqlite3
 import subprocess
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from custom_gaze.remote.frames import Header
 from custom_gaze.remote.there import Link, Refused, project_of
@@ -22,7 +25,7 @@ def serve(link: Link, header: Header) -> None:
     command = [python_of(header["dir"]), "-m", "mlflow", "server", "--host", "127.0.0.1"]
     command += ["--port", str(header["port"]), "--workers", "1"]  # one user
     command += ["--backend-store-uri", f"sqlite:///{project}/mlflow.db"]
-    command += ["--artifacts-destination", f"file://{project}/mlartifacts"]
+    command += ["--artifacts-destination", Path(project, "mlartifacts").as_uri()]
     quiet = {
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
@@ -59,7 +62,7 @@ def tracked(link: Link, header: Header) -> None:
     if not os.path.exists(path):
         link.send({"runs": []})
         return
-    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)
+    connection = sqlite3.connect(f"{Path(path).as_uri()}?mode=ro", uri=True, timeout=10)
     try:
         runs = [_tracked_run(connection, row) for row in _runs_of(connection, header["name"])]
     except sqlite3.Error as error:
@@ -96,7 +99,7 @@ def _tracked_run(connection: sqlite3.Connection, row: Any) -> Header:
         "params": all_of("key, value", "params"),
         "tags": all_of("key, value", "tags"),
         "metrics": all_of("key, value, timestamp, step", "metrics"),
-        "files": _files(artifacts.removeprefix("file://")),
+        "files": _files(url2pathname(urlsplit(artifacts).path)),
     }
 
 
