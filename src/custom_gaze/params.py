@@ -134,14 +134,22 @@ def load_params(path: Path) -> Params:
     """Read and check params.yaml.
 
     Raises:
-        InputError: the file is missing or no YAML; a key is unknown or missing; a value has the
-            wrong type or lies out of its range; a session is named twice or has no valid id; a
-            path begins with the home folder of nobody.
+        InputError: the file is missing or no YAML, or as `params_of`.
     """
-    content = read_yaml(path, "run this in the project's folder")
-    params: Params = build_section(Params, content, "", printable(path))
-    _check_sessions(params, printable(path))
-    _check_homes(params.fetch, printable(path))
+    return params_of(read_yaml(path, "run this in the project's folder"), printable(path))
+
+
+def params_of(content: Any, source: str) -> Params:
+    """What params.yaml says, checked; `source` starts the messages.
+
+    Raises:
+        InputError: a key is unknown or missing; a value has the wrong type or lies out of its
+            range; a session is named twice or has no valid id; a path begins with the home folder
+            of nobody.
+    """
+    params: Params = build_section(Params, content, "", source)
+    _check_sessions(params, source)
+    _check_homes(params.fetch, source)
     return params
 
 

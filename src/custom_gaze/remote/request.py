@@ -2,15 +2,11 @@
 
 import datetime
 import re
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from custom_gaze.errors import InputError
-from custom_gaze.params import Params, load_params
+from custom_gaze.params import Params, load_params, params_of
 from custom_gaze.paths import Paths
 from custom_gaze.remote.replies import RUN_NAME, Run
 from custom_gaze.yaml_files import parse_yaml, read_yaml, shown
@@ -82,21 +78,15 @@ def changed_params(paths: Paths, changes: tuple[str, ...]) -> Params:
     for change in changes:
         key, sign, value = change.partition("=")
         if not sign or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", key):
-            raise InputError(f"-S {change!r}: must be key=value, as in -S train.epochs=20")
+            raise InputError(f"-S {shown(change)}: must be key=value, as in -S train.epochs=20")
         section = content
         *parents, last = key.split(".")
         for parent in parents:
             section = section.get(parent) if isinstance(section, dict) else None
         if not isinstance(section, dict) or last not in section:
-            raise InputError(f"-S {change!r}: params.yaml has no key {key}")
+            raise InputError(f"-S {shown(change)}: params.yaml has no key {key[:80]}")
         section[last] = _value(change, value)
-    with tempfile.TemporaryDirectory(prefix="custom-gaze-") as scratch:
-        changed = Path(scratch) / "params.yaml"
-        changed.write_text(yaml.safe_dump(content), encoding="utf-8")
-        try:
-            return load_params(changed)
-        except InputError as error:
-            raise InputError(str(error).replace(str(changed), "params.yaml with -S")) from None
+    return params_of(content, "params.yaml with -S")
 
 
 def _value(change: str, text: str) -> Any:
