@@ -20,7 +20,7 @@ import yaml
 from filelock import FileLock
 
 import custom_gaze  # noqa: F401  sets what torch and onnxruntime read when they are loaded
-from custom_gaze import dataset, evaluate, export, train
+from custom_gaze import dataset, evaluate, export, onnx_trial, train
 from custom_gaze.crops import Preprocessing
 from custom_gaze.network import GazeNetwork
 from custom_gaze.params import Params, load_params
@@ -158,6 +158,14 @@ def make_project(root: Path) -> Project:
     small = Project(Paths(root))
     small.change(**SMALL)
     return small
+
+
+@pytest.fixture(autouse=True)
+def _networks_are_tried_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the process of its own, which takes most of a second: test_onnx_trial.py has it."""
+    monkeypatch.setattr(
+        onnx_trial, "_apart", lambda content, shape, _: onnx_trial.tried(content, shape)
+    )
 
 
 @pytest.fixture

@@ -249,7 +249,7 @@ def test_a_detector_cut_short_is_refused(tmp_path, share):
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"nothing\.onnx: not found"):
         check_detector(tmp_path / "nothing.onnx")
-    with pytest.raises(InputError, match=": Is a directory"):
+    with pytest.raises(InputError, match=": is a folder, not a file"):
         check_detector(tmp_path)
 
 
@@ -291,7 +291,9 @@ def test_a_graph_that_onnxruntime_refuses_is_refused(tmp_path):
     model = onnx.load(path)
     model.graph.node[0].op_type = "NoSuchOperator"
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(InputError, match=r"onnxruntime cannot load it: .*NoSuchOperator"):
+    with pytest.raises(
+        InputError, match=r"NoSuchOperator 'red' is no operator that a gaze network"
+    ):
         check_detector(path)
 
 
@@ -309,19 +311,10 @@ def test_weights_outside_the_file_are_refused_and_not_read(tmp_path):
 def test_weights_outside_the_file_are_found_in_constants_too(tmp_path):
     path = write_detector(tmp_path / "x.onnx", decoded=False)
     model = onnx.load(path)
-    inner = onnx.helper.make_graph(
-        [
-            onnx.helper.make_node(
-                "Constant", [], ["c"], value=numpy_helper.from_array(np.zeros(400, np.float32))
-            )
-        ],
-        "branch",
-        [],
-        [],
-    )
-    onnx.external_data_helper.set_external_data(inner.node[0].attribute[0].t, "elsewhere")
-    branch = onnx.helper.make_node("If", ["x"], ["y"], then_branch=inner, else_branch=inner)
-    model.graph.node.append(branch)
+    values = numpy_helper.from_array(np.zeros(400, np.float32))
+    constant = onnx.helper.make_node("Constant", [], ["c"], value=values)
+    onnx.external_data_helper.set_external_data(constant.attribute[0].t, "elsewhere")
+    model.graph.node.append(constant)
     path.write_bytes(model.SerializeToString())
     with pytest.raises(InputError, match="keeps weights outside the file"):
         check_detector(path)

@@ -15,8 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from custom_gaze.checkpoint import Checkpoint, load_checkpoint, load_tensors, save_checkpoint
+from custom_gaze.crops import Preprocessing
 from custom_gaze.errors import InputError
+from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.network import GazeNetwork
+from custom_gaze.specification import Specification
 from custom_gaze.tensor_files import read_tensors
 
 
@@ -164,10 +167,14 @@ def test_a_file_of_tensors_has_to_be_one(tmp_path: Path) -> None:
 
 def checkpoint(**changes: Any) -> Checkpoint:
     torch.manual_seed(1)
-    fields: dict[str, Any] = {
-        name: {} for name, kind in Checkpoint.__annotations__.items() if "dict" in str(kind)
-    }
     network = GazeNetwork("slim18", "layer3")
+    fields: dict[str, Any] = {
+        "base": {"source": "a file", "sha256": "", "kind": "random"},
+        "params": {},
+        "specification": Specification(ScreenGeometry(), Preprocessing(), "mesh").as_dict(),
+        "training": {"validation_error_deg": 3.0},
+        "choice": {"method": "probe", "reason": "why"},
+    }
     fields |= {
         "trunk": "slim18",
         "code": "1",
@@ -185,7 +192,14 @@ def test_a_checkpoint_has_to_be_whole(tmp_path: Path) -> None:
     assert torch.equal(
         load_checkpoint(path).network().state_dict()["head.bias"], state["head.bias"]
     )
+    other_crops = {**checkpoint().specification, "preprocessing": {"margin": 1.5}}
     for changes, said in (
+        ({"specification": {}}, "does not say by which geometry"),
+        ({"specification": other_crops}, "its preprocessing is not one of this version's"),
+        ({"choice": {"method": "best", "reason": "why"}}, "no known candidate"),
+        ({"choice": {"method": "probe", "reason": 1}}, "no texts"),
+        ({"sessions": [1]}, "no texts"),
+        ({"training": {"validation_error_deg": float("nan")}}, "on validation is no number"),
         ({"trunk": "resnet7"}, "unknown trunk 'resnet7'"),
         ({"trunk": "resnet18"}, "conv1.weight is no tensor|its weights are not the network's"),
         ({"frozen_through": "layer9"}, "'layer9', which slim18 has not"),

@@ -1,6 +1,7 @@
 """checkpoint.pt: a trained network, what is needed to use it and to say where it is from."""
 
 import io
+import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import UnionType
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 from custom_gaze.corrected import CorrectedHead
 from custom_gaze.errors import InputError
 from custom_gaze.files import write_bytes
+from custom_gaze.methods import NAMES
 from custom_gaze.network import GazeNetwork, trunk_spec
+from custom_gaze.specification import specification_of
 from custom_gaze.tensor_files import read_tensors
 from custom_gaze.untrusted import MOST_MODEL_BYTES, printable, read_file
 
@@ -167,6 +170,26 @@ def load_checkpoint(path: Path) -> Checkpoint:
         with torch.device("meta"):
             network = checkpoint.unfilled()
         check_state(checkpoint.state, network)
+        _check_facts(checkpoint, path, remedy)
     except (InputError, LookupError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: no valid checkpoint ({printable(error)}); {remedy}") from None
+        reason = str(error).removeprefix(f"{path}: ").removesuffix(f"; {remedy}")
+        raise InputError(f"{path}: no valid checkpoint ({printable(reason)}); {remedy}") from None
     return checkpoint
+
+
+def _check_facts(checkpoint: Checkpoint, path: Path, remedy: str) -> None:
+    """Check what the exported model will say of itself.
+
+    Raises:
+        InputError: the labels' screen or the crops' rule is none.
+        LookupError, TypeError, ValueError: another fact is missing, or none.
+    """
+    specification_of(checkpoint.specification, path, remedy)
+    texts = [*checkpoint.sessions, checkpoint.choice["reason"]]
+    texts += [checkpoint.base[key] for key in ("source", "sha256", "kind")]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("its sessions, its base network or its reason are no texts")
+    if checkpoint.choice["method"] not in NAMES:
+        raise ValueError("it is no known candidate")
+    if not math.isfinite(checkpoint.training.get("validation_error_deg", 0.0)):
+        raise ValueError("its error on validation is no number")

@@ -27,6 +27,7 @@ from custom_gaze.onnx_files import (
     read_onnx,
     run_session,
 )
+from custom_gaze.onnx_trial import try_apart
 
 NMS_IOU = 0.3  # boxes that overlap more than this are one face; the value both projects use
 RFB_WIDTH_PX, RFB_HEIGHT_PX = 320, 240
@@ -108,9 +109,17 @@ def load_detector(path: Path) -> Detector:
     kind = _kind(model, path)
     if kind is DetectorKind.CENTERFACE:
         _free_sizes(model)
+    try_apart(model, sha256, path, _largest_shape(kind))
     detector = Detector(kind, sha256, open_session(model, path))
     _confirm(detector, path)
     return detector
+
+
+def _largest_shape(kind: DetectorKind) -> tuple[int, ...]:
+    """The input's shape, the largest where it is free."""
+    if kind is DetectorKind.CENTERFACE:
+        return (1, 3, CENTERFACE_SIDES_PX[-1], CENTERFACE_LONGEST_PX)
+    return (1, 3, RFB_HEIGHT_PX, RFB_WIDTH_PX)
 
 
 def _kind(model: Any, path: Path) -> DetectorKind:

@@ -25,7 +25,7 @@ from custom_gaze.methods import NAMES
 from custom_gaze.params import Params
 from custom_gaze.paths import Paths
 from custom_gaze.progress import bar
-from custom_gaze.runtime import cpu_session, predict_onnx
+from custom_gaze.runtime import exported_session, predict_onnx
 from custom_gaze.specification import read_specification
 from custom_gaze.splits import FURTHER, TEST, TRAIN, VALIDATION
 from custom_gaze.tables import read_columns
@@ -54,7 +54,7 @@ def run(params: Params, paths: Paths) -> EvaluateResult:
     samples = dataset.read_index(paths.index)
     log = read_columns(paths.training_log)
     geometry = read_specification(paths.specification).geometry
-    session = cpu_session(paths.model)
+    session = exported_session(paths.model, paths.checkpoint)
     facts = _facts(session, samples, paths)
     known = tuple(sample for sample in samples if sample.split in (TRAIN, VALIDATION))
     trained_on = [sample for sample in known if sample.split in facts["trained_on"]]

@@ -1,5 +1,6 @@
 """The export stage: models/checkpoint.pt → models/custom_gaze.onnx, checked before it appears."""
 
+import hashlib
 import io
 import json
 import logging
@@ -17,11 +18,12 @@ from custom_gaze import __version__, crops, dataset
 from custom_gaze.checkpoint import Checkpoint, load_checkpoint
 from custom_gaze.dataset import load_crop, of_split
 from custom_gaze.errors import CustomGazeError
-from custom_gaze.files import write_bytes
+from custom_gaze.files import sha256_of, write_bytes
+from custom_gaze.onnx_trial import remember
 from custom_gaze.params import Params
 from custom_gaze.paths import Paths
 from custom_gaze.progress import bar
-from custom_gaze.runtime import cpu_session, predict_onnx
+from custom_gaze.runtime import CHECKPOINT_KEY, cpu_session, predict_onnx
 from custom_gaze.splits import VALIDATION
 
 METADATA_PREFIX = "custom_gaze."
@@ -54,7 +56,8 @@ def run(params: Params, paths: Paths) -> ExportResult:
 
     size_px = checkpoint.specification["preprocessing"]["size_px"]
     model = to_onnx(network, size_px, params.export.opset)
-    onnx.helper.set_model_props(model, metadata(checkpoint, prepared_by))
+    made_from = {CHECKPOINT_KEY: sha256_of(paths.checkpoint)}
+    onnx.helper.set_model_props(model, metadata(checkpoint, prepared_by) | made_from)
     onnx.checker.check_model(model, full_check=True)
     content = model.SerializeToString(deterministic=True)
     difference = largest_difference_deg(network, content, images)
@@ -65,6 +68,7 @@ def run(params: Params, paths: Paths) -> ExportResult:
             f"and export.tolerance_deg allows {params.export.tolerance_deg:g}"
         )
     write_bytes(paths.model, content)
+    remember(hashlib.sha256(content).hexdigest())
     return ExportResult(difference, len(images), len(content) / 1e6)
 
 

@@ -18,6 +18,7 @@ from custom_gaze.onnx_files import (
     read_onnx,
     run_session,
 )
+from custom_gaze.onnx_trial import try_apart
 
 DETECTOR_FILE = "face_detection.onnx"  # in models/faces, under the app's own names
 MESH_FILE = "face_mesh.onnx"
@@ -132,6 +133,7 @@ def load_mesh(path: Path) -> Mesh:
     )
     if [shape[1:] for _, shape in inputs_of(model)] != [(MESH_SIDE_PX, MESH_SIDE_PX, 3)]:
         raise refusal
+    try_apart(model, sha256, path, (1, MESH_SIDE_PX, MESH_SIDE_PX, 3))
     session = open_session(model, path)
     blank = np.zeros((1, MESH_SIDE_PX, MESH_SIDE_PX, 3), dtype=np.float32)
     try:

@@ -5,7 +5,6 @@ names them. A stock L2CS-Net says nothing; for it the parameters stand in.
 """
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from custom_gaze.onnx_files import (
     read_onnx,
     run_session,
 )
+from custom_gaze.onnx_trial import try_apart
 from custom_gaze.params import Params
 from custom_gaze.paths import Paths
 from custom_gaze.runtime import cpu_session
@@ -41,7 +41,7 @@ from custom_gaze.rustyeyes.contract import (
     METADATA_PREFIX,
     MPIIGAZE_BINS,
     app_angles_deg,
-    model_facts,
+    facts_of,
 )
 
 SMALLEST_PX, LARGEST_PX = 32, 1024  # of a network's input, as prepare.size_px allows
@@ -128,18 +128,18 @@ def load_gaze_model(path: Path, params: Params) -> GazeModel:
     Raises:
         InputError: the file is missing, no ONNX, or its input or outputs are not a gaze network's.
     """
-    if not path.exists():
-        raise InputError(f"{path}: not found; run `dvc repro` first, or name a model with --model")
-    proto, _ = read_onnx(path)
+    proto, sha256 = read_onnx(path, "run `dvc repro` first, or name a model with --model")
     spec = _preprocessing(proto, path, params)
     if len(proto.graph.output) == 2 and MPIIGAZE_BINS in outputs_of(proto)[0][1]:
         raise InputError(
             f"{path}: has the {MPIIGAZE_BINS} bins of an MPIIGaze model, 3° apart, which the app "
             "would read as 12.9° apart; use a model with one output (1, 2) or 90 bins"
         )
-    facts = model_facts(path)
+    facts = facts_of(proto, sha256)
     geometry = facts.geometry or params.geometry
-    model = GazeModel(path, cpu_session(path), spec, geometry, facts.sessions)
+    try_apart(proto, sha256, path, (1, 3, spec.size_px, spec.size_px))
+    session = cpu_session(proto.SerializeToString())
+    model = GazeModel(path, session, spec, geometry, facts.sessions)
     try:
         model.angles_deg(np.zeros((spec.size_px, spec.size_px, 3), np.uint8))
     except InputError as error:
@@ -159,11 +159,10 @@ def _preprocessing(proto: Any, path: Path, params: Params) -> Preprocessing:
         return Preprocessing(margin=params.prepare.margin, size_px=size_px)
     try:
         said = json.loads(text)
-        margin = float(said["margin"])
-        spec = Preprocessing(margin=margin, size_px=size_px)
-        if not (math.isfinite(margin) and 1.0 <= margin <= 4.0) or said != spec.as_dict():
-            raise ValueError("other values")
-    except (ValueError, KeyError, TypeError, RecursionError):
+        spec = Preprocessing.of(said)
+        if spec.size_px != size_px:
+            raise ValueError("another size")
+    except (ValueError, RecursionError):
         ours = json.dumps(PREPROCESSING.as_dict())
         raise InputError(
             f"{path}: was made for another preprocessing than this version's ({ours}); "

@@ -4,7 +4,6 @@ Weights outside the file are refused, so that nothing but the file itself is eve
 """
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from custom_gaze.errors import InputError
+from custom_gaze.onnx_check import check_graph, tensors_of
+from custom_gaze.untrusted import MOST_MODEL_BYTES, printable, read_file
 
 
-def read_onnx(path: Path) -> tuple[Any, str]:
+def read_onnx(path: Path, advice: str = "expected an ONNX file") -> tuple[Any, str]:
     """Parse an ONNX file and return its ModelProto and SHA-256; nothing in it is run.
 
     Raises:
-        InputError: the file is missing, empty, damaged, no ONNX, or keeps weights outside itself.
+        InputError: the file is missing, empty, damaged, no ONNX, keeps weights outside itself, or
+            its graph is none that `check_graph` accepts.
     """
     import onnx
 
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        reason = "not found" if isinstance(error, FileNotFoundError) else error.strerror
-        raise InputError(f"{path}: {reason}; expected an ONNX file") from None
+    content = read_file(path, MOST_MODEL_BYTES, advice)
     if not content:
         raise InputError(f"{path}: is empty; expected an ONNX file")
     try:
@@ -35,10 +33,11 @@ def read_onnx(path: Path) -> tuple[Any, str]:
         raise InputError(f"{path}: is {_guess(content)}; expected an ONNX file") from None
     if not model.graph.node or not model.graph.output:
         raise InputError(f"{path}: is {_guess(content)}; expected an ONNX file")
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model)):
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors_of(model)):
         raise InputError(
             f"{path}: keeps weights outside the file; expected one self-contained ONNX"
         )
+    check_graph(model, f"{path}")
     return model, hashlib.sha256(content).hexdigest()
 
 
@@ -57,25 +56,6 @@ def _guess(content: bytes) -> str:
         if start.startswith(signature):
             return f"{name}, not ONNX"
     return "no ONNX, or one that is damaged or cut short"
-
-
-def _tensors(model: Any) -> Iterator[Any]:
-    """Every tensor of a ModelProto, those in subgraphs and functions included."""
-    graphs = [model.graph]
-    nodes = [node for function in model.functions for node in function.node]
-    while graphs or nodes:
-        if graphs:
-            graph = graphs.pop()
-            yield from graph.initializer
-            for sparse in graph.sparse_initializer:
-                yield from (sparse.values, sparse.indices)
-            nodes.extend(graph.node)
-            continue
-        for attribute in nodes.pop().attribute:
-            yield from (attribute.t, *attribute.tensors)
-            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-                yield from (sparse.values, sparse.indices)
-            graphs.extend((*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs))
 
 
 def inputs_of(model: Any) -> list[tuple[str, tuple[int, ...]]]:
@@ -106,7 +86,10 @@ def describe(model: Any) -> str:
 
 
 def _listed(word: str, values: list[tuple[str, tuple[int, ...]]]) -> str:
-    shown = [f"{name} {'x'.join(str(size or '?') for size in sizes)}" for name, sizes in values[:4]]
+    shown = [
+        f"{printable(name, 40)} {'x'.join(str(size or '?') for size in sizes)}"
+        for name, sizes in values[:4]
+    ]
     more = f" and {len(values) - 4} more" if len(values) > 4 else ""
     return f"{word}{'s' if len(values) > 1 else ''} {', '.join(shown) or 'none'}{more}"
 
@@ -139,5 +122,4 @@ def run_session(session: Any, values: NDArray[np.float32]) -> list[NDArray[np.fl
 
 def first_line(error: Exception) -> str:
     """An exception's text on one line of at most 200 characters."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= 200 else f"{text[:197]}..."
+    return printable(error, 200)

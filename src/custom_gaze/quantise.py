@@ -37,7 +37,7 @@ from custom_gaze.geometry import angular_error_deg
 from custom_gaze.params import Params
 from custom_gaze.paths import Paths
 from custom_gaze.progress import bar
-from custom_gaze.runtime import cpu_session, predict_onnx
+from custom_gaze.runtime import cpu_session, exported_session, predict_onnx
 from custom_gaze.splits import FURTHER, TEST, TRAIN, VALIDATION
 
 TOLERANCE_DEG = 0.25  # between both models' answers on average: 8 pixels, too few to see
@@ -88,7 +88,7 @@ def _measured(paths: Paths) -> tuple[bytes, dict[str, Any]]:
     choosing = spread(of_split(samples, VALIDATION), COMPARED_CROPS)
     unseen = [sample for sample in samples if sample.split in (TEST, FURTHER)]
     judging = spread(unseen, COMPARED_CROPS)
-    plain = cpu_session(paths.model)  # says what is wrong with a file that is missing or damaged
+    plain = exported_session(paths.model, paths.checkpoint)
     answers = _answers(plain, choosing, paths)
 
     tries: dict[str, float] = {}

@@ -13,7 +13,7 @@ from custom_gaze.errors import InputError
 
 MOST_TEXT_BYTES = 4 << 20  # params.yaml, config.json, a manifest: each is a few kB
 MOST_TABLE_BYTES = 64 << 20  # labels.csv, index.csv: about 200 bytes a frame, 2 kB once read
-MOST_MODEL_BYTES = 2 << 30  # weights and networks; protobuf itself ends at 2 GiB
+MOST_MODEL_BYTES = 1 << 30  # weights and networks; a ResNet-50 has 0.1 GB, 0.3 with its Adam
 
 
 def printable(text: object, most: int = 300) -> str:

@@ -21,6 +21,8 @@ from custom_gaze.onnx_files import (
     read_onnx,
     run_session,
 )
+from custom_gaze.onnx_trial import try_apart
+from custom_gaze.untrusted import printable
 
 INPUT_NAME = "input"
 INPUT_SHAPE = (1, 3, 448, 448)
@@ -83,6 +85,7 @@ def check_model(path: Path) -> ModelFacts:
             f"{path}: has the {MPIIGAZE_BINS} bins of an MPIIGaze model, 3° apart, which the app "
             "would read as 12.9° apart; deploy a model with one output (1, 2) or 90 bins"
         )
+    try_apart(model, sha256, path, INPUT_SHAPE)
     session = open_session(model, path)
     for name, crop in _probes():
         try:
@@ -95,7 +98,7 @@ def check_model(path: Path) -> ModelFacts:
                 f"{path}: answers yaw {angles_deg[0]:g}, pitch {angles_deg[1]:g} to a {name} "
                 "image, which are no angles in degrees; train and export it again"
             )
-    return _facts(model, sha256)
+    return facts_of(model, sha256)
 
 
 def model_facts(path: Path) -> ModelFacts:
@@ -104,7 +107,7 @@ def model_facts(path: Path) -> ModelFacts:
     Raises:
         InputError: the file is missing or no ONNX.
     """
-    return _facts(*read_onnx(path))
+    return facts_of(*read_onnx(path))
 
 
 def app_angles_deg(outputs: list[NDArray[np.float32]], where: str) -> NDArray[np.float64]:
@@ -160,7 +163,8 @@ def _probes() -> list[tuple[str, NDArray[np.uint8]]]:
     return [("black", np.zeros_like(noise)), ("grey", grey), ("noisy", noise)]
 
 
-def _facts(model: Any, sha256: str) -> ModelFacts:
+def facts_of(model: Any, sha256: str) -> ModelFacts:
+    """What the metadata of a ModelProto says, and the SHA-256 of its file."""
     said = {
         entry.key.removeprefix(METADATA_PREFIX): entry.value
         for entry in model.metadata_props
@@ -170,8 +174,8 @@ def _facts(model: Any, sha256: str) -> ModelFacts:
     is_list = isinstance(sessions, list) and all(isinstance(name, str) for name in sessions)
     return ModelFacts(
         sha256=sha256,
-        sessions=tuple(sessions) if is_list else None,
-        code_version=said.get("code_version"),
+        sessions=tuple(printable(name, 80) for name in sessions) if is_list else None,
+        code_version=printable(version, 80) if (version := said.get("code_version")) else None,
         validation_error_deg=_number(_json(said.get("validation_error_deg"))),
         geometry=_geometry(_json(said.get("geometry"))),
     )

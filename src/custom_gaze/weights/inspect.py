@@ -1,7 +1,6 @@
 """What a weights or model file is, in a few lines."""
 
 import hashlib
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from custom_gaze import onnx_files
 from custom_gaze.errors import CustomGazeError
+from custom_gaze.untrusted import printable
 from custom_gaze.weights import load, onnx_file, torch_files
 from custom_gaze.weights.base import FORMAT, BaseNetwork
 
@@ -33,7 +33,7 @@ def _torch_lines(content: bytes, path: Path) -> list[str]:
     loaded = torch_files.read_torch(content, f"{path}")
     kind = loaded.get("format")
     if isinstance(kind, str) and kind != FORMAT:
-        return [f"{path}: {kind}", *_entries(loaded)]
+        return [f"{path}: {printable(kind, 60)}", *_entries(loaded)]
     return [f"{path}: PyTorch file", *_base_lines(path)]
 
 
@@ -55,14 +55,14 @@ def _entries(content: dict[str, Any]) -> list[str]:
 
 
 def _named(entries: dict[str, Any]) -> list[str]:
-    lines = (f"{key}: {value}" for key, value in entries.items())
-    return [textwrap.shorten(line, MAX_VALUE_LENGTH, placeholder=" …") for line in lines]
+    return [printable(f"{key}: {value}", MAX_VALUE_LENGTH) for key, value in entries.items()]
 
 
 def _onnx_lines(content: bytes, path: Path) -> list[str]:
     model = onnx_file.parse_model(content, f"{path}")
     opset = next((entry.version for entry in model.opset_import if not entry.domain), "unknown")
     maker = " ".join([model.producer_name, model.producer_version]).strip() or "an unknown program"
+    maker = printable(maker, MAX_VALUE_LENGTH)
     lines = [f"{path}: ONNX, opset {opset}, made by {maker}", onnx_files.describe(model)]
     lines += _named({entry.key: entry.value for entry in model.metadata_props})
     outputs = [shape for _, shape in onnx_files.outputs_of(model)]

@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 
 from custom_gaze.errors import InputError
 from custom_gaze.network import trunk_spec
+from custom_gaze.untrusted import MOST_MODEL_BYTES, read_file
 from custom_gaze.weights import mirror, onnx_file, onnx_graph, self_check, torch_files
 from custom_gaze.weights.base import FORMAT, BaseNetwork, bin_heads, build_base
-
-MAX_BYTES = 2**31  # protobuf's own limit; a ResNet-50 has 0.1 GB
 
 # First bytes of files that are mistaken for weights.
 OTHER_FILES = {
@@ -53,13 +52,7 @@ def read_content(path: Path) -> bytes:
     Raises:
         InputError: it cannot be read, is empty or too large, or is plainly something else.
     """
-    try:
-        size = path.stat().st_size
-        content = path.read_bytes() if size <= MAX_BYTES else b""
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    if size > MAX_BYTES:
-        raise InputError(f"{path}: has {size / 1e9:.1f} GB; no base network is that large")
+    content = read_file(path, MOST_MODEL_BYTES)
     if not content:
         raise InputError(f"{path}: is empty")
     for start, meaning in OTHER_FILES.items():
@@ -94,7 +87,7 @@ def _from_onnx(
     features = trunk_spec(walked.trunk).features
     heads = bin_heads((yaw.weight, yaw.bias), (pitch.weight, pitch.bias), features, f"{path}")
     base = BaseNetwork(walked.trunk, walked.state, heads, source, sha256, "onnx", walked.folded)
-    self_check.self_check(graph, walked, build_base(base), heads, order)
+    self_check.self_check(graph, walked, build_base(base), heads, order, sha256)
     return mirror.settle_axes(base, mirror.Naming(yaw.output, pitch.output, by), crops)
 
 

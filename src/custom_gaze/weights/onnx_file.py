@@ -1,6 +1,6 @@
 """An ONNX file as a graph to be walked: refused where it is no plain one, constants resolved."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ from onnx import numpy_helper
 
 from custom_gaze.errors import InputError
 from custom_gaze.files import sha256_of
+from custom_gaze.onnx_check import check_graph, label, tensors_of
 from custom_gaze.onnx_files import first_line
+from custom_gaze.untrusted import MOST_MODEL_BYTES, printable
 
 MAX_FOLDED = 2**24  # values; the largest weight of a ResNet-50 has 2.4 million
-MAX_EXTERNAL_BYTES = 2**31  # a ResNet-50 has 0.1 GB; what wants far more is no base network
 
 
 class OnnxGraph:
@@ -33,6 +34,7 @@ class OnnxGraph:
         self.model = model
         self.constants: dict[str, NDArray[Any]] = {}
         self._aliases: dict[str, str] = {}
+        self._folded = 0  # values of weights that are no views of stored ones
         self._producers: dict[str, Any] = {}
         for tensor in model.graph.initializer:
             self.constants[tensor.name] = to_array(tensor, where)
@@ -49,6 +51,9 @@ class OnnxGraph:
     def _add(self, node: Any) -> None:
         values = _fold(node, self.constants, self.where)
         if values is not None:
+            self._folded += 0 if _is_view(values, node, self.constants) else values.size
+            if self._folded > MAX_FOLDED:
+                raise InputError(f"{self.where}: computes more weights than a network has")
             self.constants[node.output[0]] = values
         elif node.op_type == "Identity":
             self._aliases[node.output[0]] = self.resolve(node.input[0])
@@ -112,7 +117,7 @@ def parse_onnx(content: bytes, path: Path) -> tuple[OnnxGraph, str]:
             weights are missing, cut short or lie outside the file's folder.
     """
     model = parse_model(content, f"{path}")
-    _refuse_foreign_parts(model, f"{path}")
+    check_graph(model, f"{path}")
     external = external_weights(model, path)
     for tensor, file, offset, length in external:
         with file.open("rb") as stream:
@@ -141,24 +146,6 @@ def parse_model(content: bytes, where: str) -> Any:
     return model
 
 
-def _refuse_foreign_parts(model: Any, where: str) -> None:
-    for node in model.graph.node:
-        if node.domain.startswith("com.microsoft"):
-            raise InputError(
-                f"{where}: {label(node)} is one of onnxruntime's own operators ({node.domain}); "
-                "the file was optimised for one machine. Use the file as it was exported"
-            )
-        if node.domain not in ("", "ai.onnx"):
-            raise InputError(f"{where}: {label(node)} is of the unknown domain {node.domain!r}")
-        if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
-            raise InputError(f"{where}: {label(node)} holds a graph of its own; a ResNet has none")
-    if model.functions or model.training_info or model.graph.sparse_initializer:
-        raise InputError(
-            f"{where}: holds functions, training graphs or sparse weights; a base "
-            "network has none. Export it again with a current PyTorch"
-        )
-
-
 def _check(model: Any, where: str) -> None:
     """Have onnx check it: attributes of the right kind, each node behind those that feed it."""
     try:
@@ -178,10 +165,10 @@ def external_weights(model: Any, path: Path) -> list[tuple[Any, Path, int, int]]
     """
     found = [
         (tensor, *_external_place(tensor, path))
-        for tensor in _tensors(model)
+        for tensor in tensors_of(model)
         if tensor.data_location == onnx.TensorProto.EXTERNAL
     ]
-    if sum(length for *_, length in found) > MAX_EXTERNAL_BYTES:
+    if sum(length for *_, length in found) > MOST_MODEL_BYTES:
         raise InputError(f"{path}: declares more weights than any base network has")
     return found
 
@@ -189,7 +176,7 @@ def external_weights(model: Any, path: Path) -> list[tuple[Any, Path, int, int]]
 def _external_place(tensor: Any, path: Path) -> tuple[Path, int, int]:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
-    where = f"{path}: weight {tensor.name!r} lies in {location!r}"
+    where = f"{path}: weight {printable(tensor.name, 60)!r} lies in {printable(location, 100)!r}"
     folder = path.parent.resolve()
     file = folder / location.replace("\\", "/")
     try:
@@ -211,16 +198,6 @@ def _external_place(tensor: Any, path: Path) -> tuple[Path, int, int]:
     return file, offset, length
 
 
-def _tensors(model: Any) -> Iterator[Any]:
-    """Every tensor of a model without subgraphs and functions."""
-    yield from model.graph.initializer
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-
-
 def to_array(tensor: Any, where: str) -> NDArray[Any]:
     """A TensorProto's values.
 
@@ -232,14 +209,10 @@ def to_array(tensor: Any, where: str) -> NDArray[Any]:
     except Exception:  # whatever numpy or onnx says of a malformed tensor
         shape = tuple(tensor.dims)
         raise InputError(
-            f"{where}: weight {tensor.name!r} is damaged: its values do not fill its shape {shape}"
+            f"{where}: weight {printable(tensor.name, 60)!r} is damaged: its values do not fill "
+            f"its shape {shape}"
         ) from None
     return values
-
-
-def label(node: Any) -> str:
-    """A node in words, e.g. "Conv '/layer1/conv2/Conv'"."""
-    return f"{node.op_type} {node.name or next(iter(node.output), '')!r}"
 
 
 def attribute(node: Any, name: str, default: Any) -> Any:
@@ -253,8 +226,8 @@ def attribute(node: Any, name: str, default: Any) -> Any:
 
 Fold = Callable[[Any, list[NDArray[Any]]], NDArray[Any]]
 
-# What exporters put between a stored weight and the node that uses it. All are views or tiny: a
-# file cannot make them use much memory.
+# What exporters put between a stored weight and the node that uses it. Nearly all are views; the
+# others are counted together: a file cannot make them use much memory.
 _FOLDS: dict[str, Fold] = {
     "Identity": lambda node, x: x[0],
     "Shape": lambda node, x: np.array(
@@ -263,7 +236,7 @@ _FOLDS: dict[str, Fold] = {
     "Expand": lambda node, x: np.broadcast_to(
         x[0], np.broadcast_shapes(x[0].shape, tuple(int(size) for size in x[1]))
     ),
-    "CastLike": lambda node, x: x[0].astype(np.float32),
+    "CastLike": lambda node, x: x[0].astype(np.float32, copy=False),
     "Reshape": lambda node, x: x[0].reshape([int(size) for size in x[1]]),
     "Transpose": lambda node, x: x[0].transpose(attribute(node, "perm", None)),
 }
@@ -284,6 +257,11 @@ def _fold(node: Any, constants: dict[str, NDArray[Any]], where: str) -> NDArray[
     if values.size > MAX_FOLDED:
         raise InputError(f"{where}: {label(node)} makes more values than any weight has")
     return values
+
+
+def _is_view(values: NDArray[Any], node: Any, constants: dict[str, NDArray[Any]]) -> bool:
+    source = constants.get(next(iter(node.input), ""))
+    return source is not None and np.may_share_memory(values, source)
 
 
 def _constant_value(node: Any, where: str) -> NDArray[Any]:

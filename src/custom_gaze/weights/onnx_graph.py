@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from custom_gaze.errors import InputError
 from custom_gaze.network import trunk_spec
+from custom_gaze.onnx_check import label
 from custom_gaze.weights.base import checked_state
-from custom_gaze.weights.onnx_file import OnnxGraph, attribute, label
+from custom_gaze.weights.onnx_file import OnnxGraph, attribute
 
 # Number of blocks and of convolutions on a block's main path → trunk.
 TRUNK_OF = {(8, 2): "resnet18", (16, 2): "resnet34", (16, 3): "resnet50"}

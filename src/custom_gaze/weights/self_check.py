@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from custom_gaze.crops import normalise, resize
 from custom_gaze.errors import CustomGazeError, InputError
 from custom_gaze.onnx_files import first_line, open_session, run_session
+from custom_gaze.onnx_trial import try_apart
 from custom_gaze.weights.base import BaseModule, BinHeads, expected_angles
 from custom_gaze.weights.mirror import SIZE_PX, portrait_crops
 from custom_gaze.weights.onnx_file import OnnxGraph
 from custom_gaze.weights.onnx_graph import Walked
 
+MOST_IMAGES = 64  # of a fixed batch
 LOGITS_TOLERANCE = 1e-4  # for logits up to 100; float32 resolves larger ones less finely
 ANGLES_TOLERANCE_DEG = 1e-3
 # Where the two networks are looked at layer by layer: far above rounding (1e-6 of the layer's
@@ -65,11 +67,18 @@ def _batch_size(graph: OnnxGraph) -> int:
             f"{graph.where}: takes images of {shape}, but the app feeds "
             f"1 × 3 × {SIZE_PX} × {SIZE_PX}"
         )
+    if not 0 <= sizes[0] <= MOST_IMAGES:
+        raise InputError(f"{graph.where}: takes {sizes[0]} images at once; export it for one")
     return sizes[0] or 1
 
 
 def self_check(
-    graph: OnnxGraph, walked: Walked, module: BaseModule, heads: BinHeads, order: tuple[int, int]
+    graph: OnnxGraph,
+    walked: Walked,
+    module: BaseModule,
+    heads: BinHeads,
+    order: tuple[int, int],
+    sha256: str,
 ) -> Agreement:
     """Compare the network rebuilt from a file with onnxruntime on the file's own graph.
 
@@ -79,6 +88,7 @@ def self_check(
         module: the network that was made of that.
         heads: the module's heads, for the bins' angles.
         order: which of the file's outputs are the module's yaw and pitch.
+        sha256: of the file.
 
     Raises:
         CustomGazeError: they differ by more than 1e-4 in a logit or 1e-3 degrees; the message
@@ -86,6 +96,7 @@ def self_check(
         InputError: onnxruntime cannot run the file, or it takes no 448 × 448 images.
     """
     copies = _batch_size(graph)
+    try_apart(graph.model, sha256, Path(graph.where), (copies, 3, SIZE_PX, SIZE_PX))
     session = open_session(graph.model, Path(graph.where))
     worst = Agreement(0.0, 0.0)
     for image in normalise(check_images())[:, None]:  # (1, 3, 448, 448) each
