@@ -1,8 +1,10 @@
 import datetime
 import hashlib
 import ipaddress
+import re
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,13 +32,17 @@ class Site:
     announce: int | None = None  # Content-Length, where it is to be another
     status: int | None = None
     location: str | None = None
+    reason: str | None = None
+    drip_s: float = 0.0  # between one byte and the next
+    head_s: float = 0.0  # before the answer begins
     ranges: list[str | None] = field(default_factory=list)  # one entry a request
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         wanted = handler.headers.get("Range")
         self.ranges.append(wanted)
+        time.sleep(self.head_s)
         if self.status is not None:
-            handler.send_response(self.status)
+            handler.send_response(self.status, self.reason)
             if self.location:
                 handler.send_header("Location", self.location)
             handler.send_header("Content-Length", "0")
@@ -50,6 +56,12 @@ class Site:
         handler.send_response(206 if start else 200)
         handler.send_header("Content-Length", str(self.announce or len(body)))
         handler.end_headers()
+        for place in range(20 if self.drip_s else 0):
+            time.sleep(self.drip_s)
+            try:
+                handler.wfile.write(body[place : place + 1])
+            except OSError:  # the other side has had enough
+                return
         broken, self.break_after = self.break_after, None
         handler.wfile.write(body[:broken])
         if broken is not None:
@@ -137,19 +149,32 @@ def test_a_path_to_something_else_leaves_the_target_as_it_was(tmp_path, target):
     ("source", "said"),
     [
         ("missing.onnx", r"missing\.onnx: not found; expected a path or an https address"),
-        (".", "is no file; expected a path"),
+        (".", "is a folder, not a file; expected a path"),
+        ("~nosuchuser/x.onnx", r"~nosuchuser/x\.onnx: there is no such home folder"),
         ("file:///etc/passwd", "not an https address"),
         ("ftp://127.0.0.1/model.onnx", "not an https address"),
         ("http://example.org/model.onnx", r"http://example\.org/model\.onnx: not an https address"),
         ("http://127.0.0.1.example.org/x", "not an https address"),
         ("https:///model.onnx", "not an https address"),
         ("https://[::1/model.onnx", "not an https address"),
+        ("https://example.org:99999/x", "not an https address"),
+        ("https://example.org:port/x", "not an https address"),
+        ("https://example.org/a\nb", "not an https address"),
+        ("https:example.org/x", "not an https address"),
+        ("https://user:pa55@example.org/x", "^the address: holds an @.*netrc"),
+        ("https://user:pa55/w@example.org/x", "^the address: holds an @.*netrc"),
+        ("https:user:pa55@example.org/x", "^the address: holds an @.*netrc"),
+        (f"https://{'a' * 70}.org/x", "no host that can be looked up"),
+        ("https://-\u2665\u0301.org/x", "no host|connection failed"),
+        ("https://a..b/x", "no host that can be looked up"),
     ],
 )
 def test_other_sources_are_refused(tmp_path, target, source, said):
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=said) as caught:
         obtain(source, SHA256, target, tmp_path)
     assert not target.exists()
+    assert "pa55" not in str(caught.value)
+    assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize(
@@ -252,9 +277,11 @@ def test_a_part_that_is_whole_is_taken(tmp_path, target, site):
 )
 def test_the_servers_refusals_are_passed_on(tmp_path, target, site, status, code, said):
     site.status = status
+    site.reason = "Not\x1b[2J here"
     with pytest.raises(CustomGazeError, match=rf"model\.onnx: the server .*{said}") as caught:
         obtain(site.address, SHA256, target, tmp_path)
     assert caught.value.exit_code == code
+    assert str(caught.value).isprintable()
     assert not target.exists()
 
 
@@ -269,20 +296,67 @@ def test_redirects_are_followed_but_never_to_plain_http_elsewhere(tmp_path, targ
         assert obtain(site.address, SHA256, target, tmp_path) == SHA256
     for location in ("http://example.org/model.onnx", "file:///etc/passwd", "ftp://127.0.0.1/x"):
         site.location = location
-        with pytest.raises(InputError, match=r"not an https address|is not allowed"):
+        with pytest.raises(InputError, match="not an https address"):
             obtain(site.address, OTHER, target, tmp_path)
+    site.location = "/again"
+    with pytest.raises(InputError, match="redirects more than 5 times"):
+        obtain(site.address, OTHER, target, tmp_path)
+
+
+def test_nobody_is_led_from_https_to_http_or_into_the_own_network(monkeypatch):
+    def check(start: str, address: str) -> str:
+        try:
+            download._check_redirect(start, start, address)
+        except InputError as error:
+            return str(error)
+        return ""
+
+    monkeypatch.setattr(
+        download.socket, "getaddrinfo", lambda host, _: [(0, 0, 0, "", (addresses[host], 0))]
+    )
+    addresses = {host: host for host in ("127.0.0.1", "10.0.0.7", "169.254.169.254", "1.1.1.1")}
+    addresses |= {"localhost": "::1", "router.example.org": "192.168.1.1", "cdn.org": "1.1.1.1"}
+    start = "https://example.org/x"
+    for host in ("127.0.0.1", "localhost", "10.0.0.7", "169.254.169.254", "router.example.org"):
+        assert "into this machine's own network" in check(start, f"https://{host}/y")
+    assert check(start, "https://cdn.org/y") == check(start, "https://1.1.1.1/y") == ""
+    assert "not an https address" in check(start, "http://cdn.org/y")
+    assert "from https to http://127.0.0.1/y" in check("https://127.0.0.1/x", "http://127.0.0.1/y")
+    assert check("http://127.0.0.1/x", "https://127.0.0.1/y") == ""
 
 
 def test_secrets_in_an_address_stay_out_of_messages(tmp_path, target, site):
-    address = site.address.replace("127", "user:secret@127") + "?token=hidden"
+    address = f"{site.address}?token=hidden"
     with pytest.raises(InputError, match="needs the SHA-256") as caught:
         obtain(address, None, target, tmp_path)
-    assert "secret" not in str(caught.value)
     assert "hidden" not in str(caught.value)
+    for port in (":9/", ":1/"):
+        refused = re.sub(r":\d+/", port, address)
+        with pytest.raises(CustomGazeError, match="connection failed") as caught:
+            obtain(refused, SHA256, target, tmp_path)
+        assert "hidden" not in str(caught.value)
+
+
+def test_a_drip_without_end_is_given_up(tmp_path, target, site, monkeypatch):
+    monkeypatch.setattr(download, "PATIENCE_S", 0.2)
+    site.drip_s = 0.05
+    with pytest.raises(
+        CustomGazeError, match=r"less than 2000 bytes a second\); \d+ bytes are kept"
+    ):
+        obtain(site.address, SHA256, target, tmp_path)
+    monkeypatch.setattr(download, "TIMEOUT_S", 0.1)
+    site.drip_s = 1.0
+    with pytest.raises(CustomGazeError, match=r"connection failed \(.*timed out"):
+        obtain(site.address, SHA256, target, tmp_path)
+    monkeypatch.setattr(download, "TIMEOUT_S", 30)
+    monkeypatch.setattr(download, "HEAD_S", 0.2)
+    site.head_s = 1.0
+    with pytest.raises(CustomGazeError, match="no answer within 0.2 s"):
+        obtain(site.address, SHA256, target, tmp_path)
 
 
 def test_an_endless_answer_is_cut_off(tmp_path, target, site, monkeypatch):
-    monkeypatch.setattr(download, "MOST_BYTES", 500_000)
+    monkeypatch.setattr(download, "MOST_MODEL_BYTES", 500_000)
     with pytest.raises(InputError, match="is larger than"):
         obtain(site.address, SHA256, target, tmp_path)
     assert kept(tmp_path) == []
@@ -353,6 +427,7 @@ def secure_site(certificate):
 def test_https_works_where_the_certificate_is_trusted(
     tmp_path, target, secure_site, certificate, monkeypatch
 ):
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     assert secure_site.address.startswith("https://")
     assert obtain(secure_site.address, SHA256, target, tmp_path) == SHA256

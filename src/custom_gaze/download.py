@@ -7,31 +7,54 @@ every time it is used.
 
 import fcntl
 import ipaddress
+import os
+import queue
 import re
 import shutil
-import urllib.error
+import socket
+import threading
+import time
 import urllib.parse
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.client import HTTPException, HTTPMessage
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+import requests
+import urllib3
 
 from custom_gaze.errors import CustomGazeError, InputError
 from custom_gaze.files import sha256_of, whole_file, write_text
 from custom_gaze.progress import bar
+from custom_gaze.untrusted import MOST_MODEL_BYTES, printable, regular_file
 
 DOWNLOADS_FOLDER = ".downloads"
 SHA256 = re.compile(r"[0-9a-f]{64}")
-TIMEOUT_S = 30.0
+TIMEOUT_S = 30.0  # without a single byte
+HEAD_S = 60.0  # for the whole of an answer's head
+# A drip that keeps the connection alive is given up: this much time, then this average speed.
+PATIENCE_S = 60.0
+SLOWEST_BYTES_PER_S = 2000
 CHUNK_BYTES = 1 << 18
-MOST_BYTES = 2 << 30  # twenty times the largest file known here
+MOST_REDIRECTS = 5
+# What requests raises, what urllib3 raises while a body is read, and what the socket itself does.
+UNREACHABLE = (
+    requests.exceptions.RequestException,
+    urllib3.exceptions.HTTPError,
+    TimeoutError,
+    ConnectionError,
+)
+NO_HOST = (
+    requests.exceptions.InvalidURL,
+    urllib3.exceptions.LocationParseError,
+    UnicodeError,  # a name that IDNA cannot write
+)
 
 
 def is_address(source: str) -> bool:
     """Whether `source` is an address of any scheme, and not a path."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", source) is not None
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://|https?:", source) is not None
 
 
 def obtain(source: str, sha256: str | None, target: Path, root: Path) -> str:
@@ -48,7 +71,7 @@ def obtain(source: str, sha256: str | None, target: Path, root: Path) -> str:
     """
     expected = _checked_hash(sha256, source)
     if not is_address(source):
-        return _copy(_local(source, root), expected, target)
+        return _copy(local_file(source, root), expected, target)
     _check_address(source)
     if expected is None:
         raise InputError(f"{shown(source)}: an address needs the SHA-256 of its file beside it")
@@ -63,18 +86,23 @@ def _checked_hash(sha256: str | None, source: str) -> str | None:
     expected = sha256.strip().lower()
     if not SHA256.fullmatch(expected):
         raise InputError(
-            f"{shown(source)}: {sha256!r} is no SHA-256; expected 64 hexadecimal digits"
+            f"{shown(source)}: {sha256[:80]!r} is no SHA-256; expected 64 hexadecimal digits"
         )
     return expected
 
 
-def _local(source: str, root: Path) -> Path:
-    path = Path(source).expanduser()
+def local_file(source: str, root: Path) -> Path:
+    """The file at a path that the user names; relative ones start at `root`.
+
+    Raises:
+        InputError: it is missing, no regular file, too large for a model, or ~ is nobody's.
+    """
+    try:
+        path = Path(source).expanduser()
+    except RuntimeError:  # ~ of somebody who is not known here
+        raise InputError(f"{printable(source)}: there is no such home folder") from None
     path = path if path.is_absolute() else root / path
-    if not path.is_file():
-        what = "is no file" if path.exists() else "not found"
-        raise InputError(f"{path}: {what}; expected a path or an https address")
-    return path
+    return regular_file(path, MOST_MODEL_BYTES, "expected a path or an https address")
 
 
 def _copy(path: Path, expected: str | None, target: Path) -> str:
@@ -99,20 +127,51 @@ def shown(address: str) -> str:
         parts = urllib.parse.urlsplit(address)
     except ValueError:  # brackets that hold no IPv6 address
         return "the address"
-    if not parts.scheme or not parts.netloc:
-        return address
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    if not is_address(address):
+        return printable(address)
+    if not parts.netloc or "@" in address:  # with a / in the password, all of it looks like a path
+        return "the address"
+    return printable(f"{parts.scheme}://{parts.netloc}{parts.path}")
 
 
 def _check_address(address: str) -> None:
+    """Refuse what is neither https nor http on this machine, and what holds a password.
+
+    Raises:
+        InputError: it is such an address.
+    """
+    if "@" in address:
+        raise InputError(
+            f"{shown(address)}: holds an @, and with it perhaps a user and a password; those "
+            "belong into ~/.netrc, and an @ in a path is written %40"
+        )
+    scheme, host = "", None
     try:
         parts = urllib.parse.urlsplit(address)
-        scheme, host = parts.scheme, parts.hostname
-    except ValueError:  # brackets that hold no IPv6 address
-        scheme, host = "", None
+        if parts.port != 0 and address.isprintable() and " " not in address:
+            scheme, host = parts.scheme, parts.hostname
+    except ValueError:  # a port that is no number, brackets that hold no IPv6 address
+        pass
     if host and (scheme == "https" or (scheme == "http" and _is_loopback(host))):
         return
     raise InputError(f"{shown(address)}: not an https address; only https and paths are read")
+
+
+def _check_redirect(start: str, before: str, address: str) -> None:
+    """Refuse to be led from https to http, and from elsewhere into this machine or its network.
+
+    Raises:
+        InputError: it is such a redirect, or not an address that would be accepted by itself.
+    """
+    _check_address(address)
+    host, first = (urllib.parse.urlsplit(one).hostname or "" for one in (address, start))
+    if before.startswith("https:") and not address.startswith("https:"):
+        raise InputError(f"{shown(start)}: redirects from https to {shown(address)}; not followed")
+    if not _is_loopback(first) and _is_private(host):
+        raise InputError(
+            f"{shown(start)}: redirects into this machine's own network ({shown(address)}); "
+            "not followed"
+        )
 
 
 def _is_loopback(host: str) -> bool:
@@ -122,20 +181,13 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to addresses that would be accepted in params.yaml, and to no others."""
-
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        _check_address(newurl)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+def _is_private(host: str) -> bool:
+    """Whether a host is, or has an address, that is not of the public network."""
+    try:
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError):  # unknown here; a proxy may know it
+        return False
+    return any(not ipaddress.ip_address(one.partition("%")[0]).is_global for one in found)
 
 
 # -------------------------------------------------------------------------------- downloads
@@ -181,45 +233,96 @@ def _fetch(address: str, part: Path) -> str:
 
     Raises:
         InputError: the server says that there is no such file, or it is absurdly large.
-        CustomGazeError: the connection broke; `part` keeps what has arrived.
+        CustomGazeError: the connection broke or is too slow; `part` keeps what has arrived.
     """
     have = part.stat().st_size if part.is_file() else 0
     headers = {"Accept-Encoding": "identity", "User-Agent": "custom-gaze"}
     if have:
         headers["Range"] = f"bytes={have}-"
-    opener = urllib.request.build_opener(_SafeRedirects)
-    request = urllib.request.Request(address, headers=headers)
     try:
-        with opener.open(request, timeout=TIMEOUT_S) as response:
-            _save(response, part, have if response.status == 206 else 0, shown(address))
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code != 416 or not have:  # 416: nothing left to send, the part is whole or wrong
-            kind = InputError if error.code < 500 else CustomGazeError
-            raise kind(
-                f"{shown(address)}: the server answers {error.code} {error.reason}"
-            ) from None
-    except urllib.error.URLError as error:
-        raise _broken(address, error.reason, part) from None
-    except (TimeoutError, ConnectionError, HTTPException) as error:
+        with requests.Session() as session, _answer(session, address, headers) as response:
+            status = response.status_code
+            if status in (200, 206):
+                _save(response, part, have if status == 206 else 0, shown(address))
+            elif status != 416 or not have:  # 416: nothing left, the part is whole or wrong
+                kind = InputError if status < 500 else CustomGazeError
+                reason = printable(response.reason or "", 60)
+                raise kind(f"{shown(address)}: the server answers {status} {reason}".rstrip())
+    except (*UNREACHABLE, UnicodeError) as error:
+        if isinstance(_innermost(error), NO_HOST):
+            raise InputError(f"{shown(address)}: has no host that can be looked up") from None
         raise _broken(address, error, part) from None
     return sha256_of(part)
 
 
-def _broken(address: str, reason: Any, part: Path) -> CustomGazeError:
+def _answer(session: Any, address: str, headers: dict[str, str]) -> Any:
+    """The answer's head, redirects followed; its body is still to be read.
+
+    Raises:
+        InputError: a redirect leads where nothing is fetched from.
+    """
+    verify = True if "REQUESTS_CA_BUNDLE" in os.environ else os.environ.get("SSL_CERT_FILE", True)
+    place = address
+    for _ in range(MOST_REDIRECTS):
+        ask = partial(session.get, place, headers=headers, verify=verify, timeout=TIMEOUT_S)
+        response = _within(HEAD_S, partial(ask, stream=True, allow_redirects=False))
+        if not response.is_redirect:
+            return response
+        response.close()
+        before, place = place, urllib.parse.urljoin(place, response.headers["Location"])
+        _check_redirect(address, before, place)
+    raise InputError(f"{shown(address)}: redirects more than {MOST_REDIRECTS} times")
+
+
+def _within(seconds: float, call: Callable[[], Any]) -> Any:
+    """What `call` returns, given so long: a server can send its headers byte by byte.
+
+    Raises:
+        TimeoutError: it takes longer; it is left to itself.
+    """
+    done: queue.Queue[tuple[Any, Exception | None]] = queue.Queue()
+
+    def run() -> None:
+        try:
+            done.put((call(), None))
+        except Exception as error:  # raised below, in the thread that waits
+            done.put((None, error))
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        result, error = done.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"no answer within {seconds:g} s") from None
+    if error is not None:
+        raise error
+    return result
+
+
+def _broken(address: str, error: Exception, part: Path) -> CustomGazeError:
     have = part.stat().st_size if part.is_file() else 0
     kept = f"; {have} bytes are kept, run this again to resume" if have else "; run this again"
-    return CustomGazeError(
-        f"{shown(address)}: the connection failed ({' '.join(str(reason).split())}){kept}"
-    )
+    reason = printable(_innermost(error), 200)
+    query = urllib.parse.urlsplit(address).query
+    if query and query in reason:
+        reason = type(error).__name__
+    return CustomGazeError(f"{shown(address)}: the connection failed ({reason}){kept}")
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The error that requests and urllib3 wrapped; theirs repeat the address."""
+    for inner in (getattr(error, "reason", None), *error.args):
+        if isinstance(inner, BaseException):
+            return _innermost(inner)
+    return error
 
 
 def _save(response: Any, part: Path, start: int, shown: str) -> None:
     """Append the answer's body to the first `start` bytes of `part`."""
     announced = response.headers.get("Content-Length", "")
-    total = start + int(announced) if announced.isdigit() else None
+    total = start + int(announced) if re.fullmatch("[0-9]{1,15}", announced) else None
     have = start
     what, nothing = f"download {shown.rpartition('/')[2]}", tuple[bytes]()
+    began = time.monotonic()
     with (
         part.open("r+b" if start else "wb") as file,
         bar(nothing, what, total, "bytes") as shown_bar,
@@ -227,24 +330,17 @@ def _save(response: Any, part: Path, start: int, shown: str) -> None:
         file.truncate(start)
         file.seek(start)
         shown_bar.update(start)
-        for chunk in _chunks(response):
+        while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
             have += len(chunk)
-            if max(have, total or 0) > MOST_BYTES:
+            if max(have, total or 0) > MOST_MODEL_BYTES:
                 part.unlink()
-                raise InputError(f"{shown}: is larger than {MOST_BYTES >> 20} MiB; not a model")
+                raise InputError(
+                    f"{shown}: is larger than {MOST_MODEL_BYTES >> 20} MiB; not a model"
+                )
             file.write(chunk)
             shown_bar.update(len(chunk))
-    if total is not None and have < total:  # http.client ends a broken body without an error
+            seconds = time.monotonic() - began
+            if seconds > PATIENCE_S and have - start < SLOWEST_BYTES_PER_S * seconds:
+                raise TimeoutError(f"less than {SLOWEST_BYTES_PER_S} bytes a second")
+    if total is not None and have < total:
         raise ConnectionError(f"it ended after {have} of {total} bytes")
-
-
-def _chunks(response: Any) -> Iterator[bytes]:
-    """The body as it arrives, so that little is lost when the connection breaks."""
-    while True:
-        try:
-            chunk = response.read1(CHUNK_BYTES)
-        except OSError as error:  # TLS and routing errors too, which are no ConnectionError
-            raise ConnectionError(str(error)) from error
-        if not chunk:
-            return
-        yield chunk

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from custom_gaze.detectors import DetectorKind, check_detector, embedded_detector
-from custom_gaze.download import is_address, obtain, shown
+from custom_gaze.download import is_address, local_file, obtain, shown
 from custom_gaze.errors import InputError
 from custom_gaze.faces import DETECTOR_FILE, MESH_FILE, check_mesh
 from custom_gaze.files import sha256_of, whole_folder, write_bytes
@@ -64,7 +64,7 @@ def _base(wanted: FetchParams) -> BaseNetwork:
         _no_hash(wanted.base_sha256, "fetch.base")
         return load_embedded() if wanted.base == EMBEDDED else random_base()
     if not is_address(wanted.base):
-        return _local_base(project_root() / Path(wanted.base).expanduser(), wanted.base_sha256)
+        return _local_base(local_file(wanted.base, project_root()), wanted.base_sha256)
     with tempfile.TemporaryDirectory(prefix="custom-gaze-") as scratch:
         target = Path(scratch) / "base"
         obtain(wanted.base, wanted.base_sha256, target, project_root())
@@ -74,7 +74,7 @@ def _base(wanted: FetchParams) -> BaseNetwork:
 
 def _local_base(path: Path, sha256: str | None) -> BaseNetwork:
     """Read in place: an ONNX file may have its weights in a second file beside it."""
-    if sha256 is not None and path.is_file() and sha256_of(path) != sha256.strip().lower():
+    if sha256 is not None and sha256_of(path) != sha256.strip().lower():
         raise InputError(
             f"{path}: its SHA-256 is {sha256_of(path)}, not the one that fetch.base_sha256 names"
         )
