@@ -46,12 +46,15 @@ def test_the_metrics_are_those_of_the_exported_file(evaluated: Project) -> None:
         assert entry["low_deg"] <= entry["error_deg"] <= entry["high_deg"]
 
 
-def test_it_runs_the_onnx_file_and_no_checkpoint(evaluated: Project) -> None:
+def test_it_runs_the_file_that_was_exported_from_this_checkpoint(evaluated: Project) -> None:
     before = evaluated.paths.metrics.read_bytes()
-    for path in (evaluated.paths.checkpoint, evaluated.paths.metrics):
-        path.unlink()
+    evaluated.paths.metrics.unlink()
     evaluated.change(geometry={"deg_per_pixel": 0.05})  # of the next `prepare`, not of these crops
     evaluate.run(evaluated.params, evaluated.paths)
+    assert evaluated.paths.metrics.read_bytes() == before
+    evaluated.paths.checkpoint.write_bytes(evaluated.paths.last_checkpoint.read_bytes() + b"other")
+    with pytest.raises(InputError, match=r"onnx: was not exported from .*checkpoint.pt; run"):
+        evaluate.run(evaluated.params, evaluated.paths)
     assert evaluated.paths.metrics.read_bytes() == before
 
 

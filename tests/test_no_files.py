@@ -11,6 +11,8 @@ import pytest
 
 from conftest import Project
 from custom_gaze.cli import main
+from custom_gaze.detectors import embedded_detector
+from custom_gaze.faces import DETECTOR_FILE
 from pretend_app import color_model, make_app
 from time_limit import ends_within
 
@@ -52,6 +54,13 @@ FILES = {
     "data/dataset_clean/one/labels.csv": "index",
     "data/index.csv": "train",
     "models/checkpoint.pt": "export",
+    "models/custom_gaze.onnx": "predict mine.onnx",
+    "weights.pkl": "inspect weights.pkl",
+    "frame.jpg": "crop frame.jpg",
+    "other.jpg": "predict other.jpg --model mine.onnx",
+    "other.onnx": "predict mine.onnx --model other.onnx",
+    "live.onnx": "watch --source clip.avi --model live.onnx",
+    "new.onnx": "deploy {app} --model new.onnx",
     "reports/metrics.json": "report",
 }
 
@@ -62,7 +71,26 @@ def site(project: Project, tmp_path: Path) -> Path:
     make_app(tmp_path / "app")
     color_model(project.paths.root / "mine.onnx")
     project.paths.sessions.mkdir(parents=True)
+    project.paths.faces.mkdir(parents=True)
+    (project.paths.faces / DETECTOR_FILE).write_bytes(embedded_detector())
     return tmp_path / "app"
+
+
+@pytest.mark.parametrize("key", ["detector", "mesh", "base"])
+def test_what_fetch_is_to_read_as_well(
+    site: Path, project: Project, key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = project.paths.root / "given"
+    project.change(fetch={key: str(path)})
+    for kind in KINDS:
+        kind(path)
+        with ends_within(LONGEST_S):
+            assert main(["fetch"]) == 2, kind.__name__
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1, (kind.__name__, said)
+        assert "given" in said
+        assert not project.paths.base.exists()
+        path.rmdir() if kind is Path.mkdir else path.unlink()
 
 
 @pytest.mark.parametrize(("name", "words"), FILES.items(), ids=FILES.values())

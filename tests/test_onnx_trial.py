@@ -3,7 +3,6 @@
 import os
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from conftest import Project
-from custom_gaze import cli, onnx_trial
+from custom_gaze import onnx_trial
 from custom_gaze.errors import InputError
 from custom_gaze.gaze_model import load_gaze_model
 from custom_gaze.onnx_check import check_graph
@@ -206,68 +205,6 @@ def test_a_network_is_tried_once_in_a_project(
     load_gaze_model(path, project.params)
     assert len(calls) == 3
     assert not (project.paths.root / ".dvc").exists()
-
-
-def folder(path: Path) -> None:
-    path.mkdir()
-
-
-def ring(path: Path) -> None:
-    path.symlink_to(path.name)
-
-
-def huge(path: Path) -> None:
-    with path.open("wb") as file:
-        file.truncate(3 << 30)
-
-
-BAD_FILES: dict[str, Callable[[Path], object]] = {
-    "fifo": os.mkfifo,
-    "folder": folder,
-    "ring": ring,
-    "huge": huge,
-    "device": lambda path: path.symlink_to("/dev/zero"),
-    "empty": Path.touch,
-    "page": lambda path: path.write_text("<html>\x1b[2J"),
-}
-ENTRIES = {
-    "fetch.base": ["fetch"],
-    "fetch.detector": ["fetch"],
-    "fetch.mesh": ["fetch"],
-    "inspect": ["inspect", "FILE"],
-    "crop": ["crop", "FILE"],
-    "predict": ["predict", "FILE"],
-    "predict --model": ["predict", "FRAME", "--model", "FILE"],
-    "watch": ["watch", "--source", "FILE"],
-    "watch --model": ["watch", "--source", "FRAME", "--model", "FILE"],
-    "deploy --model": ["deploy", "APP", "--model", "FILE"],
-}
-
-
-@pytest.mark.parametrize("entry", ENTRIES)
-def test_files_that_are_no_files_are_one_line_everywhere(
-    project: Project, entry: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from custom_gaze.detectors import embedded_detector
-    from pretend_app import make_app
-
-    root = project.paths.root
-    project.paths.faces.mkdir(parents=True)
-    (project.paths.faces / "face_detection.onnx").write_bytes(embedded_detector())
-    make_app(root / "app")
-    for kind, make in BAD_FILES.items():
-        path = root / f"bad_{kind}"
-        make(path)
-        if entry.startswith("fetch."):
-            project.change(fetch={entry.removeprefix("fetch."): str(path)})
-        names = {"FILE": str(path), "FRAME": str(root / "params.yaml"), "APP": str(root / "app")}
-        before = sorted(entry.name for entry in root.rglob("*"))
-        code = cli.main([names.get(word, word) for word in ENTRIES[entry]])
-        out = capsys.readouterr()
-        assert (code, out.out) == (2, ""), (kind, out)
-        assert out.err.count("\n") == 1, (kind, out.err)
-        assert out.err.strip().isprintable(), (kind, out.err)
-        assert sorted(entry.name for entry in root.rglob("*")) == before
 
 
 SMALL: list[bytes] = []
