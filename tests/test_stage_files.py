@@ -341,3 +341,19 @@ def test_the_log_s_columns_are_those_that_training_writes() -> None:
     from custom_gaze.tables import LOG_COLUMNS
 
     assert [entry.name for entry in dataclasses.fields(Epoch)] == list(LOG_COLUMNS[:-1])
+
+
+def test_a_figure_that_there_is_none_of_is_a_dash(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two targets have no interval, and a base without heads has no correction."""
+    few = {k: v for k, v in FIGURES.items() if k not in ("low_deg", "high_deg")}
+    project.paths.metrics.parent.mkdir()
+    content = {"choice": CHOICE, "test": {**few, "targets": 2}, "train": FIGURES}
+    project.paths.metrics.write_text(json.dumps(content))
+    assert main(["report"]) == 0
+    header, _, test, train, *_ = capsys.readouterr().out.splitlines()
+    assert header.split("  ")[-1].strip() == "pixels"
+    assert test.split()[-3:] == ["1.50°", "–", "2"]
+    assert train.split()[-3:] == ["1.50°", "1.00–2.00°", "2"]
+    assert test.split()[-6:-3] == ["–"] * 3  # best correction, probe, fine-tuned

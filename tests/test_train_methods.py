@@ -29,6 +29,7 @@ from custom_gaze import (
 )
 from custom_gaze.candidates import closed_forms, read_candidates
 from custom_gaze.checkpoint import load_checkpoint
+from custom_gaze.cli import main
 from custom_gaze.corrected import CorrectedHead
 from custom_gaze.crops import normalise
 from custom_gaze.errors import InputError
@@ -304,3 +305,17 @@ def test_a_trunk_alone_is_fine_tuned_and_can_be_probed(ready: Project) -> None:
     ready.change(train={"method": "base"})
     with pytest.raises(InputError, match=r"train.method is 'base', but random weights, seed 5 is"):
         train.run(ready.params, ready.paths)
+
+
+def test_what_train_says_of_the_frames(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    epoch = finetune.Epoch(2, 1.0, 2.0, 3.0)
+    for held_out, said in (
+        (0, "3.00° on held-out targets; 14 frames trained on, each held out in turn"),
+        (4, "3.00° on held-out targets; 10 frames trained on, 4 held out to measure it"),
+    ):
+        result = train.TrainResult(FINETUNE, "asked for", 2, epoch, 14 - held_out, held_out)
+        monkeypatch.setattr(train, "run", lambda *_, result=result: result)
+        assert main(["train"]) == 0
+        assert said in capsys.readouterr().out
