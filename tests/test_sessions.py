@@ -14,7 +14,7 @@ from PIL import Image
 from custom_gaze import sessions
 from custom_gaze.errors import InputError
 from custom_gaze.geometry import ScreenGeometry
-from custom_gaze.sessions import FrameError, load_frame, read_session
+from custom_gaze.sessions import FrameError, is_turned, load_frame, read_session
 
 GEOMETRY = ScreenGeometry()  # a screen of 1728 x 1117
 
@@ -144,6 +144,10 @@ def test_pairs_must_be_whole(folder: Path) -> None:
         ('{"screen_x": "5", "screen_y": 5}', "screen_x is '5', not a number"),
         ('{"screen_x": true, "screen_y": 5}', "screen_x is True, not a number"),
         ('{"screen_x": null, "screen_y": 5}', "screen_x is None, not a number"),
+        (
+            f'{{"screen_x": {"[" * 500}{"]" * 500}, "screen_y": 5}}',
+            "screen_x is list, not a number",
+        ),
         ('{"screen_x": 3457, "screen_y": 5}', "screen_x is 3457, far off the screen of 0 to 1728"),
         ('{"screen_x": 5, "screen_y": -1118}', "screen_y is -1118, far off .* 0 to 1117"),
         (f'{{"screen_x": 1{"0" * 400}, "screen_y": 5}}', r"screen_x is 10+\.\.\., far off"),
@@ -253,6 +257,11 @@ def test_load_frame_is_rgb_and_ignores_the_exif_orientation(tmp_path: Path) -> N
     pixels[0, 0] = 0  # the array is the caller's own
     image.convert("L").save(tmp_path / "grey.jpg")
     assert load_frame(tmp_path / "grey.jpg").shape == (20, 40, 3)
+    assert is_turned(tmp_path / "a.jpg")
+    assert not is_turned(tmp_path / "grey.jpg")
+    exif[0x0112] = 1  # upright
+    image.save(tmp_path / "a.jpg", exif=exif)
+    assert not is_turned(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize(
@@ -287,5 +296,8 @@ def test_other_formats_and_bombs_are_refused(tmp_path: Path) -> None:
         (tmp_path / "b.jpg").write_bytes(small)
         with pytest.raises(FrameError, match=reason):
             load_frame(tmp_path / "b.jpg")
+        assert not is_turned(tmp_path / "b.jpg")
+    with pytest.raises(FrameError, match=r"cannot be read \(File name too long\)"):
+        load_frame(tmp_path / ("x" * 300))
     with pytest.raises(FrameError, match=r"c\.jpg: is not there"):
         load_frame(tmp_path / "c.jpg")

@@ -136,17 +136,21 @@ def load_frame(path: Path) -> NDArray[np.uint8]:
 
 
 def is_turned(path: Path) -> bool:
-    """Whether a frame that decodes asks, by an EXIF orientation other than 1, to be shown turned.
+    """Whether a frame asks, by an EXIF orientation other than 1, to be shown turned.
 
     The app ignores that, and so does everything here: such a frame is used as it is stored.
     """
     from PIL import ExifTags, Image
 
     try:
-        with Image.open(path, formats=["JPEG"]) as image:
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of size and of damaged EXIF
+            with Image.open(path, formats=["JPEG"]) as image:
+                orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
         return False  # damaged EXIF: a viewer does not turn it either
+    except Image.DecompressionBombError:
+        return False
     return orientation in range(2, 9)
 
 
