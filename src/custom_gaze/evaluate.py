@@ -1,6 +1,6 @@
 """The evaluate stage: run the exported file on frames it never saw, and write the reports.
 
-This is the only place that looks at the test targets.
+This is the only place that looks at the labels of the test targets.
 """
 
 import csv
