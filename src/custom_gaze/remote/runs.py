@@ -66,13 +66,13 @@ def begin(
         say(f"not sent, git does not know it: {path}")
     cache = Cache(root)
     luggage = pack(root, cache, request)
-    check_sessions_saved(root, luggage.sessions)
     with connect(settings.host) as connection:
         try:
             known = _known_run(connection, settings, root, request)
             if known is not None:
                 return known
             _hold(connection, settings)
+            check_sessions_saved(root, luggage.sessions)  # a second, so only where a run will start
             repository.send_commit(connection, root, settings.project, request.commit)
             connection.ask("ready", Done, **settings.there)
             _check_there(connection, settings, luggage.elsewhere)
