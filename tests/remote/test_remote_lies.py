@@ -21,7 +21,7 @@ from custom_gaze.remote import fetch, mlflow_runs, repository, runs, setup
 from custom_gaze.remote.connection import Connection, FarError
 from custom_gaze.remote.display import Traffic
 from custom_gaze.remote.objects import Cache, send_objects
-from custom_gaze.remote.replies import Hello, NotAsked, Run, Status, understood
+from custom_gaze.remote.replies import AllTracked, Hello, NotAsked, Run, Status, understood
 from custom_gaze.remote.settings import Settings
 from custom_gaze.remote.ssh import Lost
 
@@ -351,6 +351,14 @@ def tracked(**changes: Any) -> dict[str, Any]:
         "files": [["reports/m", "/far/m", md5(b"part")]],
     }
     return {**run, **changes}
+
+
+def test_an_honest_record_of_mlflow_is_understood() -> None:
+    run = tracked(experiment="Jörg's gaze", metrics=[["session/day-1/error_deg", 0.5, 1, 0]])
+    (known,) = understood("far", AllTracked, {"runs": [run]}).runs
+    assert known.experiment == "Jörg's gaze"
+    assert known.metrics == [("session/day-1/error_deg", 0.5, 1, 0)]
+    assert known.files == [("reports/m", "/far/m", md5(b"part"))]
 
 
 @pytest.mark.parametrize(

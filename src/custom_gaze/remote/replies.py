@@ -39,6 +39,12 @@ def _path_below(text: str) -> str:
     return text
 
 
+def _one_line(text: str) -> str:
+    if not text.isprintable() or not 0 < len(text) <= 250:
+        raise ValueError("no line of text")
+    return text
+
+
 Words = Annotated[str, AfterValidator(printable)]  # shown, never used
 RunName = Annotated[str, _matches(RUN_NAME)]
 File = Annotated[str, _matches("[0-9a-f]{32}")]  # an object that is a file
@@ -210,7 +216,7 @@ class Tracked(Reply):
     status: Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
     start_ms: Count
     end_ms: Count | None
-    experiment: _Label
+    experiment: Annotated[str, AfterValidator(_one_line)]
     params: Annotated[list[tuple[_Label, _Value]], Field(max_length=_MOST_ROWS)]
     tags: Annotated[list[tuple[_Label, _Value]], Field(max_length=_MOST_ROWS)]
     metrics: Annotated[
