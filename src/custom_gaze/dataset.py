@@ -3,10 +3,10 @@
 A line is a `Sample`, its columns are that class's fields: the session and file of the crop, the
 target's angles and pixels, the target's number, which frames of one target share, the side of the
 split, and the crop's hash. It is the only thing that train, export and evaluate know of the
-dataset, is never read without index.json beside it, which has its hash, and is written from
-the sessions that params.yaml names, so crops that an earlier run left behind are never seen. Beside
-it, data/specification.json has the screen of the labels and the rule of the crops, on which the
-sessions agree, and data/index.json keeps their manifests: the detector, what was left out.
+dataset, and is written from the sessions that params.yaml names, so crops that an earlier run left
+behind are never seen. Beside it, data/specification.json has the screen of the labels and the rule
+of the crops, on which the sessions agree, and data/index.json keeps their manifests (the detector,
+what was left out) and the index's hash.
 """
 
 import csv
@@ -245,8 +245,8 @@ def read_index(path: Path) -> tuple[Sample, ...]:
 
     Raises:
         InputError: it is missing, anything in it is not what `run` writes, or it is not the one
-            that data/index.json beside it was written with; the message names the line and the
-            remedy.
+            that data/index.json, where it is there, was written with; the message names the line
+            and the remedy.
     """
     samples = []
     seen: set[str] = set()
@@ -259,8 +259,10 @@ def read_index(path: Path) -> tuple[Sample, ...]:
         if sides.setdefault(sample.target, sample.split) != sample.split:
             raise row.error(f"target {sample.target} is on two sides of the split")
         samples.append(sample)
+    # A stage that only depends on the index may run where DVC has brought nothing else.
     written_with = path.with_suffix(".json")
-    if sha256_of(path) != read_json(written_with, _Manifests, REMEDY).index_sha256:
+    known = read_json(written_with, _Manifests, REMEDY) if written_with.exists() else None
+    if known is not None and known.index_sha256 != sha256_of(path):
         raise InputError(f"{path}: is not the one that {written_with} was written with; {REMEDY}")
     return tuple(samples)
 
