@@ -57,8 +57,11 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
-    """A project under git and DVC, as the real one: .dvc files are staged by themselves."""
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    """A project under git and DVC, as the real one: .dvc files are staged by themselves.
+
+    There is no home folder, none can be made, and git has no identity.
+    """
+    monkeypatch.setenv("HOME", "/proc/nowhere")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     root = tmp_path / "project"
     root.mkdir()
