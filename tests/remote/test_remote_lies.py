@@ -343,21 +343,24 @@ def test_it_gets_no_object_that_the_run_does_not_use(far: Far) -> None:
     assert [header["do"] for header in connection.asked] == ["lacking"]
 
 
+NOW_MS = 1_790_000_000_000
+
+
 def tracked(**changes: Any) -> dict[str, Any]:
     run = {
         **{"id": "a" * 32, "name": "night", "status": "FINISHED", "experiment": "gaze"},
-        **{"start_ms": 1, "end_ms": 2, "params": [["a", "1"]], "tags": [["t", "v"]]},
-        "metrics": [["loss", 0.5, 1, 0]],
+        **{"start_ms": NOW_MS, "end_ms": NOW_MS + 2, "params": [["a", "1"]], "tags": [["t", "v"]]},
+        "metrics": [["loss", 0.5, NOW_MS, 0]],
         "files": [["reports/m", "/far/m", md5(b"part")]],
     }
     return {**run, **changes}
 
 
 def test_an_honest_record_of_mlflow_is_understood() -> None:
-    run = tracked(experiment="Jörg's gaze", metrics=[["session/day-1/error_deg", 0.5, 1, 0]])
+    run = tracked(experiment="Jörg's gaze", metrics=[["session/day-1/error_deg", 0.5, NOW_MS, 0]])
     (known,) = understood("far", AllTracked, {"runs": [run]}).runs
     assert known.experiment == "Jörg's gaze"
-    assert known.metrics == [("session/day-1/error_deg", 0.5, 1, 0)]
+    assert known.metrics == [("session/day-1/error_deg", 0.5, NOW_MS, 0)]
     assert known.files == [("reports/m", "/far/m", md5(b"part"))]
 
 

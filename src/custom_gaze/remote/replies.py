@@ -56,6 +56,7 @@ Folder = Annotated[str, _matches(r"(/[A-Za-z0-9_.@+,=-]+)+")]
 Address = Annotated[str, _matches(r"localhost|[0-9.]{7,15}|[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9_.-]+)?")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(ge=_FIRST_S, le=_LAST_S, allow_inf_nan=False)]
+Millis = Annotated[int, Field(ge=0, le=int(_LAST_S) * 1000)]
 Count = Annotated[int, Field(ge=0, le=_MOST_OBJECT_BYTES)]
 Code = Annotated[int, Field(ge=-255, le=255)]
 _Value = Annotated[str, AfterValidator(lambda text: visible(text[:6000]))]
@@ -214,13 +215,13 @@ class Tracked(Reply):
     id: File  # 32 hexadecimal digits too
     name: Annotated[Words, Field(max_length=500)]
     status: Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
-    start_ms: Count
-    end_ms: Count | None
+    start_ms: Millis
+    end_ms: Millis | None
     experiment: Annotated[str, AfterValidator(_one_line)]
     params: Annotated[list[tuple[_Label, _Value]], Field(max_length=_MOST_ROWS)]
     tags: Annotated[list[tuple[_Label, _Value]], Field(max_length=_MOST_ROWS)]
     metrics: Annotated[
-        list[tuple[_Label, Annotated[float, Field(allow_inf_nan=False)], Count, Count]],
+        list[tuple[_Label, Annotated[float, Field(allow_inf_nan=False)], Millis, Count]],
         Field(max_length=_MOST_ROWS),
     ]
     # path in the run's folder, path there, MD5
