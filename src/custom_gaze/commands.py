@@ -1,6 +1,7 @@
 """What each verb of the command line does: call the module that knows, print what it says.
 
-Everything heavy is imported inside, so that --help answers at once.
+Everything heavy is imported inside, so that --help answers at once, and after params.yaml was read,
+so that a mistake in it is named at once too.
 """
 
 import argparse
@@ -24,9 +25,9 @@ def _project() -> "tuple[Params, Paths]":
 
 
 def run_fetch(_: argparse.Namespace) -> None:
+    params, paths = _project()
     from custom_gaze import fetch
 
-    params, paths = _project()
     result = fetch.run(params, paths)
     base = result.base
     say(f"face detector  {result.detector.value} → {paths.faces}")
@@ -38,9 +39,9 @@ def run_fetch(_: argparse.Namespace) -> None:
 
 
 def run_prepare(arguments: argparse.Namespace) -> None:
+    params, paths = _project()
     from custom_gaze import prepare
 
-    params, paths = _project()
     session = arguments.session if arguments.named is None else arguments.named
     result = prepare.run(session, params, paths)
     say(f"{result.used} of {result.frames} frames → {result.folder} ({result.detector})")
@@ -49,9 +50,9 @@ def run_prepare(arguments: argparse.Namespace) -> None:
 
 
 def run_index(_: argparse.Namespace) -> None:
+    params, paths = _project()
     from custom_gaze import dataset
 
-    params, paths = _project()
     result = dataset.run(params, paths)
     for side, frames in result.frames.items():
         say(f"{side:<10} {frames} frames of {result.targets[side]} targets")
@@ -59,10 +60,10 @@ def run_index(_: argparse.Namespace) -> None:
 
 
 def run_train(_: argparse.Namespace) -> None:
+    params, paths = _project()
     from custom_gaze import train
     from custom_gaze.methods import NAMES
 
-    params, paths = _project()
     result = train.run(params, paths)
     say(f"to export: {NAMES[result.method]}: {result.reason}")
     held_out = result.validation_frames
@@ -76,9 +77,9 @@ def run_train(_: argparse.Namespace) -> None:
 
 
 def run_export(arguments: argparse.Namespace) -> None:
+    params, paths = _project()
     from custom_gaze import export
 
-    params, paths = _project()
     if arguments.form == "l2cs":
         _export_l2cs(params, paths)
         return
@@ -91,9 +92,9 @@ def run_export(arguments: argparse.Namespace) -> None:
 
 
 def run_quantise(_: argparse.Namespace) -> None:
+    params, paths = _project()
     from custom_gaze import quantise
 
-    params, paths = _project()
     result = quantise.run(params, paths)
     say(f"8-bit model: {result.reason}")
     say(f"→ {paths.int8_model if result.written else paths.int8_report}")
@@ -112,18 +113,18 @@ def _export_l2cs(params: "Params", paths: "Paths") -> None:
 
 
 def run_predict(arguments: argparse.Namespace) -> None:
+    params, paths = _project()
     from custom_gaze import predict
 
-    params, paths = _project()
     result = predict.run(arguments.target, params, paths, arguments.model, arguments.output)
     text = predict.as_json(result) if arguments.json else predict.as_text(result)
     say(*text.split("\n"))
 
 
 def run_watch(arguments: argparse.Namespace) -> None:
+    params, paths = _project()
     from custom_gaze import watch
 
-    params, paths = _project()
     model, output, mirror = arguments.model, arguments.output, arguments.mirror
     result = watch.run(arguments.source, params, paths, model, output, mirror)
     where = f" → {result.output}" if result.output else ""
@@ -131,18 +132,18 @@ def run_watch(arguments: argparse.Namespace) -> None:
 
 
 def run_doctor(arguments: argparse.Namespace) -> None:
+    params, paths = _project()
     from custom_gaze import doctor
 
-    params, paths = _project()
     result = doctor.run(arguments.session, params, paths)
     text = doctor.as_json(result) if arguments.json else doctor.as_text(result)
     say(*text.split("\n"))
 
 
 def run_evaluate(_: argparse.Namespace) -> None:
+    params, paths = _project()
     from custom_gaze import evaluate, report
 
-    params, paths = _project()
     result = evaluate.run(params, paths)
     say(*report.closing_table(paths).split("\n"), result.tracked)
 
@@ -158,12 +159,12 @@ def run_report(_: argparse.Namespace) -> None:
 
 
 def run_import(arguments: argparse.Namespace) -> None:
+    params, paths = _project()
     from custom_gaze.importing import import_session
     from custom_gaze.session_ids import sessions_option
     from custom_gaze.sessions import TURNED, UPRIGHT
     from custom_gaze.splits import MIN_TARGETS
 
-    params, paths = _project()
     result = import_session(
         arguments.path, arguments.session, paths, params.geometry, params.split.same_target_px
     )
@@ -187,9 +188,9 @@ def run_import(arguments: argparse.Namespace) -> None:
 
 
 def run_crop(arguments: argparse.Namespace) -> None:
+    params, paths = _project()
     from custom_gaze import prepare
 
-    params, paths = _project()
     result = prepare.crop_picture(arguments.image, arguments.output, params, paths)
     say(f"crop   → {result.crop} (from the {result.crop_from})")
     say(f"boxes  → {result.boxes}")
@@ -229,11 +230,11 @@ def run_demo(arguments: argparse.Namespace) -> None:
 
 
 def run_sheet(arguments: argparse.Namespace) -> None:
+    params, paths = _project()
     from custom_gaze.demo.seeds import check_person_seed
     from custom_gaze.demo.sheet import persons_sheet, sessions_sheet, sheet
     from custom_gaze.session_ids import check_session_id
 
-    params, paths = _project()
     if arguments.persons is not None:
         first, last = arguments.persons
         if first > last:
