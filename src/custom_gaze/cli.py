@@ -182,7 +182,7 @@ def main(argv: list[str] | None = None) -> int:
 def _how_to_go_on(verb: str) -> str:
     if verb in ("train", "pretrain"):
         return "the same command goes on from what was saved last"
-    if verb == "import":
+    if verb in ("import", "remote"):
         return "the same command goes on"
     return "nothing is left half done; the same command starts anew"
 
