@@ -29,8 +29,8 @@ from custom_gaze.weights.base import BaseNetwork
 SEED = 1  # of the folds, the augmented copies and the training
 # What decides about the results, beside the crops and this file.
 METHOD_CODE = (
-    *("augment", "baselines", "candidates", "choose", "corrected", "features", "finetune"),
-    *("folds", "network", "probe", "seen", "start", "train"),
+    *("augment", "baselines", "bounded_adam", "candidates", "choose", "corrected", "features"),
+    *("finetune", "folds", "network", "probe", "seen", "start", "train", "trainer"),
     *("crops", "dataset", "geometry", "weights/base"),
 )
 
@@ -193,7 +193,7 @@ def fine_tuned(case: Case) -> Answers:
     )
     network = network.to(case.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     labels = torch.from_numpy(person.labels_deg).float()
-    history, best = fit(
+    made = fit(
         network,
         Part(views.store, copy_rows(views, train, copies)),
         labels[np.repeat(train, copies + 1)],
@@ -204,14 +204,14 @@ def fine_tuned(case: Case) -> Answers:
         case.state_path,
     )
     case.state_path.unlink(missing_ok=True)
-    network.load_trained_state(best)
+    network.load_trained_state(made.state)
     angles = (
         predict(network, views.frozen, len(views.frozen), params.batch_size)
         .numpy()
         .astype(np.float64)
     )
-    top = exported(history, params)
-    notes: dict[str, Any] = {"epochs": len(history) - 1, "best_epoch": top.epoch}
+    top = exported(made.history, params)
+    notes: dict[str, Any] = {"epochs": len(made.history) - 1, "best_epoch": top.epoch}
     notes |= {"validation_error_deg": top.validation_error_deg, "copies": copies}
     return Answers(angles, {**notes, "train": len(train), "validation": len(validation)})
 

@@ -16,7 +16,7 @@ from unittest import mock
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from custom_gaze import dataset, finetune, train
+from custom_gaze import dataset, train, trainer
 from custom_gaze.dataset import of_split
 from custom_gaze.devices import pick_device
 from custom_gaze.errors import CustomGazeError
@@ -110,9 +110,9 @@ def ours(job: Job, turns: Turns) -> Outcome:
     An epoch's validation counts as known when the next epoch begins or training is over.
     """
     outcome, begun_s = Outcome(), []
-    original = finetune.Training.epoch
+    original = trainer.Training.epoch
 
-    def timed(self: finetune.Training, number: int) -> float:
+    def timed(self: trainer.Training, number: int) -> float:
         turns.pass_on()
         begun_s.append(turns.now_s())
         with _taken_apart(job.profile and number == 1, outcome):
@@ -121,7 +121,7 @@ def ours(job: Job, turns: Turns) -> Outcome:
             outcome.epochs_s.append(turns.now_s() - begun_s[-1])
         return loss
 
-    with mock.patch.object(finetune.Training, "epoch", timed):
+    with mock.patch.object(trainer.Training, "epoch", timed):
         outcome.method = train.run(job.params, job.paths).method
     outcome.total_s = turns.now_s()
     outcome.known_s = [*begun_s[1:], outcome.total_s]

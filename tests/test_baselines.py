@@ -178,8 +178,15 @@ def test_the_simpler_one_wins_within_the_noise() -> None:
     assert preferred(errors, targets) == "simple"
     assert preferred({**errors, "other": 4.0 + noise}, targets) == "other"
     # What candidates share is no noise: a small gain on every frame counts.
-    shared = {"simple": 5 + 3 * noise, "other": 4.9 + 3 * noise}
+    shared = {"simple": 5 + 3 * noise, "other": 4.5 + 3 * noise}
     assert preferred(shared, targets) == "other"
+    # A gain that nobody could notice does not, however sure it is: 2 % of the error, or 0.05°.
+    for error, gain, chosen in (
+        *((5.0, 0.08, "simple"), (5.0, 0.13, "other")),
+        *((0.5, 0.04, "simple"), (0.5, 0.06, "other")),
+    ):
+        close = {"simple": np.full(20, error), "other": np.full(20, error - gain)}
+        assert preferred(close, targets) == chosen
     # Many frames of few targets are few observations.
     step = np.repeat([1.5, -1.0, 0.2], 30)
     assert preferred({"simple": 5 + step, "other": np.full(90, 5.0)}, np.repeat([0, 1, 2], 30)) == (

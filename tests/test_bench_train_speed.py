@@ -18,11 +18,11 @@ from custom_gaze.crops import normalise
 from custom_gaze.dataset import labels_deg, load_crop, of_split
 from custom_gaze.errors import CustomGazeError, InputError
 from custom_gaze.features import Copies, frozen_features
-from custom_gaze.finetune import Training
 from custom_gaze.network import GazeNetwork
 from custom_gaze.params import TrainParams
 from custom_gaze.start import starting_network
 from custom_gaze.tables import read_columns
+from custom_gaze.trainer import Training
 from custom_gaze.weights import read_base
 from custom_gaze.weights.base import expected_angles
 

@@ -36,7 +36,7 @@ def test_training_learns(ready: Project) -> None:
 
 
 def test_frozen_means_frozen_to_the_bit(ready: Project) -> None:
-    ready.change(train={"learning_rate": 1e-2})
+    ready.change(train={"learning_rate": 1e-3})
     samples = dataset.of_split(dataset.read_index(ready.paths.index), "train")
     torch.manual_seed(ready.params.train.seed)
     base = read_base(ready.paths.base)

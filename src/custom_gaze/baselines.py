@@ -31,6 +31,9 @@ Targets = NDArray[np.int64]  # (N,) the number of each frame's target
 FOLDS = 5
 HELD_OUT_AT_LEAST = 50  # targets in all: with few of them the folds are drawn several times
 MIN_TARGETS = 3
+# Two candidates whose mean errors are closer than this are as good, for nobody could tell them
+# apart by using them: 0.05° is 2 pixels, the error itself tens.
+ALIKE_DEG, ALIKE_SHARE = 0.05, 0.02
 # The regressors' grid, for angles scaled to a standard deviation of 1: costs, and γ of
 # exp(-γ |u - v|²), from nearly a plane over the whole screen to a bend within a third of it.
 SVR_COSTS, SVR_GAMMAS = (1.0, 10.0, 100.0), (0.03, 0.2, 1.0)
@@ -276,11 +279,15 @@ def held_out_error(
 
 
 def preferred(errors: Mapping[str, NDArray[np.float64]], targets: Targets) -> str:
-    """The simplest candidate that is no worse than the best one beyond the validation's noise.
+    """The simplest candidate that is as good as the best one.
 
     Args:
         errors: of each candidate, the simplest first: (N,) held-out errors of the frames.
         targets: (N,) the frames' targets.
+
+    As good is what is worse by no more than the validation's noise, or by no more than anyone could
+    notice (`alike_deg`): however sure a gain of a hundredth of a degree is, it is worth no step
+    away from the simple, and on another processor it may be a loss.
 
     The noise of a difference is its standard error over targets, paired: candidates fail on the
     same frames, and what they share says nothing about which is better (the one-standard-error
@@ -288,11 +295,17 @@ def preferred(errors: Mapping[str, NDArray[np.float64]], targets: Targets) -> st
     differences).
     """
     best = min(errors.values(), key=lambda some: float(some.mean()))
+    alike = alike_deg(best, targets)
     for name, some in errors.items():
         mean, noise = mean_over_targets(some - best, targets)
-        if mean <= noise:
+        if mean <= max(noise, alike):
             return name
     raise ValueError("no candidates")
+
+
+def alike_deg(errors: NDArray[np.float64], targets: Targets) -> float:
+    """How much worse than a candidate of these errors (N,) another may be before anyone notices."""
+    return max(ALIKE_DEG, ALIKE_SHARE * mean_over_targets(errors, targets)[0])
 
 
 def mean_over_targets(values: NDArray[np.float64], targets: Targets) -> tuple[float, float]:

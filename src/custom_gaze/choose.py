@@ -1,7 +1,7 @@
 """Which candidate is exported: made, cross-validated and chosen on the calibration frames alone."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from custom_gaze import finetune
-from custom_gaze.baselines import Targets, mean_over_targets, preferred
+from custom_gaze.baselines import Targets, alike_deg, mean_over_targets, preferred
 from custom_gaze.candidates import ClosedForm, closed_forms
 from custom_gaze.features import Store
 from custom_gaze.finetune import Epoch
@@ -20,6 +20,7 @@ from custom_gaze.network import GazeNetwork
 from custom_gaze.params import TrainParams
 from custom_gaze.seen import Seen
 from custom_gaze.start import starting_head
+from custom_gaze.trainer import WorseThanStart
 from custom_gaze.weights.base import BinHeads
 
 ASKED_FOR = "train.method asks for it"
@@ -35,20 +36,21 @@ class Choice:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """All three candidates.
+    """The candidates: all three, or the closed forms where the fine-tune came to nothing.
 
     Attributes:
         choice: the one to export.
         held_out: each one's answers to targets its fit had not seen, by key.
         closed: the closed forms fitted on all the frames, by key.
-        fine_tuned: the trained parameters, by name, after training on all the frames.
-        history: the epochs of the fine-tuned one's cross-validation.
+        fine_tuned: the trained parameters, by name, after training on all the frames; None where
+            the training was stopped.
+        history: the epochs of the fine-tuned one's cross-validation; none where it was stopped.
     """
 
     choice: Choice
     held_out: dict[str, HeldOut]
     closed: dict[str, ClosedForm]
-    fine_tuned: dict[str, Tensor]
+    fine_tuned: dict[str, Tensor] | None
     history: list[Epoch]
 
 
@@ -61,7 +63,7 @@ def calibrate(
     params: TrainParams,
     scratch: Path,
 ) -> Calibrated:
-    """Make all three candidates and choose one.
+    """Make the candidates and choose one.
 
     What was learned in cross-validation is used on all frames: the polynomial and the ridge's
     strength are chosen and fitted on all of them, and the fine-tuned network, in the end, trains on
@@ -82,21 +84,32 @@ def calibrate(
     """
     folds = training_folds(seen.targets, params.seed)
     held_out = closed_held_out(seen, folds, params.seed)
-    crossed = cross_train(network, seen, heads, store, copies, folds, params, scratch)
-    held_out[FINETUNE] = crossed.held_out
-    errors = {name: held_out[name].errors_deg(len(seen.targets)) for name in NAMES}
-
     closed = closed_forms(seen, params.seed)
-    network.head = starting_head(seen, heads, params).to(next(network.parameters()).device)
-    labels = torch.from_numpy(seen.true_deg).float().repeat_interleave(copies, 0)
-    epochs = finetune.exported(crossed.history, params).epoch
-    finetune.fit_for(network, store, labels, copies, epochs, params, scratch / "final.pt")
-    chosen = choice_of(errors, seen.targets)
+    try:
+        crossed = cross_train(network, seen, heads, store, copies, folds, params, scratch)
+        network.head = starting_head(seen, heads, params).to(next(network.parameters()).device)
+        labels = torch.from_numpy(seen.true_deg).float().repeat_interleave(copies, 0)
+        epochs = finetune.exported(crossed.history, params).epoch
+        finetune.fit_for(network, store, labels, copies, epochs, params, scratch / "final.pt")
+    except WorseThanStart as stop:
+        chosen = _chosen(held_out, seen)
+        chosen = replace(chosen, reason=f"{chosen.reason}; {stop}")
+        return Calibrated(chosen, held_out, closed, None, [])
+    held_out[FINETUNE] = crossed.held_out
+    chosen = _chosen(held_out, seen)
     return Calibrated(chosen, held_out, closed, network.trained_state(), crossed.history)
 
 
+def _chosen(held_out: Mapping[str, HeldOut], seen: Seen) -> Choice:
+    frames = len(seen.targets)
+    return choice_of(
+        {name: held_out[name].errors_deg(frames) for name in NAMES if name in held_out},
+        seen.targets,
+    )
+
+
 def choice_of(errors: Mapping[str, NDArray[np.float64]], targets: Targets) -> Choice:
-    """The simplest candidate that is no worse than the best one beyond the validation's noise.
+    """The simplest candidate that is as good as the best one (`baselines.preferred`).
 
     Args:
         errors: each candidate's (N,) held-out errors in degrees, by key, the simplest first.
@@ -105,15 +118,21 @@ def choice_of(errors: Mapping[str, NDArray[np.float64]], targets: Targets) -> Ch
     method = preferred(errors, targets)
     means = {name: float(some.mean()) for name, some in errors.items()}
     best = min(means, key=lambda name: means[name])
-    if method != best:
-        _, noise = mean_over_targets(errors[method] - errors[best], targets)
-        return Choice(
-            method,
-            f"its held-out error, {means[method]:.2f}°, is within the noise ({noise:.2f}°) of that "
-            f"of the {NAMES[best]}, {means[best]:.2f}°, and it is simpler",
-        )
-    others = ", ".join(f"{NAMES[n]} {mean:.2f}°" for n, mean in means.items() if n != method)
-    return Choice(method, f"the least held-out error, {means[method]:.2f}° ({others})")
+    if method == best:
+        others = ", ".join(f"{NAMES[n]} {mean:.2f}°" for n, mean in means.items() if n != method)
+        return Choice(method, f"the least held-out error, {means[method]:.2f}° ({others})")
+    _, noise = mean_over_targets(errors[method] - errors[best], targets)
+    alike = alike_deg(errors[best], targets)
+    limit = (
+        f"the noise ({noise:.2f}°)"
+        if noise >= alike
+        else f"{alike:.2f}°, which nobody would notice,"
+    )
+    return Choice(
+        method,
+        f"its held-out error, {means[method]:.2f}°, is within {limit} of that of the "
+        f"{NAMES[best]}, {means[best]:.2f}°, and it is simpler",
+    )
 
 
 def without_training(seen: Seen, seed: int) -> tuple[dict[str, ClosedForm], dict[str, HeldOut]]:

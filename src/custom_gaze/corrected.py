@@ -16,7 +16,8 @@ class CorrectedHead(nn.Module):
 
         curve · v² + gain · v + offset + (W f + b)
 
-    held between ±FURTHEST_DEG. The polynomial is the app's, per axis. Only W and b, `change`, are
+    held between ±FURTHEST_DEG, beyond which there is no gradient: `unbounded` is what is trained
+    on. The polynomial is the app's, per axis. Only W and b, `change`, are
     open to training; the rest stays what it was fitted to or came with. What `load_state_dict`
     gets names all numbers.
     """
@@ -37,8 +38,12 @@ class CorrectedHead(nn.Module):
             self.register_buffer(name, torch.zeros(2))
 
     def forward(self, f: Tensor) -> Tensor:
-        """The corrected angles."""
+        """The corrected angles, within their limits."""
+        return torch.clamp(self.unbounded(f), -FURTHEST_DEG, FURTHEST_DEG)
+
+    def unbounded(self, f: Tensor) -> Tensor:
+        """The corrected angles, however large."""
         axes = [torch.softmax(head(f), dim=1) @ self.bins_deg for head in (self.yaw, self.pitch)]
         v = torch.stack(axes, dim=1)  # (N, 2)
-        answer = (self.curve * v + self.gain) * v + self.offset_deg + self.change(f)
-        return torch.clamp(answer, -FURTHEST_DEG, FURTHEST_DEG)
+        answer: Tensor = (self.curve * v + self.gain) * v + self.offset_deg + self.change(f)
+        return answer

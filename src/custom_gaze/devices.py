@@ -34,3 +34,13 @@ def lower_precision(device: torch.device) -> AbstractContextManager[object]:
     if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.autocast("cuda", torch.bfloat16)
     return nullcontext()
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """A context inside `lower_precision` that computes in float32 again.
+
+    Where nothing lowers the precision it is none at all, so that exporters meet no trace of it.
+    """
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()

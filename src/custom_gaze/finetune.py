@@ -1,52 +1,39 @@
 """The fine-tune: the trained blocks and the head, from the features of the frozen blocks.
 
-Mean squared error in degrees, Adam, by one of two schedules:
-
-- `cosine`: `train.steps` batches in all, more with many frames, with copies drawn anew for each,
-  at a rate that rises to `train.peak_learning_rate` and sinks along a cosine to nothing (Loshchilov
-  & Hutter 2017, "SGDR", with a warm-up). An epoch is a number of batches here, there to show how it
-  goes.
-- `constant`, the specification's recipe: up to `train.epochs` passes over all copies at
-  `train.learning_rate`, stopped early
-
-`fit` has a validation set of its own, `fit_for` goes on for as many epochs as it is told.
+`fit` has a validation set of its own, `fit_for` goes on for as many epochs as it is told; how a
+training goes stands in trainer.py.
 """
 
 import dataclasses
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from custom_gaze.checkpoint import load_tensors, save_tensors
 from custom_gaze.devices import lower_precision
-from custom_gaze.errors import InputError
 from custom_gaze.features import Store
 from custom_gaze.geometry import angular_error_deg
 from custom_gaze.network import GazeNetwork
-from custom_gaze.params import Params, TrainParams
+from custom_gaze.params import TrainParams
 from custom_gaze.progress import bar
+from custom_gaze.trainer import COSINE, Training, WorseThanStart, diverged, epochs_of
 
 KEEP_EVERY_S = 15.0  # so much work an interruption may cost
-# Of a constant schedule where cross-validation trains many times: 32 steps of 16. With fewer, 50
-# epochs would not be enough for a hundred targets.
-EPOCH_SAMPLES = 512
-COSINE = "cosine"
-EPOCH_BATCHES = 10  # of a cosine schedule
-WARM_UP_SHARE = 0.1
-FRAME_VISITS = 8  # a cosine schedule shows each frame at least so often
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """Losses are mean squared errors in degrees², over both angles."""
+    """Losses are mean squared errors in degrees², over both angles.
+
+    Epoch 0 is the start. Its training loss is over what the epoch that `checked` names goes over.
+    """
 
     epoch: int
     train_loss: float
@@ -54,150 +41,19 @@ class Epoch:
     validation_error_deg: float
 
 
-class Training:
-    """A network being fine-tuned, its optimiser, and what it is trained on.
+@dataclass(frozen=True)
+class Fitted:
+    """What `fit` made.
 
     Attributes:
-        network: on its device, in eval mode; BatchNorm stays there.
-        params: the recipe.
+        history: the epochs; the start alone where the training was stopped.
+        state: the trained parameters, by name, of the epoch that is exported (`exported`).
+        stopped: why it was stopped as worse than its start, in one line; empty where it was not.
     """
 
-    def __init__(
-        self,
-        network: GazeNetwork,
-        store: Store,
-        labels: Tensor,
-        copies: int,
-        params: TrainParams,
-        shortened: bool = False,
-    ) -> None:
-        """`store` holds features (N, channels, h, w) float16, `labels` (N, 2) degrees float32.
-
-        Each frame's copies lie together, the plain one first; there are `copies` of each, N = F ×
-        copies. With a constant schedule `shortened` epochs have at most EPOCH_SAMPLES: of each
-        frame the plain copy and as many others as fit, other ones in the next epoch.
-        """
-        self.network, self.params = network.eval(), params
-        self._copies, self._shortened = copies, shortened
-        self._store, self._labels = store, labels
-        self._device = next(network.parameters()).device
-        self._optimizer = torch.optim.Adam(network.trained_parameters(), lr=params.learning_rate)
-
-    def epoch(self, number: int) -> float:
-        """Train one epoch; which copies it sees in which order follows from the seed and `number`.
-
-        Returns the mean loss. Epoch 0 changes nothing: it is what training starts from.
-        """
-        losses, sizes = [], []
-        for step, rows in enumerate(self._batches(number)):
-            x, y = self._to_device(self._store[rows]).float(), self._labels[rows].to(self._device)
-            with torch.set_grad_enabled(number > 0), lower_precision(self._device):
-                answers = self.network.trained(x)
-            loss = torch.nn.functional.mse_loss(answers.float(), y)
-            if number > 0:
-                self._step(loss, (number - 1) * EPOCH_BATCHES + step)
-            losses.append(loss.detach())  # not its value: a GPU is not waited for
-            sizes.append(len(rows))
-        mean = float(np.average(torch.stack(losses).double().cpu().numpy(), weights=sizes))
-        if not math.isfinite(mean):
-            raise diverged(number, self.params)
-        return mean
-
-    def _to_device(self, features: NDArray[np.float16]) -> Tensor:
-        """A batch (B, channels, h, w) on the device, copied there while a GPU still computes."""
-        x = torch.from_numpy(features)
-        if self._device.type == "cuda":
-            return x.pin_memory().to(self._device, non_blocking=True)
-        return x.to(self._device)
-
-    def _step(self, loss: Tensor, step: int) -> None:
-        if self.params.schedule == COSINE:
-            rate = self.params.peak_learning_rate * cosine(step, self.params.steps)
-            for group in self._optimizer.param_groups:
-                group["lr"] = rate
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._optimizer.step()
-
-    def _batches(self, number: int) -> list[NDArray[np.int64]]:
-        """What an epoch goes over: each batch's rows in the store, sorted to be read in order."""
-        size = self.params.batch_size
-        if self.params.schedule == COSINE:
-            rows, size = self._drawn(number)
-        else:
-            rows = self._rows(number)
-            rows = rows[np.random.default_rng([self.params.seed, number]).permutation(len(rows))]
-        return [np.sort(rows[start : start + size]) for start in range(0, len(rows), size)]
-
-    def _drawn(self, number: int) -> tuple[NDArray[np.int64], int]:
-        """The rows for an epoch of a cosine schedule, and the size of its batches.
-
-        Every frame comes up once a round, in an order and with a copy drawn for the round. Epoch 0
-        has every frame's plain copy.
-        """
-        frames = len(self._labels) // self._copies
-        size = min(self.params.batch_size, frames)
-        if number == 0:
-            return np.arange(frames, dtype=np.int64) * self._copies, size
-        first = (number - 1) * EPOCH_BATCHES
-        last = min(first + EPOCH_BATCHES, self.params.steps)
-        places = np.arange(first * size, last * size)
-        rounds = []
-        for turn in range(places[0] // frames, places[-1] // frames + 1):
-            generator = np.random.default_rng([self.params.seed, turn])
-            order, copy = generator.permutation(frames), generator.integers(0, self._copies, frames)
-            rounds.append(order * self._copies + copy)
-        rows = np.concatenate(rounds)[places - places[0] // frames * frames]
-        return np.asarray(rows, np.int64), size
-
-    def _rows(self, number: int) -> NDArray[np.int64]:
-        """The rows for an epoch of a constant schedule, in no order."""
-        if not self._shortened or len(self._labels) <= EPOCH_SAMPLES:
-            return np.arange(len(self._labels))
-        frames, others = len(self._labels) // self._copies, self._copies - 1
-        taken = min(others, max(1, EPOCH_SAMPLES // frames - 1))
-        turn = (max(number, 1) - 1) * taken + np.arange(taken)
-        picked = np.concatenate([[0], 1 + turn % others])
-        return np.asarray((np.arange(frames)[:, None] * self._copies + picked).ravel(), np.int64)
-
-    def state(self) -> dict[str, Any]:
-        """What `load` goes on from."""
-        return {"now": self.network.trained_state(), "optimizer": self._optimizer.state_dict()}
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Put back what `state` gave."""
-        self.network.load_trained_state(state["now"])
-        self._optimizer.load_state_dict(state["optimizer"])
-
-
-def fitted(params: Params, frames: int) -> Params:
-    """The parameters for a training on so many frames.
-
-    With a cosine schedule there are steps enough to see each frame FRAME_VISITS times, and no more
-    copies than a training sees of each: what is never drawn need not pass through the frozen
-    blocks.
-    """
-    train = params.train
-    if train.schedule != COSINE:
-        return params
-    steps = max(train.steps, -(-FRAME_VISITS * frames // train.batch_size))
-    copies = min(params.augment.copies, -(-steps * train.batch_size // frames))
-    return replace(
-        params, train=replace(train, steps=steps), augment=replace(params.augment, copies=copies)
-    )
-
-
-def cosine(step: int, steps: int) -> float:
-    """The share of the peak rate at `step` of 0 … steps - 1."""
-    warm_up = max(1, round(WARM_UP_SHARE * steps))
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.5 + 0.5 * math.cos(math.pi * (step - warm_up) / (steps - warm_up))
-
-
-def epochs_of(params: TrainParams) -> int:
-    """How many epochs a training has at most."""
-    return -(-params.steps // EPOCH_BATCHES) if params.schedule == COSINE else params.epochs
+    history: list[Epoch]
+    state: dict[str, Tensor]
+    stopped: str
 
 
 def fit(
@@ -209,7 +65,7 @@ def fit(
     held_out_labels: Tensor,
     params: TrainParams,
     state_path: Path,
-) -> tuple[list[Epoch], dict[str, Tensor]]:
+) -> Fitted:
     """Fine-tune the trained blocks and the head in place.
 
     Args:
@@ -223,12 +79,10 @@ def fit(
         params: the recipe.
         state_path: where each epoch's end is kept, to go on from after an interruption.
 
-    Returns:
-        The epochs, and the trained parameters (by name) of the one that is exported (`exported`).
-
     Raises:
         InputError: the training diverged.
     """
+    start = network.trained_state()
     training = Training(network, store, labels, copies, params)
     history: list[Epoch] = []
     best: dict[str, Tensor] = {}
@@ -246,7 +100,11 @@ def fit(
         if stopped(history, params):
             epochs.close()
             break
-        loss = training.epoch(number)
+        try:
+            loss = training.epoch(number)
+        except WorseThanStart as stop:
+            epochs.close()
+            return Fitted(history[:1], start, str(stop))
         predicted = predict(network, held_out, len(held_out_labels), params.batch_size)  # (M, 2)
         epoch = measured(number, loss, predicted, held_out_labels, params)
         history.append(epoch)
@@ -258,7 +116,7 @@ def fit(
             rows = [list(dataclasses.astuple(each)) for each in history]
             save_tensors({**training.state(), "best": best, "history": rows}, state_path)
             kept_at = time.monotonic()
-    return history, best
+    return Fitted(history, best, "")
 
 
 def fit_for(
@@ -274,6 +132,7 @@ def fit_for(
 
     Raises:
         InputError: the training diverged.
+        WorseThanStart: it was stopped.
     """
     training = Training(network, store, labels, copies, params, shortened=True)
     done = 0
@@ -282,10 +141,10 @@ def fit_for(
         training.load(kept)
         done = int(kept["done"])
     kept_at = time.monotonic()
-    for number in bar(range(done + 1, epochs + 1), "training", epochs, "epochs", done=done):
+    for number in bar(range(done, epochs + 1), "training", epochs + 1, "epochs", done=done):
         training.epoch(number)
         if time.monotonic() - kept_at >= KEEP_EVERY_S:
-            save_tensors({**training.state(), "done": number}, state_path)
+            save_tensors({**training.state(), "done": number + 1}, state_path)
             kept_at = time.monotonic()
 
 
@@ -318,7 +177,7 @@ def predict(network: GazeNetwork, store: Store, count: int, batch_size: int) -> 
 def stopped(history: Sequence[Epoch], params: TrainParams) -> bool:
     """Whether a constant schedule's last `patience` epochs brought no better validation loss.
 
-    A cosine schedule is never stopped: what it gains comes towards its end.
+    A cosine schedule is not stopped by that: what it gains comes towards its end.
     """
     if not history or params.schedule == COSINE:
         return False
@@ -341,12 +200,3 @@ def read_state(path: Path) -> dict[str, Any]:
         InputError: it is damaged.
     """
     return load_tensors(path, "state of an interrupted training", "delete it to start again")
-
-
-def diverged(number: int, params: TrainParams) -> InputError:
-    """The error of a training whose loss is no number any more."""
-    key = "peak_learning_rate" if params.schedule == COSINE else "learning_rate"
-    return InputError(
-        f"training diverged in epoch {number} (the loss is no number); "
-        f"train.{key} is {getattr(params, key):g}: try a smaller one"
-    )

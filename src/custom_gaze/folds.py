@@ -18,18 +18,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from custom_gaze import finetune
+from custom_gaze import finetune, trainer
 from custom_gaze.baselines import FOLDS, Angles, Targets, folds_by_target
 from custom_gaze.candidates import closed_forms
 from custom_gaze.checkpoint import save_tensors
 from custom_gaze.features import Part, Store
-from custom_gaze.finetune import COSINE, Epoch, Training
+from custom_gaze.finetune import Epoch
 from custom_gaze.geometry import angular_error_deg
 from custom_gaze.network import GazeNetwork
 from custom_gaze.params import TrainParams
 from custom_gaze.progress import bar
 from custom_gaze.seen import Seen
 from custom_gaze.start import starting_head
+from custom_gaze.trainer import COSINE, Training
 from custom_gaze.weights.base import BinHeads
 
 Folds = Sequence[NDArray[np.bool_]]
@@ -136,30 +137,33 @@ def cross_train(
 
     Raises:
         InputError: a training diverged, or there are too few targets.
+        WorseThanStart: a training was stopped; the other folds are not trained on.
     """
     trunk = network.trunk_state()
     device = next(network.parameters()).device
     labels = torch.from_numpy(seen.true_deg).float()
     history: list[Epoch] = []
-    done, most = 0, finetune.epochs_of(params)
+    done, most = 0, trainer.epochs_of(params)
     turn = most if params.schedule == COSINE else params.patience
     todo = bar(range(-(-most // turn) * len(folds)), "cross-validating", unit="turns")
-    while done < most and not finetune.stopped(history, params):
-        done = min(done + turn, most)
-        states = []
-        for number, out in enumerate(folds):
-            network.load_trunk(trunk)
-            network.head = starting_head(seen.rows(~out), heads, params).to(device)
-            train = Part(store, _copies_of(np.flatnonzero(~out), copies))
-            wanted = labels[~out].repeat_interleave(copies, 0)
-            training = Training(network, train, wanted, copies, params, shortened=True)
-            held_out = Part(store, np.flatnonzero(out) * copies)
-            path = scratch / f"fold-{number}.pt"
-            states.append(_advance(training, held_out, int(out.sum()), done, path))
-            todo.update()
-        history = _history(states, done, labels, folds, params)
-    todo.close()
-    network.load_trunk(trunk)
+    try:
+        while done < most and not finetune.stopped(history, params):
+            done = min(done + turn, most)
+            states = []
+            for number, out in enumerate(folds):
+                network.load_trunk(trunk)
+                network.head = starting_head(seen.rows(~out), heads, params).to(device)
+                train = Part(store, _copies_of(np.flatnonzero(~out), copies))
+                wanted = labels[~out].repeat_interleave(copies, 0)
+                training = Training(network, train, wanted, copies, params, shortened=True)
+                held_out = Part(store, np.flatnonzero(out) * copies)
+                path = scratch / f"fold-{number}.pt"
+                states.append(_advance(training, held_out, int(out.sum()), done, path))
+                todo.update()
+            history = _history(states, done, labels, folds, params)
+    finally:
+        todo.close()
+        network.load_trunk(trunk)
     best = finetune.exported(history, params).epoch
     answers = [state["answers"][best].numpy() for state in states]
     return CrossTraining(history, _held_out(seen, folds, answers))

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from custom_gaze.corrected import CorrectedHead
+from custom_gaze.devices import full_precision
 from custom_gaze.errors import InputError
 
 
@@ -149,9 +151,22 @@ class GazeNetwork(nn.Module):
         return torch.flatten(frozen, 1)
 
     def trained(self, frozen: Tensor) -> Tensor:
-        """The trained blocks and the head: (N, channels, h, w) → (N, 2) degrees."""
-        angles: Tensor = self.head(self.features(frozen))
-        return angles
+        """The trained blocks and the head: (N, channels, h, w) → (N, 2) degrees, float32.
+
+        The head computes in float32 whatever autocast says: in bfloat16 a softmax times bins of
+        ±180° is up to half a degree off.
+        """
+        return self._headed(frozen, self.head)
+
+    def unbounded(self, frozen: Tensor) -> Tensor:
+        """As `trained`, without a head's limits, beyond which it has no gradient."""
+        head = self.head.unbounded if isinstance(self.head, CorrectedHead) else self.head
+        return self._headed(frozen, head)
+
+    def _headed(self, frozen: Tensor, head: Callable[[Tensor], Tensor]) -> Tensor:
+        f = self.features(frozen)
+        with full_precision(f.device):
+            return head(f.float())
 
     def forward(self, x: Tensor) -> Tensor:
         """The whole network."""

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import torch
 
-from custom_gaze import choose, dataset, finetune
+from custom_gaze import choose, dataset, finetune, trainer
 from custom_gaze.candidates import Candidates, ClosedForm, closed_network, save_candidates
 from custom_gaze.checkpoint import Checkpoint, head_kind, save_checkpoint
 from custom_gaze.dataset import Sample, labels_deg, load_crop, of_split
@@ -136,11 +136,11 @@ def _trained_on(method: str) -> tuple[str, ...]:
 
 
 def _choose(job: _Job) -> _Made:
-    """All three candidates on the frames of training and validation; cross-validation chooses."""
+    """All candidates on the frames of training and validation; cross-validation chooses."""
     heads = job.base.heads
     assert heads is not None  # _method has seen to it
     known = (*job.train, *job.validation)
-    fitted = finetune.fitted(job.params, len(known))
+    fitted = trainer.fitted(job.params, len(known))
     params = fitted.train
     seen = seen_by(job.network, heads, known, job.paths)
     untrained = copy.deepcopy(job.network)
@@ -151,10 +151,10 @@ def _choose(job: _Job) -> _Made:
     made = choose.calibrate(network, seen, heads, store, per_frame, params, job.scratch)
 
     network = network.cpu()
-    method, history = made.choice.method, made.history
-    exported, last_epoch = network, finetune.exported(history, params)
-    epoch = last_epoch
-    if method != FINETUNE:
+    method = made.choice.method
+    if method == FINETUNE:
+        exported, epoch = network, finetune.exported(made.history, params)
+    else:
         exported = closed_network(untrained, heads, made.closed[method])
         epoch = choose.as_epoch(made.closed[method], seen, made.held_out[method])
     held_out = {name: each.errors_deg(len(known)) for name, each in made.held_out.items()}
@@ -165,9 +165,12 @@ def _choose(job: _Job) -> _Made:
         made.closed,
         params.frozen_through,
         made.fine_tuned,
-        head_kind(network),
+        head_kind(exported),
     )
-    return _Made(candidates, exported, epoch, network, last_epoch, history)
+    if made.fine_tuned is None:
+        return _Made(candidates, exported, epoch, exported, epoch, [epoch])
+    last_epoch = finetune.exported(made.history, params)
+    return _Made(candidates, exported, epoch, network, last_epoch, made.history)
 
 
 def _closed(job: _Job) -> _Made:
@@ -194,7 +197,7 @@ def _closed(job: _Job) -> _Made:
 
 def _fine_tune(job: _Job) -> _Made:
     """The fine-tune alone: trained on the training frames, measured on the validation's."""
-    fitted = finetune.fitted(job.params, len(job.train))
+    fitted = trainer.fitted(job.params, len(job.train))
     params, base, device = fitted.train, job.base, job.device
     seen = seen_by(job.network, base.heads, (*job.train, *job.validation), job.paths)
     trains = slice(len(job.train))
@@ -209,7 +212,7 @@ def _fine_tune(job: _Job) -> _Made:
     held_out_labels = torch.from_numpy(labels_deg(job.validation))
     budget = _memory_budget(params) - held_out.nbytes
     store = frozen_features(network, copies, device, job.scratch, budget)
-    history, kept = finetune.fit(
+    fit = finetune.fit(
         network,
         store,
         labels,
@@ -219,13 +222,17 @@ def _fine_tune(job: _Job) -> _Made:
         params,
         job.scratch / "state.pt",
     )
-    epoch = finetune.exported(history, params)
+    history, epoch = fit.history, finetune.exported(fit.history, params)
     last = copy.deepcopy(network).cpu()
-    network.load_trained_state(kept)
+    network.load_trained_state(fit.state)
     reason = choose.ASKED_FOR if params.method == FINETUNE else NO_ANGLES
+    if fit.stopped:
+        last, reason = network.cpu(), f"{reason}; {fit.stopped}: its start is exported"
     errors = {**errors, FINETUNE: epoch.validation_error_deg}
     kind = head_kind(network)
-    candidates = Candidates(FINETUNE, reason, errors, closed, params.frozen_through, kept, kind)
+    candidates = Candidates(
+        FINETUNE, reason, errors, closed, params.frozen_through, fit.state, kind
+    )
     return _Made(candidates, network.cpu(), epoch, last, history[-1], history)
 
 

@@ -1,0 +1,59 @@
+"""Adam whose steps are bounded by the loss that they are taken for."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# How many times the loss a step may promise to take away. At 1 it could not be kept; a little more
+# leaves the steps of a trunk alone whose features differ well between frames.
+MOST_PROMISED = 2.0
+
+
+class BoundedAdam:
+    """Adam (Kingma & Ba 2015), its step shortened where it promises more than the loss can give.
+
+    To first order a step changes the loss by the sum of gradient · change over all numbers. A mean
+    square cannot sink below zero: where the sum of |gradient · change| is larger than the loss a
+    few times over, the step goes further than the gradient tells anything about. Adam's steps are
+    as large as the rate whatever the gradient, and where a head's weights are large, because the
+    features hardly differ between frames, such steps in the trunk throw the predictions about by
+    hundreds of degrees. The bound is that of Polyak's step size (Polyak 1987; with momentum and
+    Adam: Schaipp et al. 2024, "MoMo"); the absolute values are there because momentum that points
+    away from the gradient moves as far.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        self._parameters = list(parameters)
+        self._adam = torch.optim.Adam(self._parameters, fused=True)
+
+    def step(self, loss: Tensor, rate: float) -> None:
+        """Change the parameters in place by at most one step of Adam at `rate`.
+
+        `loss` is a scalar with its graph, never negative. A loss that is no number makes the
+        parameters none.
+        """
+        for group in self._adam.param_groups:
+            group["lr"] = rate
+        self._adam.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        before = [parameter.detach().clone() for parameter in self._parameters]
+        self._adam.step()
+        with torch.no_grad():
+            promised = torch.zeros((), device=loss.device)
+            for parameter, old in zip(self._parameters, before, strict=True):
+                if parameter.grad is not None:
+                    promised += ((parameter - old) * parameter.grad).abs().sum()
+            smallest = torch.finfo(promised.dtype).tiny
+            share = (MOST_PROMISED * loss.detach() / promised.clamp_min(smallest)).clamp_max(1.0)
+            for parameter, old in zip(self._parameters, before, strict=True):
+                parameter.lerp_(old, 1 - share)  # a tensor: a GPU is not waited for
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` goes on from."""
+        return self._adam.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what `state_dict` gave."""
+        self._adam.load_state_dict(state)
