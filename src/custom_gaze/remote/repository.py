@@ -155,8 +155,9 @@ def fetch_experiment(
         path = Path(scratch) / "experiment.bundle"
         commit = _receive_bundle(connection, root, settings.project, ref, path)
         if not commit:
-            strict = ("-c", "fetch.fsckObjects=true")
-            git(root, *strict, "fetch", "-q", "--no-tags", str(path), f"+{ref}:{_FETCHED}")
+            strict = ("-c", "fetch.fsckObjects=true")  # no path that leads out, no `.git` in a tree
+            alone = ("--no-tags", "--no-recurse-submodules")
+            git(root, *strict, "fetch", "-q", *alone, str(path), f"+{ref}:{_FETCHED}")
             commit = git(root, "rev-parse", "--verify", f"{_FETCHED}^{{commit}}").strip()
     if not _is_ancestor(root, run.commit, commit):
         raise not_asked(connection.host, f"{name} does not come from commit {run.commit[:8]}")
