@@ -47,7 +47,7 @@ def import_tracked(connection: Connection, cache: Cache, settings: Settings, nam
     wanted = [Out(path, md5) for path, md5 in files if not cache.has(md5)]
     if wanted:
         fetch_objects(connection, cache, settings.store, wanted)
-    uri = store.tracking_uri()
+    uri = store.shown_uri(store.tracking_uri())
     try:
         with store.quiet():
             new = [run.id for run in runs if _import(settings.host, run, cache)]

@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from custom_gaze.download import shown
 from custom_gaze.errors import CustomGazeError, InputError
 from custom_gaze.files import whole_folder, write_json
 from custom_gaze.params import Params
 from custom_gaze.paths import Paths, project_root
 from custom_gaze.tracking.record import Record, deliver, files_of, is_there, record_of
-from custom_gaze.tracking.store import open_store, quiet, tracking_uri
+from custom_gaze.tracking.store import open_store, quiet, shown_uri, tracking_uri
 from custom_gaze.untrusted import printable, read_text
 
 RECORD_FILE = "record.json"
@@ -46,7 +45,7 @@ class Delivery:
 
     def lines(self) -> list[str]:
         """What to tell; nothing where nothing had been waiting."""
-        where = printable(shown(tracking_uri()))
+        where = shown_uri(tracking_uri())
         lines = []
         if self.delivered:
             lines.append(f"MLflow: {_runs(self.delivered)} that had been waiting now in {where}")
@@ -75,7 +74,7 @@ def record(
     its run is kept until it can be delivered.
     """
     mine, files = record_of(params, paths, metrics, sessions, facts), files_of(paths)
-    where = printable(shown(tracking_uri()))
+    where = shown_uri(tracking_uri())
     earlier = deliver_pending()
     reason = earlier.reason
     if earlier.reached:
@@ -189,12 +188,12 @@ def _alone() -> Iterator[None]:
 
 
 def _is_its_own_fault(error: Exception) -> bool:
-    """Whether a record is damaged, or was refused by a store that did answer."""
+    """Whether a record is damaged or cannot be read, or was refused by a store that did answer."""
     from mlflow.exceptions import MlflowException
 
     if isinstance(error, MlflowException):
         return 400 <= int(error.get_http_status_code()) < 500
-    return isinstance(error, InputError)
+    return isinstance(error, (CustomGazeError, FileNotFoundError, PermissionError))
 
 
 def _reason(error: Exception) -> str:

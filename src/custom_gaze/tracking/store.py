@@ -17,9 +17,10 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import url2pathname
 
+from custom_gaze.download import shown
 from custom_gaze.errors import CustomGazeError
 from custom_gaze.paths import project_root
-from custom_gaze.untrusted import lies_inside
+from custom_gaze.untrusted import lies_inside, printable
 
 LOCK_S = 180.0  # longer than MLflow takes to make its tables on a busy machine
 HALF_MADE = "_alembic_tmp_"  # Alembic's prefix of a table that is to replace another
@@ -66,6 +67,11 @@ def sqlite_file(uri: str) -> Path | None:
     if url.database.startswith("file:"):
         return Path(unquote(url.database.removeprefix("file:")))
     return Path(url.database)
+
+
+def shown_uri(uri: str) -> str:
+    """An address for messages; a server's without user, password and query."""
+    return printable(shown(uri) if sqlite_file(uri) is None else uri)
 
 
 def artifact_root(uri: str) -> str | None:
