@@ -49,6 +49,7 @@ def test_the_8_bit_model_answers_as_the_float_one(
     project = exported(method)
     # Faces of 64 pixels, few of them: how far apart both are depends on the processor.
     monkeypatch.setattr(quantise, "TOLERANCE_DEG", 1000.0)
+    monkeypatch.setattr(quantise, "CHOSEN_DEG", 1000.0)
     result = quantise.run(project.params, project.paths)
     assert result.written, result.reason
     report = json.loads(project.paths.int8_report.read_text())
@@ -100,6 +101,7 @@ def test_each_frame_serves_one_purpose_and_twice_gives_the_same_bytes(
 ) -> None:
     project = exported("base")
     monkeypatch.setattr(quantise, "TOLERANCE_DEG", 1000.0)
+    monkeypatch.setattr(quantise, "CHOSEN_DEG", 1000.0)
     seen: list[str] = []
     load = quantise.load_crop
 
@@ -142,6 +144,7 @@ def test_a_worse_model_is_not_written_and_an_earlier_one_goes(
     project.paths.int8_model.parent.mkdir()
     project.paths.int8_model.write_bytes(b"an earlier model")
     monkeypatch.setattr(quantise, "TOLERANCE_DEG", 0.0)
+    monkeypatch.setattr(quantise, "CHOSEN_DEG", 0.0)
     result = quantise.run(project.params, project.paths)
     assert not result.written
     assert not project.paths.int8_model.exists()
@@ -157,8 +160,8 @@ def test_a_worse_model_is_not_written_and_an_earlier_one_goes(
     assert said == {"written": False, "reason": result.reason}
 
 
-def test_within_a_quarter_of_a_degree() -> None:
-    for apart_deg, written in ((0.1, True), (0.25, True), (0.26, False), (float("nan"), False)):
+def test_within_half_a_degree() -> None:
+    for apart_deg, written in ((0.1, True), (0.5, True), (0.51, False), (float("nan"), False)):
         assert quantise.accepted(apart_deg, 8)[0] is written
 
 
