@@ -161,7 +161,7 @@ def test_a_path_to_something_else_leaves_the_target_as_it_was(tmp_path, target):
         ("https://example.org:port/x", "not an https address"),
         ("https://example.org/a\nb", "not an https address"),
         ("https:example.org/x", "not an https address"),
-        ("https://user:pa55@example.org/x", "^the address: holds an @.*netrc"),
+        ("https://user:pa55@example.org/x", r"^https://example\.org/x: holds an @.*netrc"),
         ("https://user:pa55/w@example.org/x", "^the address: holds an @.*netrc"),
         ("https:user:pa55@example.org/x", "^the address: holds an @.*netrc"),
         (f"https://{'a' * 70}.org/x", "no host that can be looked up"),
@@ -320,7 +320,9 @@ def test_nobody_is_led_from_https_to_http_or_into_the_own_network(monkeypatch):
     for host in ("127.0.0.1", "localhost", "10.0.0.7", "169.254.169.254", "router.example.org"):
         assert "into this machine's own network" in check(start, f"https://{host}/y")
     assert check(start, "https://cdn.org/y") == check(start, "https://1.1.1.1/y") == ""
-    assert "not an https address" in check(start, "http://cdn.org/y")
+    assert check(start, "https://cdn.org/y@2") == ""
+    for address in ("http://cdn.org/y", "https://user@cdn.org/y", "https://cdn.org\\@1.1.1.1/"):
+        assert "not an https address" in check(start, address)
     assert "from https to http://127.0.0.1/y" in check("https://127.0.0.1/x", "http://127.0.0.1/y")
     assert check("http://127.0.0.1/x", "https://127.0.0.1/y") == ""
 

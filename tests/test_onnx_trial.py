@@ -19,6 +19,7 @@ from custom_gaze.gaze_model import load_gaze_model
 from custom_gaze.onnx_check import check_graph
 from custom_gaze.onnx_files import read_onnx
 from custom_gaze.weights import describe
+from custom_gaze.weights.onnx_file import OnnxGraph
 from gaze_files import write_network
 
 APART = onnx_trial._apart  # before a fixture puts another in its place
@@ -145,6 +146,16 @@ def outer() -> Any:
 def test_sizes_are_known_before_anything_is_made(model: Any, said: str) -> None:
     check_graph(model, "net.onnx")
     assert said in onnx_trial.tried(model.SerializeToString(), SHAPE)
+
+
+def test_weights_that_a_graph_computes_from_a_few_bytes_are_bounded() -> None:
+    nodes = [helper.make_node("Expand", ["one", "sizes"], ["many"])]
+    nodes += [helper.make_node("CastLike", ["many", "input"], [f"x{i}"]) for i in range(200)]
+    one, sizes = np.ones(1, np.float16), np.array([4000, 4000])
+    model = network(*nodes, node("Relu", "input"), one=one, sizes=sizes)
+    check_graph(model, "net.onnx")
+    with pytest.raises(InputError, match="^net.onnx: computes more weights than a network has"):
+        OnnxGraph(model, "net.onnx")
 
 
 def slow() -> Any:

@@ -169,7 +169,7 @@ def test_no_webcam_is_one_line_within_seconds(ready: Project) -> None:
 def test_sources_that_are_none(
     ready: Project, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
-    with pytest.raises(InputError, match=r"nothing\.mp4: no such video file"):
+    with pytest.raises(InputError, match=r"nothing\.mp4: not found; give a video file"):
         watch.run("nothing.mp4", ready.params, ready.paths)
     with pytest.raises(InputError, match="webcam 2000: none here"):
         watch.run("2000", ready.params, ready.paths)

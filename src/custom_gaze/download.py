@@ -72,6 +72,7 @@ def obtain(source: str, sha256: str | None, target: Path, root: Path) -> str:
     expected = _checked_hash(sha256, source)
     if not is_address(source):
         return _copy(local_file(source, root), expected, target)
+    _check_password(source)
     _check_address(source)
     if expected is None:
         raise InputError(f"{shown(source)}: an address needs the SHA-256 of its file beside it")
@@ -129,13 +130,13 @@ def shown(address: str) -> str:
         return "the address"
     if not is_address(address):
         return printable(address)
-    if not parts.netloc or "@" in address:  # with a / in the password, all of it looks like a path
+    if not parts.netloc or "@" in parts.path:  # behind a / in a password the rest looks like a path
         return "the address"
-    return printable(f"{parts.scheme}://{parts.netloc}{parts.path}")
+    return printable(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
 
 
-def _check_address(address: str) -> None:
-    """Refuse what is neither https nor http on this machine, and what holds a password.
+def _check_password(address: str) -> None:
+    """Refuse an address that may hold a password; requests takes those from ~/.netrc.
 
     Raises:
         InputError: it is such an address.
@@ -145,10 +146,19 @@ def _check_address(address: str) -> None:
             f"{shown(address)}: holds an @, and with it perhaps a user and a password; those "
             "belong into ~/.netrc, and an @ in a path is written %40"
         )
+
+
+def _check_address(address: str) -> None:
+    """Refuse what is neither https nor http on this machine, and what no address looks like.
+
+    Raises:
+        InputError: it is such an address.
+    """
     scheme, host = "", None
     try:
         parts = urllib.parse.urlsplit(address)
-        if parts.port != 0 and address.isprintable() and " " not in address:
+        plain = address.isprintable() and not {" ", "\\"} & set(address)
+        if plain and parts.port != 0 and "@" not in parts.netloc:
             scheme, host = parts.scheme, parts.hostname
     except ValueError:  # a port that is no number, brackets that hold no IPv6 address
         pass

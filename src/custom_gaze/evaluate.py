@@ -30,6 +30,7 @@ from custom_gaze.specification import read_specification
 from custom_gaze.splits import FURTHER, TEST, TRAIN, VALIDATION
 from custom_gaze.tables import read_columns
 from custom_gaze.tracking import pending
+from custom_gaze.weights.base import read_base
 
 SEEN_FRAMES = 100  # training frames looked at to tell fitting from generalising
 
@@ -71,6 +72,11 @@ def run(params: Params, paths: Paths) -> EvaluateResult:
         raise InputError(
             f"{paths.model}: is the {NAMES[facts['method']]}, and {paths.candidates} has chosen "
             f"the {NAMES[candidates.method]}; run `custom-gaze export` again"
+        )
+    if read_base(paths.base).sha256 != facts["base"].get("sha256"):
+        raise InputError(
+            f"{paths.base}: is not the base network that {paths.model} was made from; "
+            "run `custom-gaze train` and `custom-gaze export` again"
         )
     seed = params.evaluate.seed
     beside = answers(candidates, facts["method"], known, groups, predicted, seed, paths)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from custom_gaze.detectors import DetectorKind, check_detector, embedded_detector
 from custom_gaze.download import is_address, local_file, obtain, shown
-from custom_gaze.errors import InputError
+from custom_gaze.errors import CustomGazeError, InputError
 from custom_gaze.faces import DETECTOR_FILE, MESH_FILE, check_mesh
 from custom_gaze.files import sha256_of, whole_folder, write_bytes
 from custom_gaze.params import FetchParams, Params
@@ -87,8 +87,9 @@ def _named(temporary: Path, source: str, key: str) -> Iterator[None]:
     """Let errors name the file as the user did, not the place it was copied to."""
     try:
         yield
-    except InputError as error:
-        raise InputError(str(error).replace(str(temporary), f"{key}: {shown(source)}")) from None
+    except CustomGazeError as error:
+        said = str(error).replace(str(temporary), f"{key}: {shown(source)}")
+        raise type(error)(said) from None
 
 
 def random_base(seed: int = 1) -> BaseNetwork:

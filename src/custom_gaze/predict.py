@@ -28,7 +28,7 @@ from custom_gaze.sessions import (
     read_session,
 )
 from custom_gaze.tables import aligned
-from custom_gaze.untrusted import lies_inside
+from custom_gaze.untrusted import lies_inside, printable
 
 FRAMES_SHOWN = 6  # of a folder, in the picture
 
@@ -279,8 +279,15 @@ def as_text(result: PredictResult) -> str:
     if with_labels:
         header += ["target x", "target y", "error °", "error px"]
     lines = [aligned(header, [_cells(row, with_labels) for row in result.predictions])]
-    lines += [f"no label: {row.filename}: {row.note}" for row in result.predictions if row.note]
-    lines += [f"no answer: {entry.filename}: {entry.reason}" for entry in result.without_answer]
+    lines += [
+        f"no label: {printable(f'{row.filename}: {row.note}')}"
+        for row in result.predictions
+        if row.note
+    ]
+    lines += [
+        f"no answer: {printable(f'{entry.filename}: {entry.reason}')}"
+        for entry in result.without_answer
+    ]
     if result.mean_error_deg is not None:
         count = sum(row.error_deg is not None for row in result.predictions)
         pixels = result.mean_error_deg / result.geometry.deg_per_pixel
@@ -297,7 +304,7 @@ def as_text(result: PredictResult) -> str:
 
 
 def _cells(row: Prediction, with_labels: bool) -> list[str]:
-    cells = [row.filename, f"{row.yaw_deg:.2f}", f"{row.pitch_deg:.2f}"]
+    cells = [printable(row.filename, 100), f"{row.yaw_deg:.2f}", f"{row.pitch_deg:.2f}"]
     cells += [f"{row.x_px:.0f}", f"{row.y_px:.0f}"]
     if with_labels:
         formats = ("{:.0f}", "{:.0f}", "{:.2f}", "{:.0f}")

@@ -20,10 +20,12 @@ from custom_gaze.errors import InputError
 from custom_gaze.gaze_model import Gaze, GazeReader, load_reader
 from custom_gaze.params import Params
 from custom_gaze.paths import Paths
+from custom_gaze.untrusted import regular_file
 from custom_gaze.watch_output import ENDINGS, Moment, Put, no_display, said, window, written
 
 SMOOTHING = 0.4  # share of the newest answer in what is shown, as in the app
 USUAL_FPS = 25.0  # of a file that does not say
+MOST_VIDEO_BYTES = 1 << 40  # it is read frame by frame
 MOST_WEBCAMS = 100  # OpenCV reads higher numbers as a choice of driver
 
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB
@@ -154,14 +156,13 @@ def _opened(source: str, mirror: bool | None) -> Iterator[Source]:
     os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "5")  # seconds for one picture
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    live = source.isdecimal()
+    live = source.isascii() and source.isdecimal() and len(source) < 10
     if live:
         name = f"webcam {source}"
         capture = cv2.VideoCapture(int(source)) if int(source) < MOST_WEBCAMS else None
     else:
         name = source
-        if not Path(source).is_file():
-            raise InputError(f"{source}: no such video file, and no webcam's number either")
+        regular_file(Path(source), MOST_VIDEO_BYTES, "give a video file or a webcam's number")
         capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG)
     try:
         if capture is None or not capture.isOpened():
