@@ -102,7 +102,7 @@ def test_a_network_that_answers_nan_is_not_written(ready: Project) -> None:
     model.graph.node[-1].output[0] = "before"
     model.graph.node.append(helper.make_node("Log", ["before"], ["output"]))  # of negative angles
     ready.paths.model.write_bytes(model.SerializeToString())
-    with pytest.raises(CustomGazeError, match="differ from .* by nan degrees"):
+    with pytest.raises(CustomGazeError, match="the network answers NaN or infinity"):
         l2cs_export.run(ready.params, ready.paths)
 
 
