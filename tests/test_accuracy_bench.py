@@ -312,7 +312,7 @@ def test_bench_persons_are_those_of_the_bench_alone(tmp_path: Path) -> None:
         (["--targets", "9,101"], "--targets names 101; choose from 4 to 100"),
         (["--targets", "50", "--quick"], "--targets names 50; choose from 4 to 18"),
         (["--copies", "0"], "--copies is 0; choose from 1 to 1000"),
-        (["--base", "no.pt"], "no.pt: cannot be read"),
+        (["--base", "no.pt"], "no.pt: not found"),
         (["--base", "a/x.pt", "b/x.pt"], "two files have the same name"),
     ],
 )
