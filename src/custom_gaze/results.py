@@ -8,7 +8,7 @@ from pydantic import Field, RootModel, model_validator
 from custom_gaze.stage_files import Strict, read_json
 
 REMEDY = "run `dvc repro`, or `custom-gaze evaluate`"
-Degrees = Annotated[float, Field(ge=0.0, le=1000.0)]  # an error; a dead network's may be large
+Degrees = Annotated[float, Field(ge=0.0, le=1e15)]  # an error; a dead network's may be large
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 Line = Annotated[str, Field(max_length=2000)]
 

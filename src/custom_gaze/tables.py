@@ -10,7 +10,7 @@ from custom_gaze.stage_files import read_table
 
 # reports/training.csv. Errors and losses are of epochs, so the first is the start, number 0.
 LOG_COLUMNS = ("epoch", "train_loss", "validation_loss", "validation_error_deg", "exported")
-MOST_LOSS = 1e12  # degrees²; a training that diverges is stopped long before
+MOST_LOSS = 1e30  # degrees²; a training may go far astray before it is stopped
 
 
 def read_columns(path: Path) -> dict[str, NDArray[np.float64]]:
