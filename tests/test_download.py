@@ -441,3 +441,12 @@ def test_https_refuses_a_certificate_that_is_not(tmp_path, target, secure_site):
         obtain(secure_site.address, SHA256, target, tmp_path)
     assert secure_site.ranges == []
     assert not target.exists()
+
+
+def test_what_is_shown_of_an_address() -> None:
+    """MLflow's own store is an address too, without a machine."""
+    from custom_gaze.download import shown
+
+    assert shown("sqlite:////a/mlflow.db") == "sqlite:////a/mlflow.db"
+    assert shown("https://me:pa55@example.org/x?key=1") == "https://example.org/x"
+    assert shown("https:me:pa55@example.org/x") == "the address"

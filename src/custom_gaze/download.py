@@ -130,7 +130,8 @@ def shown(address: str) -> str:
         return "the address"
     if not is_address(address):
         return printable(address)
-    if not parts.netloc or "@" in parts.path:  # behind a / in a password the rest looks like a path
+    hidden = not parts.netloc and "://" not in address  # https:user:password@…
+    if hidden or "@" in parts.path:  # behind a / in a password the rest looks like a path
         return "the address"
     return printable(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
 
