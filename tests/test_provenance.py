@@ -65,6 +65,7 @@ def test_no_code_is_loaded_in_ways_that_imports_do_not_show() -> None:
     allowed = {  # keys in the model's metadata, and the module itself in a process of its own
         "onnx_trial.py": '"custom_gaze.onnx_trial"',
         "quantise.py": '"custom_gaze.quantisation"',
+        "runtime.py": '"custom_gaze.checkpoint_sha256"',
         "export.py": '"custom_gaze."',
         "rustyeyes/contract.py": '"custom_gaze."',
         "evaluate.py": '"custom_gaze.',
