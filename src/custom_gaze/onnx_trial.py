@@ -85,8 +85,7 @@ def remember(sha256: str) -> None:
 
 
 def _verdict(sha256: str) -> Path:
-    folder = project_root() / ".dvc" / "tmp" / "custom-gaze" / "networks"
-    return folder / f"{sha256}-{RULES}"
+    return project_root() / ".dvc" / "tmp" / "custom-gaze-networks" / f"{sha256}-{RULES}"
 
 
 # ----------------------------------------------------------------------------- in the process
