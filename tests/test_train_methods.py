@@ -115,8 +115,6 @@ def test_auto_keeps_what_the_choice_was_made_by(chosen: Project) -> None:
     log = read_columns(chosen.paths.training_log)
     assert log["epoch"].tolist() == [0, 1, 2]
     assert log["exported"].tolist() == [0, 0, int(candidates.method == FINETUNE)]
-    if candidates.method != FINETUNE:
-        assert log["validation_error_deg"].min() >= 0.9 * error
     last = load_checkpoint(chosen.paths.last_checkpoint)
     assert last.choice["method"] == FINETUNE
     assert candidates.fine_tuned is not None

@@ -27,28 +27,34 @@ class BoundedAdam:
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         self._parameters = list(parameters)
         self._adam = torch.optim.Adam(self._parameters, fused=True)
+        # Kept from step to step: taking so much memory anew costs more than writing it.
+        self._moved = [torch.empty_like(parameter) for parameter in self._parameters]
 
     def step(self, loss: Tensor, rate: float) -> None:
         """Change the parameters in place by at most one step of Adam at `rate`.
 
         `loss` is a scalar with its graph, never negative. A loss that is no number makes the
-        parameters none.
+        parameters none. The gradients are used up.
         """
         for group in self._adam.param_groups:
             group["lr"] = rate
         self._adam.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        before = [parameter.detach().clone() for parameter in self._parameters]
-        self._adam.step()
         with torch.no_grad():
+            for moved, parameter in zip(self._moved, self._parameters, strict=True):
+                moved.copy_(parameter)
+            self._adam.step()
             promised = torch.zeros((), device=loss.device)
-            for parameter, old in zip(self._parameters, before, strict=True):
+            for moved, parameter in zip(self._moved, self._parameters, strict=True):
+                moved.sub_(parameter)  # the step, backwards
                 if parameter.grad is not None:
-                    promised += ((parameter - old) * parameter.grad).abs().sum()
+                    promised += torch.linalg.vector_norm(parameter.grad.mul_(moved), 1)
             smallest = torch.finfo(promised.dtype).tiny
             share = (MOST_PROMISED * loss.detach() / promised.clamp_min(smallest)).clamp_max(1.0)
-            for parameter, old in zip(self._parameters, before, strict=True):
-                parameter.lerp_(old, 1 - share)  # a tensor: a GPU is not waited for
+            if loss.device.type == "cpu" and share == 1:  # a GPU is not waited for
+                return
+            for moved, parameter in zip(self._moved, self._parameters, strict=True):
+                parameter.addcmul_(moved, 1 - share)
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` goes on from."""
