@@ -66,7 +66,7 @@ def test_near_the_given_features_it_still_follows_the_bins() -> None:
 def test_epoch_zero_is_the_base_network(ready: Project) -> None:
     plain = small_base()
     base = BaseNetwork(
-        plain.trunk, plain.trunk_state, bins(512, scale=0.05), "a base", "0" * 64, "embedded"
+        plain.trunk, plain.trunk_state, bins(256, scale=0.05), "a base", "0" * 64, "embedded"
     )
     samples = dataset.of_split(dataset.read_index(ready.paths.index), "train")
     ready.change(train={"start": "base"})
