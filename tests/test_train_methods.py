@@ -27,6 +27,7 @@ from custom_gaze import (
     report,
     train,
 )
+from custom_gaze.bounded_adam import BoundedAdam
 from custom_gaze.candidates import closed_forms, read_candidates
 from custom_gaze.checkpoint import load_checkpoint
 from custom_gaze.cli import main
@@ -322,3 +323,37 @@ def test_what_train_says_of_the_frames(
         monkeypatch.setattr(train, "run", lambda *_, result=result: result)
         assert main(["train"]) == 0
         assert said in capsys.readouterr().out
+
+
+def test_a_dead_fine_tune_leaves_the_other_candidates_or_its_start(
+    headed: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = BoundedAdam.step
+
+    def thrown(self: BoundedAdam, loss: torch.Tensor, rate: float) -> None:
+        step(self, loss, rate)
+        with torch.no_grad():
+            self._parameters[-1].add_(1e3)  # the head's bias, in degrees
+
+    monkeypatch.setattr(BoundedAdam, "step", thrown)
+    stopped = "; the fine-tune was stopped after 1 of 2 epochs, its loss "
+    headed.change(train={"method": "auto"})
+    result = train.run(headed.params, headed.paths)
+    assert result.method in (BASE, PROBE)
+    assert stopped in result.reason
+    candidates = read_candidates(headed.paths.candidates)
+    assert candidates.fine_tuned is None
+    assert set(candidates.held_out_deg) == set(candidates.closed) == {BASE, PROBE}
+    for path in (headed.paths.checkpoint, headed.paths.last_checkpoint):
+        assert load_checkpoint(path).choice["method"] == result.method
+    headed.change(train={"method": "finetune"})
+    result = train.run(headed.params, headed.paths)
+    assert result.method == FINETUNE
+    assert stopped in result.reason
+    assert result.reason.endswith(": its start is exported")
+    kept = load_checkpoint(headed.paths.checkpoint)
+    assert kept.training["epoch"] == result.exported.epoch == 0
+    assert read_columns(headed.paths.training_log)["exported"].tolist() == [1]
+    error = kept.training["validation_error_deg"]
+    assert error < 90  # the start's, and the network is the start
+    assert np.abs(kept.network().head.change.bias.detach().numpy()).max() < 500
