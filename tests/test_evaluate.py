@@ -213,7 +213,7 @@ def test_a_server_that_is_not_there_costs_no_report_and_no_run(
 def test_a_model_that_is_none(evaluated: Project) -> None:
     evaluated.paths.model.write_bytes(b"no onnx")
     before = evaluated.paths.metrics.read_bytes()
-    with pytest.raises(InputError, match=r"custom_gaze.onnx: onnxruntime cannot load it"):
+    with pytest.raises(InputError, match=r"custom_gaze.onnx: is no ONNX, or one that is damaged"):
         evaluate.run(evaluated.params, evaluated.paths)
     assert evaluated.paths.metrics.read_bytes() == before
 
