@@ -154,11 +154,16 @@ def _check_sizes(model: Any, shape: Shape) -> None:
         dims = value.type.tensor_type.shape.dim
         if value.type.tensor_type.HasField("shape"):
             known[value.name] = [d.dim_value if d.HasField("dim_value") else None for d in dims]
+    seeing = {value.name for value in fixed.graph.input} - weights  # what the picture decides
     for node in inferred.node:
+        # CastLike's second input lends its type alone.
+        read = node.input[:1] if node.op_type == "CastLike" else node.input
+        if node.op_type not in ("Shape", "Size") and not seeing.isdisjoint(read):
+            seeing.update(node.output)
         for name in node.output:
             sizes = known.get(name, [None])
             if None in sizes:
-                if node.op_type in GROWING:
+                if node.op_type in GROWING and name in seeing:  # of weights alone: as tried here
                     raise InputError(f"the size of {node.op_type} {name!r} is not known beforehand")
             elif np.prod([float(size) for size in sizes if size is not None]) > MOST_VALUES:
                 raise InputError(f"{node.op_type} {name!r} makes more values than a network has")
