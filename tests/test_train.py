@@ -199,7 +199,7 @@ def folded_and_unfolded(tmp_path_factory: pytest.TempPathFactory) -> list[BaseNe
     folder = tmp_path_factory.mktemp("onnx")
     network = gaze_network("resnet18")
     return [
-        load_base(export(network, folder / f"folded_{folded}.onnx", current=True, folded=folded))
+        load_base(export(network, folder / f"folded_{folded}.onnx", current=folded, folded=folded))
         for folded in (True, False)
     ]
 
