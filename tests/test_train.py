@@ -219,4 +219,4 @@ def test_a_folded_base_trains_as_an_unfolded_one(
         assert log.min() < 0.8 * log[0]
     one, other = logs
     assert one[0] == pytest.approx(other[0], rel=1e-3)  # the same network to start from
-    assert one.min() == pytest.approx(other.min(), rel=0.25)
+    assert 0.5 < one.min() / other.min() < 2
