@@ -32,7 +32,8 @@ test: .venv/installed
 	@mypy
 	@$(PYTEST) -m 'not long'
 
-# What `make test` leaves out: the benches' quick forms from end to end, and remote's whole story.
+# What `make test` leaves out: the benches' quick forms, an experiment in a temporary copy, the
+# largest networks, and remote's whole story.
 test-long: .venv/installed
 	@sh tests/remote/install_sshd.sh
 	@$(PYTEST) -m long

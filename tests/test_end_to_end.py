@@ -169,6 +169,7 @@ def test_the_model_of_this_run_is_an_artifact(reproduced: Clone) -> None:
     assert model.read_bytes() == before
 
 
+@pytest.mark.long
 def test_experiments_compare_sessions_line_by_line(reproduced: Clone) -> None:
     """In the workspace and in a temporary copy; both land in the one MLflow store."""
     changes = ("-S", "sessions=[two]", "-S", "evaluate.sessions=[]")

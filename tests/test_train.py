@@ -204,6 +204,7 @@ def folded_and_unfolded(tmp_path_factory: pytest.TempPathFactory) -> list[BaseNe
     ]
 
 
+@pytest.mark.long
 def test_a_folded_base_trains_as_an_unfolded_one(
     ready: Project, folded_and_unfolded: list[BaseNetwork]
 ) -> None:
