@@ -22,7 +22,7 @@ from sshd import NO_SSHD, SSHD, Machine, command_of, free_port, wait_until
 pytestmark = [pytest.mark.skipif(SSHD is None, reason=NO_SSHD), pytest.mark.long]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The shipped pipeline made small, one demo session, a base network that lies outside git."""
     root = tmp_path_factory.mktemp("story")
@@ -130,13 +130,17 @@ def test_the_story(site: Site, tmp_path: Path) -> None:
     assert sha256(third.project / "reports" / "report.html") == local_report
     site.wait_for_quiet()
 
+    # In one test with what goes before: another process would have a machine without the runs.
+    see_mlflow_through_the_tunnel(site)
+    kill_the_client_of_the_tunnel(site)
+
 
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_mlflow_of_the_machine_there_through_a_tunnel(site: Site) -> None:
+def see_mlflow_through_the_tunnel(site: Site) -> None:
     """The run made there is seen here, and one made here is recorded there."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
@@ -168,7 +172,8 @@ def test_mlflow_of_the_machine_there_through_a_tunnel(site: Site) -> None:
     wait_until(lambda: not listens(port), "the tunnel ends")
 
 
-def test_the_tunnel_and_the_server_end_when_the_client_is_killed(site: Site) -> None:
+def kill_the_client_of_the_tunnel(site: Site) -> None:
+    """The tunnel and the server end with it."""
     port = free_port()
     page = site.start("mlflow", "--port", str(port))
     site.wait_while(page, lambda: listens(port), "the tunnel stands")
