@@ -33,8 +33,10 @@ def test_onnxruntime_answers_what_pytorch_answers(evaluated: Project) -> None:
     with torch.inference_mode():
         ours = load_checkpoint(evaluated.paths.checkpoint).network()(torch.from_numpy(x)).numpy()
     theirs = np.concatenate([session.run(None, {"input": x[i : i + 1]})[0] for i in range(6)])
-    assert np.ptp(ours, axis=0).min() > 0.1  # the answers differ from crop to crop
-    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+    apart_deg = 1e-3
+    # The answers differ from crop to crop by much more, however little a few epochs have taught.
+    assert np.ptp(ours, axis=0).min() > 10 * apart_deg
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=apart_deg)
 
 
 def test_one_file_without_paths_of_this_machine(evaluated: Project) -> None:
