@@ -51,8 +51,6 @@ File = Annotated[str, _matches("[0-9a-f]{32}")]  # an object that is a file
 Object = Annotated[str, _matches(OBJECT.pattern)]
 Commit = Annotated[str, _matches("[0-9a-f]{40}")]
 ExperimentRef = Annotated[str, _matches(f"refs/exps/[0-9a-f]{{2}}/[0-9a-f]{{38}}/{RUN_NAME}")]
-# It becomes part of addresses in the configuration of DVC and git.
-Folder = Annotated[str, _matches(r"(/[A-Za-z0-9_.@+,=-]+)+")]
 Address = Annotated[str, _matches(r"localhost|[0-9.]{7,15}|[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9_.-]+)?")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(ge=_FIRST_S, le=_LAST_S, allow_inf_nan=False)]
