@@ -4,7 +4,7 @@ BIN := .venv/bin
 # DVC runs the stages' commands through the shell: they have to find custom-gaze.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo deps experiments fuzz test test-long test-matrix test-remote mlflow lock
+.PHONY: demo deps experiments fuzz test types tests test-long test-matrix test-remote mlflow lock
 
 # What the demo asks for beside params.yaml: its second session, and less of what takes long.
 DEMO_PERSON := 17
@@ -22,14 +22,20 @@ demo: .venv/installed
 experiments: .venv/installed
 	@dvc exp show --drop '^(?!test\.(error|frames|constant)|sessions|Experiment|Created)'
 
-# A process a core and a thread a process: more would only wait for each other.
-PYTEST := OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 4 --dist worksteal
+# One process more than cores, since tests of DVC and sshd wait for other processes; a thread each.
+PYTEST := OMP_NUM_THREADS=1 pytest --dist worksteal --maxprocesses 5 \
+  -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 ))
 
 test: .venv/installed
 	@ruff check .
 	@ruff format --check .
 	@sh tests/remote/install_sshd.sh
+	@$(MAKE) --no-print-directory --jobs 2 types tests
+
+types: .venv/installed
 	@mypy
+
+tests: .venv/installed
 	@$(PYTEST) -m 'not long'
 
 # What `make test` leaves out: the benches' quick forms, an experiment in a temporary copy, the
