@@ -50,7 +50,7 @@ test-matrix: .venv/installed
 
 # Files mutated by the thousand: what `make test` tries a few hundred times.
 fuzz: .venv/installed
-	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-10000} $(PYTEST) tests/test_fuzz.py
+	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-10000} $(PYTEST) tests/common/test_fuzz.py
 
 # `custom-gaze remote` alone, against real sshd processes on loopback.
 test-remote: .venv/installed

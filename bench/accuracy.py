@@ -36,9 +36,9 @@ from accuracy_world import (
     person_seeds,
     prepared_person,
 )
-from custom_gaze.devices import pick_device
-from custom_gaze.errors import CustomGazeError, InputError
-from custom_gaze.files import write_json, write_text
+from custom_gaze.common.errors import CustomGazeError, InputError
+from custom_gaze.common.files import write_json, write_text
+from custom_gaze.models.devices import pick_device
 
 DEFAULT_WORK = Path(".dvc/tmp/custom-gaze/accuracy")
 THREADS = 2  # more do not help one image at a time

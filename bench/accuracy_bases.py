@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from accuracy_world import PARAMS, hash_of
-from custom_gaze import fetch
-from custom_gaze.errors import InputError
-from custom_gaze.params import FetchParams
-from custom_gaze.paths import Paths
+from custom_gaze.common.errors import InputError
+from custom_gaze.config.params import FetchParams
+from custom_gaze.config.paths import Paths
+from custom_gaze.stages import fetch
 from custom_gaze.weights.base import BaseNetwork, read_base
 from custom_gaze.weights.embedded import EMBEDDED, EMBEDDED_BASE, load_embedded
 
@@ -44,7 +44,7 @@ def easy_base(work: Path) -> Path:
     Raises:
         InputError: pretrain/easy.yaml or the embedded base is missing or damaged.
     """
-    from custom_gaze.pretrain.run import run
+    from custom_gaze.demo.pretrain.run import run
 
     try:
         said = EASY_PARAMS.read_text()

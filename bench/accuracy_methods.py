@@ -12,27 +12,23 @@ import torch
 from numpy.typing import NDArray
 
 from accuracy_world import PARAMS, Person, Settings
-from custom_gaze.baselines import CORRECTIONS, best_correction
-from custom_gaze.candidates import ClosedForm, closed_forms
-from custom_gaze.choose import Calibrated, calibrate
-from custom_gaze.dataset import load_crop
-from custom_gaze.features import Copies, Part, Store, features_of, frozen_features
-from custom_gaze.finetune import exported, fit, predict
+from custom_gaze.calibration.base_features import Seen, angles_of
+from custom_gaze.calibration.candidates import ClosedForm, closed_forms
+from custom_gaze.calibration.corrections import CORRECTIONS, best_correction
+from custom_gaze.calibration.feature_cache import Copies, Part, Store, features_of, frozen_features
+from custom_gaze.calibration.finetune import exported, fit, predict
+from custom_gaze.calibration.selection import Calibrated, calibrate
+from custom_gaze.calibration.starting_head import starting_network
+from custom_gaze.config.candidate import BASE, FINETUNE, PROBE
+from custom_gaze.config.params import TrainParams
+from custom_gaze.data.index import load_crop
 from custom_gaze.geometry import angular_error_deg
-from custom_gaze.methods import BASE, FINETUNE, PROBE
-from custom_gaze.network import GazeNetwork, trunk_spec
-from custom_gaze.params import TrainParams
-from custom_gaze.seen import Seen, angles_of
-from custom_gaze.start import starting_network
+from custom_gaze.models.network import GazeNetwork, trunk_spec
 from custom_gaze.weights.base import BaseNetwork
 
 SEED = 1  # of the folds, the augmented copies and the training
 # What decides about the results, beside the crops and this file.
-METHOD_CODE = (
-    *("augment", "baselines", "bounded_adam", "candidates", "choose", "corrected", "features"),
-    *("finetune", "folds", "network", "probe", "seen", "start", "train", "trainer"),
-    *("crops", "dataset", "geometry", "weights/base"),
-)
+METHOD_CODE = ("stages.train", "data.index", "weights.base")  # and what they import
 
 
 @dataclass

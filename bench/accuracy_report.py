@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
-from custom_gaze.files import whole_file
-from custom_gaze.measures import mean_interval
+from custom_gaze.common.files import whole_file
+from custom_gaze.evaluation.metrics import mean_interval
 
 DAYS = {"same_day": "same day, held-out targets", "other_day": "another day"}
 NAMES = {

@@ -12,7 +12,7 @@ import torch
 from accuracy_bases import fingerprint
 from accuracy_methods import METHOD_CODE
 from accuracy_world import WORLD_CODE, Settings, hash_of, source_hash
-from custom_gaze.files import write_json
+from custom_gaze.common.files import write_json
 from custom_gaze.weights.base import BaseNetwork
 
 OWN_CODE = ("accuracy_world.py", "accuracy_methods.py")

@@ -9,29 +9,27 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from custom_gaze import dataset, prepare
-from custom_gaze.dataset import Sample, labels_deg, of_split, targets_of
+from custom_gaze.common.errors import InputError
+from custom_gaze.common.files import whole_folder, write_bytes
+from custom_gaze.common.provenance import code_version
+from custom_gaze.config.params import EvaluateParams, Params
+from custom_gaze.config.paths import Paths
+from custom_gaze.data import index as dataset
+from custom_gaze.data.index import Sample, labels_deg, of_split, targets_of
+from custom_gaze.data.splits import FURTHER
 from custom_gaze.demo.seeds import PERSON_SEEDS, check_person_seed
 from custom_gaze.demo.session import write_session
-from custom_gaze.detectors import embedded_detector
-from custom_gaze.errors import InputError
-from custom_gaze.faces import DETECTOR_FILE
-from custom_gaze.files import whole_folder, write_bytes
-from custom_gaze.params import EvaluateParams, Params
-from custom_gaze.paths import Paths
-from custom_gaze.splits import FURTHER
+from custom_gaze.faces.detectors import embedded_detector
+from custom_gaze.faces.finder import DETECTOR_FILE
+from custom_gaze.stages import prepare
 
-PACKAGE = Path(prepare.__file__).parent
 DAYS = ("day1", "day2")
 PARAMS = replace(Params(), sessions=(DAYS[0],), evaluate=EvaluateParams(sessions=(DAYS[1],)))
 SAMPLES_AN_EPOCH = 500  # at most: with many frames each gets fewer copies
 VALIDATION_SHARE, VALIDATION_LEAST = 0.2, 2  # of the targets calibrated on
 LEAST_TARGETS = 4
-# What decides about the crops.
-WORLD_CODE = (
-    *("crops", "dataset", "detectors", "faces", "geometry", "prepare", "sessions", "splits"),
-    *(f"demo/{path.stem}" for path in sorted((PACKAGE / "demo").glob("*.py"))),
-)
+# What decides about the crops: these modules, and what they import.
+WORLD_CODE = ("stages.prepare", "data.index", "demo.session")
 
 
 @dataclass(frozen=True)
@@ -185,11 +183,8 @@ def _world_key(settings: Settings) -> str:
 
 
 def source_hash(modules: Sequence[str]) -> str:
-    """SHA-256 of some of the package's sources, so that results of other code are not reused."""
-    digest = hashlib.sha256()
-    for module in modules:
-        digest.update(module.encode() + b"\0" + (PACKAGE / f"{module}.py").read_bytes())
-    return digest.hexdigest()
+    """Names some of the package's modules' code, so that results of other code are not reused."""
+    return hash_of(*(code_version(module) for module in modules))
 
 
 def hash_of(*parts: str) -> str:

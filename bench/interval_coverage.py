@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, t
 
-from custom_gaze.measures import mean_interval
+from custom_gaze.evaluation.metrics import mean_interval
 
 COUNTS = (3, 5, 8, 10, 16, 25)
 DRAWS = 600  # bootstrap

@@ -21,11 +21,11 @@ import numpy as np
 import onnxruntime
 import torch
 
-from custom_gaze.baselines import Polynomial
-from custom_gaze.candidates import ClosedForm, closed_network
-from custom_gaze.export import to_onnx
-from custom_gaze.network import GazeNetwork, take_batchnorm_statistics, trunk_spec
-from custom_gaze.quantise import latencies_ms, quantised
+from custom_gaze.calibration.candidates import ClosedForm, closed_network
+from custom_gaze.calibration.corrections import Polynomial
+from custom_gaze.models.network import GazeNetwork, take_batchnorm_statistics, trunk_spec
+from custom_gaze.stages.export import to_onnx
+from custom_gaze.stages.quantise import latencies_ms, quantised
 from custom_gaze.weights.base import BaseNetwork, BinHeads, build_base
 
 SIZE_PX, OPSET, BINS = 448, 18, 90

@@ -27,7 +27,7 @@ from typing import Any
 
 import yaml
 
-from custom_gaze.errors import CustomGazeError, InputError
+from custom_gaze.common.errors import CustomGazeError, InputError
 from speed_world import even, machine, markdown
 
 REPOSITORY = Path(__file__).resolve().parents[1]

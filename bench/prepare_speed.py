@@ -16,13 +16,13 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from custom_gaze import prepare
+from custom_gaze.common.files import write_bytes
+from custom_gaze.common.tables import aligned
+from custom_gaze.config.params import Params
+from custom_gaze.config.paths import Paths
 from custom_gaze.demo.session import write_session
-from custom_gaze.detectors import embedded_detector
-from custom_gaze.files import write_bytes
-from custom_gaze.params import Params
-from custom_gaze.paths import Paths
-from custom_gaze.tables import aligned
+from custom_gaze.faces.detectors import embedded_detector
+from custom_gaze.stages import prepare
 
 
 def main() -> None:

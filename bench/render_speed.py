@@ -14,10 +14,10 @@ from multiprocessing import get_context
 import cv2
 import numpy as np
 
-from custom_gaze.demo.camera import as_jpeg
-from custom_gaze.demo.conditions import draw_conditions, draw_moment
-from custom_gaze.demo.person import draw_person
-from custom_gaze.demo.render import Scene, scale_of_face
+from custom_gaze.demo.world.camera import as_jpeg
+from custom_gaze.demo.world.conditions import draw_conditions, draw_moment
+from custom_gaze.demo.world.person import draw_person
+from custom_gaze.demo.world.render import Scene, scale_of_face
 
 FRAMES_PER_SCENE = {"frame": 50, "crop": 10}  # of one person under the same conditions
 CASES = (

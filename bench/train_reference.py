@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from custom_gaze.augment import Augmenter
-from custom_gaze.crops import normalise
-from custom_gaze.dataset import Sample, labels_deg
-from custom_gaze.network import GazeNetwork
-from custom_gaze.params import AugmentParams, TrainParams
-from custom_gaze.paths import Paths
+from custom_gaze.config.params import AugmentParams, TrainParams
+from custom_gaze.config.paths import Paths
+from custom_gaze.data.augmentation import Augmenter
+from custom_gaze.data.index import Sample, labels_deg
+from custom_gaze.faces.crops import normalise
+from custom_gaze.models.network import GazeNetwork
 
 Item = tuple[Tensor, Tensor]  # x float32 (…, 3, H, W), y float32 (…, 2) degrees
 

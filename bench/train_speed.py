@@ -30,14 +30,14 @@ from typing import Any
 
 import torch
 
-from custom_gaze import dataset
-from custom_gaze.dataset import of_split
-from custom_gaze.devices import pick_device
-from custom_gaze.errors import CustomGazeError, InputError
-from custom_gaze.methods import AUTO, FINETUNE
-from custom_gaze.params import Params
-from custom_gaze.paths import Paths
-from custom_gaze.splits import TRAIN, VALIDATION
+from custom_gaze.common.errors import CustomGazeError, InputError
+from custom_gaze.config.candidate import AUTO, FINETUNE
+from custom_gaze.config.params import Params
+from custom_gaze.config.paths import Paths
+from custom_gaze.data import index as dataset
+from custom_gaze.data.index import of_split
+from custom_gaze.data.splits import TRAIN, VALIDATION
+from custom_gaze.models.devices import pick_device
 from speed_world import machine, markdown
 from train_speed_sides import Job, Outcome, ours, reference, taking_turns, whole
 from train_speed_world import EMBEDDED, RESNET50, SESSION, make_project, multiply

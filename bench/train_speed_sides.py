@@ -16,15 +16,17 @@ from unittest import mock
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from custom_gaze import dataset, train, trainer
-from custom_gaze.dataset import of_split
-from custom_gaze.devices import pick_device
-from custom_gaze.errors import CustomGazeError
-from custom_gaze.params import Params
-from custom_gaze.paths import Paths
-from custom_gaze.splits import TRAIN, VALIDATION
-from custom_gaze.start import starting_network
-from custom_gaze.tables import read_columns
+from custom_gaze.calibration import trainer
+from custom_gaze.calibration.starting_head import starting_network
+from custom_gaze.common.errors import CustomGazeError
+from custom_gaze.common.tables import read_columns
+from custom_gaze.config.params import Params
+from custom_gaze.config.paths import Paths
+from custom_gaze.data import index as dataset
+from custom_gaze.data.index import of_split
+from custom_gaze.data.splits import TRAIN, VALIDATION
+from custom_gaze.models.devices import pick_device
+from custom_gaze.stages import train
 from custom_gaze.weights import read_base
 from speed_world import Peak, peak_mib, watched
 from train_reference import OnTheFly, Reference

@@ -9,17 +9,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from custom_gaze import dataset, fetch, prepare
-from custom_gaze.crops import normalise
-from custom_gaze.dataset import labels_deg, load_crop
+from custom_gaze.calibration.base_features import plain_features
+from custom_gaze.common.files import write_json, write_text
+from custom_gaze.config.params import Params
+from custom_gaze.config.paths import Paths
+from custom_gaze.data import index as dataset
+from custom_gaze.data.index import labels_deg, load_crop
+from custom_gaze.data.prepared import LABELS_FILE, MANIFEST_FILE, read_manifest
 from custom_gaze.demo.seeds import PERSON_SEEDS
 from custom_gaze.demo.session import write_session
-from custom_gaze.files import write_json, write_text
-from custom_gaze.network import GazeNetwork, take_batchnorm_statistics
-from custom_gaze.params import Params
-from custom_gaze.paths import Paths
-from custom_gaze.prepared import LABELS_FILE, MANIFEST_FILE, read_manifest
-from custom_gaze.seen import plain_features
+from custom_gaze.faces.crops import normalise
+from custom_gaze.models.network import GazeNetwork, take_batchnorm_statistics
+from custom_gaze.stages import fetch, prepare
 from custom_gaze.weights import BaseNetwork, save_base
 from custom_gaze.weights.base import BIN_LAYOUTS, BinHeads
 from speed_world import grid_of

@@ -16,7 +16,7 @@ import torch
 import torchvision
 from torch import nn
 
-from custom_gaze.network import TRUNKS
+from custom_gaze.models.network import TRUNKS
 
 OURS = "slim18"
 

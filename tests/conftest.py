@@ -20,13 +20,15 @@ import yaml
 from filelock import FileLock
 
 import custom_gaze  # noqa: F401  sets what torch and onnxruntime read when they are loaded
-from custom_gaze import dataset, evaluate, export, onnx_trial, train
-from custom_gaze.crops import Preprocessing
-from custom_gaze.network import GazeNetwork
-from custom_gaze.params import Params, load_params
-from custom_gaze.paths import Paths
-from custom_gaze.prepared import COLUMNS
-from custom_gaze.specification import Specification
+from custom_gaze.config.params import Params, load_params
+from custom_gaze.config.paths import Paths
+from custom_gaze.data import index as dataset
+from custom_gaze.data.prepared import COLUMNS
+from custom_gaze.data.specification import Specification
+from custom_gaze.faces.crops import Preprocessing
+from custom_gaze.models import onnx_trial
+from custom_gaze.models.network import GazeNetwork
+from custom_gaze.stages import evaluate, export, train
 from custom_gaze.weights.base import BaseNetwork, save_base
 
 REPOSITORY = Path(__file__).parent.parent

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from conftest import synthetic_crop
-from custom_gaze.crops import normalise
-from custom_gaze.network import GazeNetwork, take_batchnorm_statistics
+from custom_gaze.faces.crops import normalise
+from custom_gaze.models.network import GazeNetwork, take_batchnorm_statistics
 from custom_gaze.weights.base import BaseNetwork, BinHeads
 
 BINS_DEG = -180 + 4.0 * np.arange(90)

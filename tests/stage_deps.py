@@ -6,20 +6,29 @@ from typing import Any
 
 import yaml
 
-from custom_gaze import provenance
-from custom_gaze.provenance import PACKAGE
+from custom_gaze.common import provenance
+from custom_gaze.common.provenance import PACKAGE
 
 REPOSITORY = Path(__file__).parent.parent
 # The module whose `run` each stage's command calls, where it has another name.
-MODULE = {"prepare_further": "prepare", "index": "dataset", "pretrain": "pretrain.run"}
+MODULE = {
+    "prepare_further": "stages.prepare",
+    "index": "data.index",
+    "pretrain": "demo.pretrain.run",
+}
 # Files that a stage's code reads and no import shows.
 DATA = {"fetch": ("weights/embedded_base.json", "weights/embedded_base.pt")}
 PIPELINES = (REPOSITORY / "dvc.yaml", REPOSITORY / "pretrain" / "dvc.yaml")
 
 
+def module_of(stage: str) -> str:
+    """The dotted name of a stage's module in the package."""
+    return MODULE.get(stage, f"stages.{stage}")
+
+
 def code_of(stage: str) -> list[str]:
     """The deps of a stage that are code and data of the package, as dvc.yaml names them, sorted."""
-    code = provenance.code_of(MODULE.get(stage, stage))
+    code = provenance.code_of(module_of(stage))
     data = [PACKAGE / name for name in DATA.get(stage, ())]
     return sorted(f"src/{path.relative_to(PACKAGE.parent).as_posix()}" for path in [*code, *data])
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from custom_gaze.crops import normalise
+from custom_gaze.faces.crops import normalise
 from custom_gaze.weights.mirror import portrait_crops
 from custom_gaze.weights.self_check import check_images
 

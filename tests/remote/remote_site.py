@@ -23,7 +23,7 @@ from sshd import Machine, wait_until
 REPOSITORY = Path(__file__).parent.parent.parent
 SOURCES = REPOSITORY / "src"
 # `custom-gaze` of the code under test, whichever checkout the environment was installed from.
-COMMAND = [sys.executable, "-m", "custom_gaze.cli", "remote"]
+COMMAND = [sys.executable, "-m", "custom_gaze", "remote"]
 
 TINY_PIPELINE = """
 stages:
@@ -358,7 +358,7 @@ def small_environment(root: Path) -> Path:
     programs = {
         "python": f'{torch}\nexec {real} "$@"',
         "dvc": f'exec {real} -m dvc "$@"',
-        "custom-gaze": f'exec {real} -m custom_gaze.cli "$@"',
+        "custom-gaze": f'exec {real} -m custom_gaze "$@"',
     }
     root.mkdir()
     for name, text in programs.items():

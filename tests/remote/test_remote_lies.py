@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from custom_gaze.errors import CustomGazeError, InputError
+from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.remote import fetch, mlflow_runs, repository, runs, setup
 from custom_gaze.remote.connection import Connection, FarError
 from custom_gaze.remote.display import Traffic

@@ -15,7 +15,7 @@ import torch
 import torchvision
 
 from conftest import SMALL, Project, copy_working_tree
-from custom_gaze.paths import Paths
+from custom_gaze.config.paths import Paths
 from remote_site import Site, finish, read_until, running_machine
 from sshd import NO_SSHD, SSHD, Machine, command_of, free_port, wait_until
 
@@ -149,7 +149,7 @@ def see_mlflow_through_the_tunnel(site: Site) -> None:
         said = read_until(page, "Ctrl-C")
         assert said == f"MLflow of jowestdgxe: {address} (Ctrl-C ends it)\n"
         done = subprocess.run(
-            [sys.executable, "-m", "custom_gaze.cli", "evaluate"],
+            [sys.executable, "-m", "custom_gaze", "evaluate"],
             cwd=site.project,
             env={**site.environment, "MLFLOW_TRACKING_URI": address},
             capture_output=True,

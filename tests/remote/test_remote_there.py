@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from custom_gaze.remote import there_setup
-from custom_gaze.remote.there import Link, Refused
+from custom_gaze.remote import agent_setup
+from custom_gaze.remote.agent import Link, Refused
 
 # What pip installs there: a package with the names that setup asks for, made without any index.
 PYPROJECT = """
@@ -77,17 +77,17 @@ def test_setup_makes_the_environment_that_the_project_pins(
     (project / "backend.py").write_text(BACKEND)
     header = {"dir": str(tmp_path), "sub": "", "python": ""}
     with pytest.raises(Refused, match="no environment there yet; run `custom-gaze remote setup`"):
-        asked(there_setup.ready, header)
+        asked(agent_setup.ready, header)
 
-    *notes, last = asked(there_setup.environment, header)
+    *notes, last = asked(agent_setup.environment, header)
     assert ["-m venv" in note["note"] for note in notes] == [True, False, False]
     assert last["changed"][-1] == f"runs use {tmp_path}/env/bin/python"
-    assert asked(there_setup.torch, header)[0]["torch"] == ["9.9", None, None]
-    assert asked(there_setup.ready, header) == [{"ready": 1}]
-    assert asked(there_setup.environment, header) == [{"changed": []}]
+    assert asked(agent_setup.torch, header)[0]["torch"] == ["9.9", None, None]
+    assert asked(agent_setup.ready, header) == [{"ready": 1}]
+    assert asked(agent_setup.environment, header) == [{"changed": []}]
 
     requirements.write_text("no-such-package==1\n")
     with pytest.raises(Refused, match="requirements.txt has changed; `custom-gaze remote setup`"):
-        asked(there_setup.ready, header)
+        asked(agent_setup.ready, header)
     with pytest.raises(Refused, match="pip install failed there: ERROR: No matching distribution"):
-        asked(there_setup.environment, header)
+        asked(agent_setup.environment, header)

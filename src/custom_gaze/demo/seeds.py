@@ -7,7 +7,7 @@ no random number, whatever their own seeds are.
 
 import numpy as np
 
-from custom_gaze.errors import InputError
+from custom_gaze.common.errors import InputError
 
 PERSON_SEEDS = {
     "demo": range(1, 1_000),

@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from custom_gaze.demo.camera import as_jpeg
-from custom_gaze.demo.conditions import Conditions, Moment, draw_conditions, draw_moment
-from custom_gaze.demo.person import Person, draw_person
-from custom_gaze.demo.render import Scene
+from custom_gaze.common.errors import InputError
+from custom_gaze.common.files import whole_folder
+from custom_gaze.common.progress import bar
 from custom_gaze.demo.seeds import (
     STREAM_TARGETS,
     check_person_seed,
     check_session_seed,
     stream,
 )
-from custom_gaze.errors import InputError
-from custom_gaze.files import whole_folder
+from custom_gaze.demo.world.camera import as_jpeg
+from custom_gaze.demo.world.conditions import Conditions, Moment, draw_conditions, draw_moment
+from custom_gaze.demo.world.person import Person, draw_person
+from custom_gaze.demo.world.render import Scene
 from custom_gaze.geometry import ScreenGeometry
-from custom_gaze.progress import bar
 
 MIN_TARGETS, MAX_FRAMES = 4, 2_000
 EDGE_SHARE = 0.03  # of the screen, between its edge and the outermost targets

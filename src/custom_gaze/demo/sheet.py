@@ -8,16 +8,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from custom_gaze.files import no_more_open_than, whole_file
+from custom_gaze.common.files import no_more_open_than, whole_file
+from custom_gaze.common.progress import bar
+from custom_gaze.data.sessions import Frame, load_frame, read_session
+from custom_gaze.data.splits import target_groups
 from custom_gaze.geometry import ScreenGeometry
-from custom_gaze.progress import bar
-from custom_gaze.sessions import Frame, load_frame, read_session
-from custom_gaze.splits import target_groups
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
-    from custom_gaze.demo.person import Person
+    from custom_gaze.demo.world.person import Person
 
 Image = NDArray[np.uint8]
 
@@ -62,7 +62,7 @@ def persons_sheet(output: Path, seeds: Sequence[int], columns: int = 6) -> None:
     Raises:
         CustomGazeError: the picture cannot be written.
     """
-    from custom_gaze.demo.person import draw_person
+    from custom_gaze.demo.world.person import draw_person
 
     shown = bar(seeds, "sheet of persons", unit="persons")
     tiles = [_captioned(_face(draw_person(seed)), f"person {seed}") for seed in shown]
@@ -71,8 +71,8 @@ def persons_sheet(output: Path, seeds: Sequence[int], columns: int = 6) -> None:
 
 def _face(person: "Person") -> Image:
     """A person's face on the first day as the network sees it, at FACE_PX."""
-    from custom_gaze.demo.conditions import draw_conditions, draw_moment
-    from custom_gaze.demo.render import Scene
+    from custom_gaze.demo.world.conditions import draw_conditions, draw_moment
+    from custom_gaze.demo.world.render import Scene
 
     conditions = draw_conditions(person, 1, 1)
     moment = draw_moment(person, conditions, (0.0, 0.0), (person.seed, 1, 1))
@@ -86,9 +86,9 @@ def sessions_sheet(output: Path, seed: int, days: Sequence[int] = (1, 2, 3, 4)) 
     Raises:
         CustomGazeError: the picture cannot be written.
     """
-    from custom_gaze.demo.conditions import draw_conditions, draw_moment
-    from custom_gaze.demo.person import draw_person
-    from custom_gaze.demo.render import Scene
+    from custom_gaze.demo.world.conditions import draw_conditions, draw_moment
+    from custom_gaze.demo.world.person import draw_person
+    from custom_gaze.demo.world.render import Scene
 
     person = draw_person(seed)
     looks = (("up left", (-24.0, -15.0)), ("centre", (0.0, 0.0)), ("down right", (24.0, 15.0)))

@@ -9,13 +9,13 @@ from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from custom_gaze.common.errors import CustomGazeError
+from custom_gaze.common.provenance import code_version
+from custom_gaze.config.params import Params
+from custom_gaze.config.paths import Paths
 from custom_gaze.doctor.findings import NAMES_SHOWN, Finding, Severity
-from custom_gaze.errors import CustomGazeError
-from custom_gaze.params import Params
-from custom_gaze.paths import Paths
-from custom_gaze.provenance import code_version
-from custom_gaze.tracking.pending import pending_folder, waiting
-from custom_gaze.tracking.store import look_at, sqlite_file, tracking_uri
+from custom_gaze.evaluation.tracking.pending import pending_folder, waiting
+from custom_gaze.evaluation.tracking.store import look_at, sqlite_file, tracking_uri
 
 REQUIREMENTS = "requirements.txt"
 
@@ -31,7 +31,7 @@ class Environment:
 def look_at_environment(params: Params, paths: Paths) -> Environment:
     """Check this machine's environment against what the project was made with."""
     python = ".".join(map(str, sys.version_info[:3]))
-    facts = {"custom-gaze": code_version("train"), "Python": python}
+    facts = {"custom-gaze": code_version("stages.train"), "Python": python}
     findings: list[Finding] = []
     for name, (fact, found) in {
         "packages": _packages(paths.root / REQUIREMENTS),

@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from custom_gaze.common.errors import InputError
+from custom_gaze.common.progress import bar
+from custom_gaze.config.params import Params
+from custom_gaze.config.paths import Paths
+from custom_gaze.data.sessions import Session, read_session
 from custom_gaze.doctor.environment import look_at_environment
 from custom_gaze.doctor.findings import Finding, Severity, worst_first
 from custom_gaze.doctor.frames import Examiner, FrameLook, check_frames
 from custom_gaze.doctor.labels import check_labels
 from custom_gaze.doctor.screen import look_at_screen
-from custom_gaze.errors import InputError
-from custom_gaze.eye_points import load_eye_finder
-from custom_gaze.faces import load_finder
-from custom_gaze.params import Params
-from custom_gaze.paths import Paths
-from custom_gaze.predict import session_folder
-from custom_gaze.progress import bar
-from custom_gaze.sessions import Session, read_session
+from custom_gaze.faces.eye_points import load_eye_finder
+from custom_gaze.faces.finder import load_finder
+from custom_gaze.inference.predict import session_folder
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from custom_gaze.untrusted import printable
+from custom_gaze.common.untrusted import printable
 
 MOST_OF_A_LINE = 1000  # characters
 NAMES_SHOWN = 5  # of a finding's frames, in text; JSON has them all

@@ -7,13 +7,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from custom_gaze.crops import Box, gaze_crop_box, resize
+from custom_gaze.common.errors import InputError
+from custom_gaze.data.sessions import TURNED, UPRIGHT, Frame, FrameError, is_turned, load_frame
+from custom_gaze.data.splits import target_groups
 from custom_gaze.doctor.findings import Finding, Severity
-from custom_gaze.errors import InputError
-from custom_gaze.eye_points import EyeFinder, Point
-from custom_gaze.faces import FaceFinder, FoundFace
-from custom_gaze.sessions import TURNED, UPRIGHT, Frame, FrameError, is_turned, load_frame
-from custom_gaze.splits import target_groups
+from custom_gaze.faces.crops import Box, gaze_crop_box, resize
+from custom_gaze.faces.eye_points import EyeFinder, Point
+from custom_gaze.faces.finder import FaceFinder, FoundFace
 
 RECAPTURE = "capture this target again, or leave the frame out when you import the session"
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from custom_gaze.data.splits import target_groups
 from custom_gaze.doctor.findings import Finding, Severity
 from custom_gaze.doctor.frames import RECAPTURE, FrameLook, closed_eyes
 from custom_gaze.geometry import ScreenGeometry, angular_error_deg
-from custom_gaze.splits import target_groups
 
 LEAST_TARGETS = 8  # fewer tell too little about any one of them
 PENALTIES = 10.0 ** np.arange(-4, 3)  # tried, times the features' mean energy

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from custom_gaze.data.sessions import Frame
+from custom_gaze.data.splits import MIN_TARGETS, target_groups
 from custom_gaze.doctor.findings import Finding, Severity
 from custom_gaze.geometry import ScreenGeometry
-from custom_gaze.sessions import Frame
-from custom_gaze.splits import MIN_TARGETS, target_groups
 
 FEW_TARGETS = 9  # a 3 x 3 grid, the least the app's own calibration takes
 # The farthest that a point of the screen may be from a target, in screens: a grid of 3 x 3 passes.

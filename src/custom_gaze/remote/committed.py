@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from custom_gaze.errors import CustomGazeError, InputError
+from custom_gaze.common.errors import CustomGazeError, InputError
+from custom_gaze.common.untrusted import MOST_TEXT_BYTES, printable, stays_inside
+from custom_gaze.common.yaml_files import parse_yaml
 from custom_gaze.remote.replies import Object
-from custom_gaze.untrusted import MOST_TEXT_BYTES, printable, stays_inside
-from custom_gaze.yaml_files import parse_yaml
 
 _LOCK, _PIPELINE = "dvc.lock", "dvc.yaml"
 

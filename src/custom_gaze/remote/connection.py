@@ -15,7 +15,8 @@ from importlib.resources import files
 from types import TracebackType
 from typing import IO
 
-from custom_gaze.errors import CustomGazeError
+from custom_gaze.common.errors import CustomGazeError
+from custom_gaze.common.untrusted import printable
 from custom_gaze.remote.frames import (
     BrokenFrame,
     CutFrame,
@@ -26,7 +27,6 @@ from custom_gaze.remote.frames import (
 )
 from custom_gaze.remote.replies import R, Refusal, understood
 from custom_gaze.remote.ssh import ANSWER_S, OPTIONS, VERIFY, Lost, Unreachable, check_host, explain
-from custom_gaze.untrusted import printable
 
 _BEAT_S = 3.0
 _SILENCE_S = 15.0  # the far side says every three seconds that it is there
@@ -34,8 +34,8 @@ _SILENCE_S = 15.0  # the far side says every three seconds that it is there
 _NO_FORWARDING = ["-o", "ClearAllForwardings=yes"]
 
 _PROGRAM = (
-    *("frames", "there", "there_store", "there_state", "there_launch", "there_runs"),
-    *("there_setup", "there_mlflow", "there_main"),
+    *("frames", "agent", "agent_store", "agent_state", "agent_launch", "agent_runs"),
+    *("agent_setup", "agent_mlflow", "agent_main"),
 )
 _BOOTSTRAP = (
     "import json,sys,types,zlib\n"

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from custom_gaze.console import flush, say
+from custom_gaze.common.console import flush, say
+from custom_gaze.common.untrusted import printable, visible
 from custom_gaze.remote.connection import Connection
-from custom_gaze.untrusted import printable, visible
 
 # What `dvc exp run --temp` says of every output that is not there yet, and how to apply a result.
 _NOISE = ("No file hash info found for", "To apply the results of an", "dvc exp apply <exp>")

@@ -5,7 +5,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from custom_gaze.errors import CustomGazeError, InputError
+from custom_gaze.common.errors import CustomGazeError, InputError
+from custom_gaze.common.untrusted import printable
 from custom_gaze.remote import repository
 from custom_gaze.remote.committed import outs_of
 from custom_gaze.remote.connection import connect
@@ -14,7 +15,6 @@ from custom_gaze.remote.mlflow_runs import import_tracked
 from custom_gaze.remote.objects import Cache, fetch_objects
 from custom_gaze.remote.replies import Done, Run, not_asked
 from custom_gaze.remote.settings import Settings
-from custom_gaze.untrusted import printable
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from custom_gaze.errors import CustomGazeError, InputError
-from custom_gaze.files import whole_file
+from custom_gaze.common.errors import CustomGazeError, InputError
+from custom_gaze.common.files import whole_file
+from custom_gaze.common.untrusted import printable
 from custom_gaze.remote.settings import VERIFIED
 from custom_gaze.remote.ssh import ANSWER_S, OPTIONS, VERIFY, check_host, explain
-from custom_gaze.untrusted import printable
 
 Consent = Callable[[str], bool]
 _PLAIN = re.compile(r"[A-Za-z0-9_./~%@:+,=-]+")

@@ -9,15 +9,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from custom_gaze.errors import CustomGazeError
+from custom_gaze.common.errors import CustomGazeError
+from custom_gaze.common.untrusted import printable
+from custom_gaze.evaluation.tracking import store
 from custom_gaze.remote.committed import Out
 from custom_gaze.remote.connection import Connection, connect
 from custom_gaze.remote.objects import Cache, fetch_objects
 from custom_gaze.remote.replies import AllTracked, Done, FreePort, Tracked
 from custom_gaze.remote.settings import Settings
 from custom_gaze.remote.ssh import OPTIONS, VERIFY, explain
-from custom_gaze.tracking import store
-from custom_gaze.untrusted import printable
 
 FAR_RUN = "far_run"  # the tag that tells where a run came from, so that it comes once
 # A tunnel ends with the command that opened it, however that ended: then its input is closed.

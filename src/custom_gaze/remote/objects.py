@@ -11,14 +11,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
-from custom_gaze.errors import CustomGazeError
-from custom_gaze.files import whole_file, write_bytes
+from custom_gaze.common.errors import CustomGazeError
+from custom_gaze.common.files import whole_file, write_bytes
+from custom_gaze.common.untrusted import printable, stays_inside
 from custom_gaze.remote.committed import Out
 from custom_gaze.remote.connection import Connection
 from custom_gaze.remote.frames import pieces
 from custom_gaze.remote.replies import OBJECT, Done, Lacking, Listed, Piece, not_asked
 from custom_gaze.remote.settings import read_config
-from custom_gaze.untrusted import printable, stays_inside
 
 FOLDER = ".dir"  # how the name of a folder's list ends
 _MOST_LIST_BYTES = 1 << 27  # about 100 bytes a file

@@ -17,9 +17,9 @@ from pydantic import (
     ValidationError,
 )
 
-from custom_gaze.errors import CustomGazeError
+from custom_gaze.common.errors import CustomGazeError
+from custom_gaze.common.untrusted import printable, stays_inside, visible
 from custom_gaze.remote.frames import Header
-from custom_gaze.untrusted import printable, stays_inside, visible
 
 RUN_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")

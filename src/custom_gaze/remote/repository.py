@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from custom_gaze.errors import CustomGazeError, InputError
+from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.remote.connection import Connection
 from custom_gaze.remote.frames import pieces
 from custom_gaze.remote.replies import Bundle, Done, Run, Tips, not_asked

@@ -5,11 +5,11 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from custom_gaze.errors import InputError
-from custom_gaze.params import Params, load_params, params_of
-from custom_gaze.paths import Paths
+from custom_gaze.common.errors import InputError
+from custom_gaze.common.yaml_files import parse_yaml, read_yaml, shown
+from custom_gaze.config.params import Params, load_params, params_of
+from custom_gaze.config.paths import Paths
 from custom_gaze.remote.replies import RUN_NAME, Run
-from custom_gaze.yaml_files import parse_yaml, read_yaml, shown
 
 _FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")  # a number to Hydra, text to YAML 1.1
 

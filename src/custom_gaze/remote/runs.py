@@ -4,7 +4,7 @@ import re
 import time
 from pathlib import Path
 
-from custom_gaze.errors import CustomGazeError, InputError
+from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.remote import repository
 from custom_gaze.remote.connection import Connection, FarError, connect
 from custom_gaze.remote.display import (
@@ -17,8 +17,8 @@ from custom_gaze.remote.display import (
     progress,
     readable,
 )
-from custom_gaze.remote.luggage import check_committed, check_sessions_saved, pack
 from custom_gaze.remote.objects import Cache, send_objects
+from custom_gaze.remote.payload import check_committed, check_sessions_saved, pack
 from custom_gaze.remote.replies import (
     Done,
     Followed,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from custom_gaze.errors import InputError
+from custom_gaze.common.errors import InputError
 
 DEFAULT_HOST = "jowestdgxe"
 DEFAULT_FOLDER = "rustyeyes_train"

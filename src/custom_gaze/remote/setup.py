@@ -10,7 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from custom_gaze.errors import CustomGazeError, InputError
+from custom_gaze.common.errors import CustomGazeError, InputError
+from custom_gaze.common.untrusted import printable
 from custom_gaze.remote import repository
 from custom_gaze.remote.connection import Connection, FarError, connect
 from custom_gaze.remote.display import Say
@@ -19,7 +20,6 @@ from custom_gaze.remote.objects import Cache
 from custom_gaze.remote.replies import Changed, Done, Hello, Installing, Torch, not_asked
 from custom_gaze.remote.settings import Settings, read_config
 from custom_gaze.remote.ssh import UnknownHostKey
-from custom_gaze.untrusted import printable
 
 _DVC_S = 120.0  # the proof's push and pull
 _DVC = """

@@ -2,8 +2,8 @@
 
 import re
 
-from custom_gaze.errors import CustomGazeError, InputError
-from custom_gaze.untrusted import printable
+from custom_gaze.common.errors import CustomGazeError, InputError
+from custom_gaze.common.untrusted import printable
 
 ANSWER_S = 9.0  # with Python's own start, an unreachable machine is named within ten seconds
 

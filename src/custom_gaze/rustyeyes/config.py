@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from custom_gaze.errors import InputError
+from custom_gaze.common.errors import InputError
+from custom_gaze.common.untrusted import printable
 from custom_gaze.rustyeyes.contract import Correction
-from custom_gaze.untrusted import printable
 
 CONFIG_FILE = "config.json"
 MODEL_FILE = "models/custom_gaze.onnx"

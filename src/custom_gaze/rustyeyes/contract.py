@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from custom_gaze.crops import normalise
-from custom_gaze.errors import InputError
+from custom_gaze.common.errors import InputError
+from custom_gaze.common.untrusted import printable
+from custom_gaze.faces.crops import normalise
 from custom_gaze.geometry import ScreenGeometry
-from custom_gaze.onnx_files import (
+from custom_gaze.models.onnx_files import (
     describe,
     first_line,
     inputs_of,
@@ -21,8 +22,7 @@ from custom_gaze.onnx_files import (
     read_onnx,
     run_session,
 )
-from custom_gaze.onnx_trial import try_apart
-from custom_gaze.untrusted import printable
+from custom_gaze.models.onnx_trial import try_apart
 
 INPUT_NAME = "input"
 INPUT_SHAPE = (1, 3, 448, 448)

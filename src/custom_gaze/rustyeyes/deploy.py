@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from custom_gaze.errors import CustomGazeError, InputError
-from custom_gaze.files import sha256_of
+from custom_gaze.common.errors import CustomGazeError, InputError
+from custom_gaze.common.files import sha256_of
+from custom_gaze.common.untrusted import MOST_TEXT_BYTES, printable, read_file
 from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.rustyeyes.config import (
     CONFIG_FILE,
@@ -40,8 +41,7 @@ from custom_gaze.rustyeyes.records import (
     is_switch_link,
     record_name,
 )
-from custom_gaze.rustyeyes.switch import Change, recover, switch
-from custom_gaze.untrusted import MOST_TEXT_BYTES, printable, read_file
+from custom_gaze.rustyeyes.transaction import Change, recover, switch
 
 SVR_FILES = ("svr_l2cs_x.model", "svr_l2cs_y.model")
 TOUCHED = frozenset((CONFIG_FILE, MODEL_FILE, *SVR_FILES))

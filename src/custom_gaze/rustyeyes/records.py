@@ -14,8 +14,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from custom_gaze.errors import InputError
-from custom_gaze.untrusted import printable, read_file
+from custom_gaze.common.errors import InputError
+from custom_gaze.common.untrusted import printable, read_file
 
 BACKUPS = "custom_gaze_backups"
 CURRENT = "current"

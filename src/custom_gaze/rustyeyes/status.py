@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from custom_gaze.errors import InputError
+from custom_gaze.common.errors import InputError
+from custom_gaze.common.untrusted import MOST_MODEL_BYTES, printable, regular_file
 from custom_gaze.rustyeyes.config import CONFIG_FILE, MODEL_FILE, current_correction, parse_config
 from custom_gaze.rustyeyes.contract import Correction, ModelFacts, model_facts
 from custom_gaze.rustyeyes.deploy import SVR_FILES, TOUCHED, read_app
 from custom_gaze.rustyeyes.records import DEPLOY, complete_records, is_interrupted
-from custom_gaze.untrusted import MOST_MODEL_BYTES, printable, regular_file
 
 
 @dataclass(frozen=True)

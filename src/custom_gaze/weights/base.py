@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from custom_gaze.checkpoint import load_tensors, save_tensors
-from custom_gaze.errors import InputError
-from custom_gaze.network import trunk_spec
-from custom_gaze.untrusted import printable
+from custom_gaze.common.errors import InputError
+from custom_gaze.common.untrusted import printable
+from custom_gaze.models.checkpoint import load_tensors, save_tensors
+from custom_gaze.models.network import trunk_spec
 
 FORMAT = "custom-gaze-base"
 VERSION = 1
@@ -61,7 +61,7 @@ class BaseNetwork:
     """What training starts from.
 
     Attributes:
-        trunk: a name from `custom_gaze.network.TRUNKS`.
+        trunk: a name from `custom_gaze.models.network.TRUNKS`.
         trunk_state: the trunk's weights and BatchNorm statistics, float32 by torchvision's names,
             without the classifier and without `num_batches_tracked`.
         heads: None where the file holds a trunk only.

@@ -5,8 +5,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from custom_gaze.errors import InputError
-from custom_gaze.weights import torch_files
+from custom_gaze.common.errors import InputError
+from custom_gaze.weights import torch_reader
 from custom_gaze.weights.base import BaseNetwork
 
 EMBEDDED = "embedded"
@@ -37,6 +37,6 @@ def load_embedded(path: Path = EMBEDDED_BASE) -> BaseNetwork:
         raise InputError(
             f"{path}: is damaged: its SHA-256 is {sha256}, expected is {expected}; {REMEDY}"
         )
-    loaded = torch_files.read_torch(content, f"{path}")
-    base = torch_files.base_from_torch(loaded, f"{path}", path.name, sha256)
+    loaded = torch_reader.read_torch(content, f"{path}")
+    base = torch_reader.base_from_torch(loaded, f"{path}", path.name, sha256)
     return dataclasses.replace(base, sha256=sha256)

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from custom_gaze import onnx_files
-from custom_gaze.errors import CustomGazeError
-from custom_gaze.untrusted import printable
-from custom_gaze.weights import load, onnx_file, torch_files
+from custom_gaze.common.errors import CustomGazeError
+from custom_gaze.common.untrusted import printable
+from custom_gaze.models import onnx_files
+from custom_gaze.weights import load, onnx_reader, torch_reader
 from custom_gaze.weights.base import FORMAT, BaseNetwork
 
 MAX_VALUE_LENGTH = 100  # characters of a checkpoint's or a model's entry that are shown
@@ -30,7 +30,7 @@ def describe(path: Path) -> str:
 
 
 def _torch_lines(content: bytes, path: Path) -> list[str]:
-    loaded = torch_files.read_torch(content, f"{path}")
+    loaded = torch_reader.read_torch(content, f"{path}")
     kind = loaded.get("format")
     if isinstance(kind, str) and kind != FORMAT:
         return [f"{path}: {printable(kind, 60)}", *_entries(loaded)]
@@ -59,7 +59,7 @@ def _named(entries: dict[str, Any]) -> list[str]:
 
 
 def _onnx_lines(content: bytes, path: Path) -> list[str]:
-    model = onnx_file.parse_model(content, f"{path}")
+    model = onnx_reader.parse_model(content, f"{path}")
     opset = next((entry.version for entry in model.opset_import if not entry.domain), "unknown")
     maker = " ".join([model.producer_name, model.producer_version]).strip() or "an unknown program"
     maker = printable(maker, MAX_VALUE_LENGTH)

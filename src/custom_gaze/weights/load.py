@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from custom_gaze.errors import InputError
-from custom_gaze.network import trunk_spec
-from custom_gaze.untrusted import MOST_MODEL_BYTES, read_file
-from custom_gaze.weights import mirror, onnx_file, onnx_graph, self_check, torch_files
+from custom_gaze.common.errors import InputError
+from custom_gaze.common.untrusted import MOST_MODEL_BYTES, read_file
+from custom_gaze.models.network import trunk_spec
+from custom_gaze.weights import mirror, onnx_reader, onnx_resnet, self_check, torch_reader
 from custom_gaze.weights.base import FORMAT, BaseNetwork, bin_heads, build_base
 
 # First bytes of files that are mistaken for weights.
@@ -69,19 +69,19 @@ def is_torch(content: bytes) -> bool:
 def _from_torch(
     content: bytes, path: Path, sha256: str, crops: NDArray[np.uint8] | None
 ) -> BaseNetwork:
-    loaded = torch_files.read_torch(content, f"{path}")
-    base = torch_files.base_from_torch(loaded, f"{path}", path.name, sha256)
+    loaded = torch_reader.read_torch(content, f"{path}")
+    base = torch_reader.base_from_torch(loaded, f"{path}", path.name, sha256)
     if base.heads is None or loaded.get("format") == FORMAT:  # none to settle, or settled
         return base
-    yaw, pitch = torch_files.HEAD_LAYERS[base.kind]
+    yaw, pitch = torch_reader.HEAD_LAYERS[base.kind]
     return mirror.settle_axes(base, mirror.Naming(yaw, pitch, "name"), crops)
 
 
 def _from_onnx(
     content: bytes, path: Path, sha256: str, crops: NDArray[np.uint8] | None
 ) -> BaseNetwork:
-    graph, source = onnx_file.parse_onnx(content, path)
-    walked = onnx_graph.walk(graph)
+    graph, source = onnx_reader.parse_onnx(content, path)
+    walked = onnx_resnet.walk(graph)
     order, by = _order([head.output for head in walked.heads])
     yaw, pitch = (walked.heads[index] for index in order)
     features = trunk_spec(walked.trunk).features

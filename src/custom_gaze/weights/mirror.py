@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from custom_gaze.crops import normalise, resize
-from custom_gaze.errors import InputError
+from custom_gaze.common.errors import InputError
+from custom_gaze.faces.crops import normalise, resize
 from custom_gaze.weights.base import BaseNetwork, build_base, expected_angles
 
 SIZE_PX = 448

@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from custom_gaze.crops import normalise, resize
-from custom_gaze.errors import CustomGazeError, InputError
-from custom_gaze.onnx_files import first_line, open_session, run_session
-from custom_gaze.onnx_trial import try_apart
+from custom_gaze.common.errors import CustomGazeError, InputError
+from custom_gaze.faces.crops import normalise, resize
+from custom_gaze.models.onnx_files import first_line, open_session, run_session
+from custom_gaze.models.onnx_trial import try_apart
 from custom_gaze.weights.base import BaseModule, BinHeads, expected_angles
 from custom_gaze.weights.mirror import SIZE_PX, portrait_crops
-from custom_gaze.weights.onnx_file import OnnxGraph
-from custom_gaze.weights.onnx_graph import Walked
+from custom_gaze.weights.onnx_reader import OnnxGraph
+from custom_gaze.weights.onnx_resnet import Walked
 
 MOST_IMAGES = 64  # of a fixed batch
 LOGITS_TOLERANCE = 1e-4  # for logits up to 100; float32 resolves larger ones less finely

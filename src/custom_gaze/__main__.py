@@ -1,0 +1,3 @@
+from custom_gaze.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,255 @@
+"""What the frozen blocks make of every copy of every frame: computed once, kept, read each epoch.
+
+The frozen part of the network never changes, so each augmented copy has to pass through it once
+and not once an epoch. The outputs are kept in memory where they fit into the budget, else in a
+memory-mapped file, else they are computed anew whenever they are asked for. All three ways give
+the same numbers: a copy always goes through the network alone and is always rounded to float16.
+"""
+
+import json
+import mmap
+import os
+import shutil
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from custom_gaze.common.errors import CustomGazeError
+from custom_gaze.common.files import write_json
+from custom_gaze.common.progress import bar
+from custom_gaze.config.params import AugmentParams
+from custom_gaze.config.paths import Paths
+from custom_gaze.data.augmentation import Augmenter
+from custom_gaze.data.index import Sample, load_crop
+from custom_gaze.faces.crops import normalise
+from custom_gaze.models.devices import lower_precision
+from custom_gaze.models.network import GazeNetwork
+
+# float16 keeps 11 bits of each value, bfloat16 keeps 8: of the two 2-byte types the one whose
+# rounding disturbs the features least. After ReLU they stay far below its largest value, 65504.
+KEPT = torch.float16
+MADE_AHEAD = 4  # copies waiting per worker while the network works on earlier ones
+GPU_BATCH = 32
+CROPS_KEPT = 32  # decoded
+CHUNK = 64  # copies between two entries in the record of an interrupted run
+
+
+class Store(Protocol):
+    """Where features are kept: rows (N, channels, h, w) in float16."""
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.float16]: ...
+
+
+class Part:
+    """Some rows of a store, as a store of their own."""
+
+    def __init__(self, store: Store, rows: NDArray[np.int64]) -> None:
+        self._store, self._rows = store, rows
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+        part: NDArray[np.float16] = self._store[self._rows[rows]]
+        return part
+
+
+class Copies:
+    """The augmented copies of the training frames: frame by frame, copy 0 first."""
+
+    def __init__(
+        self, samples: Sequence[Sample], paths: Paths, params: AugmentParams, seed: int
+    ) -> None:
+        self._names = [f"{sample.session}/{sample.filename}" for sample in samples]
+        # A frame's copies are wanted one after another; all crops at once would be 0.6 MB each.
+        self._crop = lru_cache(CROPS_KEPT)(lambda frame: load_crop(samples[frame], paths))
+        self._reading = threading.Lock()  # else every thread reads the next frame
+        self._per_frame = params.copies + 1
+        self._params, self._seed = params, seed
+
+    def __len__(self) -> int:
+        return len(self._names) * self._per_frame
+
+    def frame_of(self, copies: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The frame's number for each copy's number."""
+        return copies // self._per_frame
+
+    def images(self, wanted: Sequence[int], workers: int = 1) -> Iterator[NDArray[np.uint8]]:
+        """Yield the wanted copies, uint8 (H, W, 3) RGB, in order, made in threads."""
+        own = threading.local()
+
+        def make(number: int) -> NDArray[np.uint8]:
+            if not hasattr(own, "augmenter"):
+                own.augmenter = Augmenter(self._params, self._seed)
+            frame, copy = divmod(number, self._per_frame)
+            with self._reading:
+                crop = self._crop(frame)
+            made: NDArray[np.uint8] = own.augmenter(crop, self._names[frame], copy)
+            return made
+
+        with ThreadPoolExecutor(workers) as pool:
+            numbers = iter(wanted)
+            ahead = deque(pool.submit(make, n) for n in islice(numbers, workers * MADE_AHEAD))
+            while ahead:
+                yield ahead.popleft().result()
+                ahead.extend(pool.submit(make, n) for n in islice(numbers, 1))
+
+
+def compute(
+    network: GazeNetwork, images: Iterator[NDArray[np.uint8]], device: torch.device
+) -> Iterator[NDArray[np.float16]]:
+    """The frozen blocks' outputs (channels, h, w) in float16, image by image.
+
+    On the CPU each image passes alone: batches are no faster there, and alone its numbers cannot
+    depend on its neighbours. A GPU gets batches.
+    """
+    size = 1 if device.type == "cpu" else GPU_BATCH
+    with torch.inference_mode(), lower_precision(device):
+        while batch := list(islice(images, size)):
+            x = torch.from_numpy(normalise(np.stack(batch))).to(device)
+            yield from network.frozen(x).to(KEPT).cpu().numpy()
+
+
+def features_of(
+    network: GazeNetwork, crops: Iterable[NDArray[np.uint8]], device: torch.device
+) -> NDArray[np.float16]:
+    """The frozen blocks' outputs for plain crops: (N, channels, h, w)."""
+    return np.stack(list(compute(network, iter(crops), device)))
+
+
+class Mapped:
+    """A memory-mapped file. Its pages are given back after each use: the system keeps them where
+    there is room, but the process does not grow to the size of the file."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
+        """`path` has the size that `shape` needs.
+
+        Raises:
+            OSError: it cannot be mapped.
+        """
+        with path.open("r+b") as file:
+            self._map = mmap.mmap(file.fileno(), 0)
+        self._rows = np.frombuffer(self._map, np.float16).reshape(shape)
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+        part: NDArray[np.float16] = self._rows[rows]  # a copy
+        self._map.madvise(mmap.MADV_DONTNEED)
+        return part
+
+    def __setitem__(self, row: int, value: NDArray[np.float16]) -> None:
+        self._rows[row] = value
+
+    def flush(self) -> None:
+        """Return when everything lies in the file."""
+        self._map.flush()
+        self._map.madvise(mmap.MADV_DONTNEED)
+
+
+class Recomputed:
+    """Keeps nothing: computes what is asked for, each time."""
+
+    def __init__(self, network: GazeNetwork, copies: Copies, device: torch.device) -> None:
+        self._network, self._copies, self._device = network, copies, device
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+        images = self._copies.images(rows.tolist())
+        return np.stack(list(compute(self._network, images, self._device)))
+
+
+def frozen_features(
+    network: GazeNetwork,
+    copies: Copies,
+    device: torch.device,
+    scratch: Path,
+    memory_bytes: int,
+) -> Store:
+    """Compute the features of all copies and keep them in the first place that has room.
+
+    Args:
+        network: its frozen blocks are used; they must not change afterwards.
+        copies: what to compute, (N) copies.
+        device: where the network lies.
+        scratch: folder for the memory-mapped file. What it holds of an interrupted run is used.
+        memory_bytes: how much memory the features may take.
+    """
+    first = next(compute(network, copies.images([0]), device))
+    shape = (len(copies), *first.shape)
+    size = int(np.prod(shape)) * 2
+    if size <= memory_bytes:
+        kept = np.empty(shape, np.float16)
+        for rows in bar(_chunks(0, len(copies)), "features", unit=f"× {CHUNK} copies"):
+            _fill(kept, rows, network, copies, device)
+        return kept
+    scratch.mkdir(parents=True, exist_ok=True)
+    if size <= 0.8 * shutil.disk_usage(scratch).free + _size(scratch / "features.f16"):
+        return _mapped(shape, scratch, network, copies, device)
+    return Recomputed(network, copies, device)
+
+
+def _fill(
+    kept: NDArray[np.float16] | Mapped,
+    rows: range,
+    network: GazeNetwork,
+    copies: Copies,
+    device: torch.device,
+) -> None:
+    workers = 1 if device.type == "cpu" else max(1, (os.cpu_count() or 2) - 1)
+    values = compute(network, copies.images(rows, workers), device)
+    for row, value in zip(rows, values, strict=True):
+        kept[row] = value
+
+
+def _mapped(
+    shape: tuple[int, ...],
+    scratch: Path,
+    network: GazeNetwork,
+    copies: Copies,
+    device: torch.device,
+) -> Mapped:
+    """Fill a memory-mapped file, going on where an interrupted run stopped."""
+    path, done_path = scratch / "features.f16", scratch / "features.json"
+    done = _done(done_path) if _size(path) == int(np.prod(shape)) * 2 else 0
+    try:
+        _reserve(path, int(np.prod(shape)) * 2)
+        kept = Mapped(path, shape)
+    except OSError as error:
+        raise CustomGazeError(
+            f"{path}: no room for the features ({error.strerror}); free some space, or lower "
+            "augment.copies"
+        ) from None
+    for rows in bar(_chunks(done, len(copies)), "features", unit=f"× {CHUNK} copies"):
+        _fill(kept, rows, network, copies, device)
+        kept.flush()  # only what lies in the file may be called done
+        write_json(done_path, {"done": rows.stop})
+    return kept
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Make the file that large and take its blocks now: a disk that fills up later, while the file
+    is mapped, would end the process with a bus error."""
+    with path.open("ab") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
+
+
+def _chunks(start: int, stop: int) -> list[range]:
+    return [range(first, min(first + CHUNK, stop)) for first in range(start, stop, CHUNK)]
+
+
+def _done(path: Path) -> int:
+    try:
+        return int(json.loads(path.read_text(encoding="utf-8"))["done"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

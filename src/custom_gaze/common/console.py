@@ -1,0 +1,139 @@
+"""Where the command line meets the terminal: characters it lacks, foreign words, signals."""
+
+import codecs
+import io
+import os
+import signal
+import sys
+import threading
+from types import FrameType, TracebackType
+
+from custom_gaze.common.errors import CustomGazeError
+from custom_gaze.common.untrusted import visible
+
+READABLE = "custom_gaze.readable"  # our way to encode what an encoding lacks
+_ASCII = {
+    **{"→": "->", "↔": "<->", "°": " deg", "–": "-", "−": "-", "…": "...", "·": "|", "’": "'"},
+    **{"×": "x", "±": "+/-", "²": "^2", "³": "^3", "≥": ">=", "≤": "<=", "√": "sqrt", "∞": "inf"},
+    **{"σ": "sigma", "│": "|", "─": "-", "┌": "+", "┐": "+", "└": "+", "┘": "+", "▁": "_"},
+}
+ENDING = ("SIGTERM", "SIGHUP")  # Ctrl-C is Python's own
+
+
+def readable_streams() -> None:
+    """Let standard output and error stand in ASCII for what their encoding lacks: -> for →.
+
+    A terminal of another alphabet, LANG=C in a cron job or PYTHONIOENCODING=ascii must not end a
+    command half way. Where one of them is closed (2>&-), what is said goes nowhere.
+    """
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    codecs.register_error(READABLE, _stand_in)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=READABLE)
+
+
+def _stand_in(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    told = (_ASCII.get(c) or c.encode("ascii", "backslashreplace").decode() for c in lacking)
+    return "".join(told), error.end
+
+
+def say(*lines: object) -> None:
+    """Print lines, which may hold foreign words, to standard output: each of them stays one line.
+
+    Raises:
+        CustomGazeError: standard output cannot be written.
+        BrokenPipeError: its reader has seen enough.
+    """
+    try:
+        print("\n".join(visible(str(line)) for line in lines))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _not_written(error) from None
+
+
+def warn(line: object) -> None:
+    """The same for a remark, to standard error; where nobody is left to read it, it is lost."""
+    try:
+        print(visible(str(line)), file=sys.stderr, flush=True)
+    except OSError:
+        leave(sys.stderr)
+
+
+def flush() -> None:
+    """Have all that was said written.
+
+    Raises:
+        CustomGazeError, BrokenPipeError: as `say`.
+    """
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _not_written(error) from None
+
+
+def leave(stream: io.TextIOBase | object) -> None:
+    """Write the rest of a stream to nowhere: at its end Python would try again, and complain."""
+    if isinstance(stream, io.TextIOWrapper):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _not_written(error: OSError) -> CustomGazeError:
+    leave(sys.stdout)
+    return CustomGazeError(f"standard output cannot be written ({error.strerror})")
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGTERM or SIGHUP, as an exception: whatever tidies up after Ctrl-C does so here too."""
+
+
+class StopSignals:
+    """While it is entered, SIGTERM and SIGHUP raise `Stopped` in the main thread.
+
+    A second one is ignored, so that the tidying ends; signals that were ignored (nohup) stay so.
+    """
+
+    def __init__(self) -> None:
+        self.name = ""
+        self._before: dict[int, object] = {}
+
+    @property
+    def code(self) -> int:
+        """128 and the number of the signal that came; 0 where none did."""
+        return 128 + signal.Signals[self.name].value if self.name else 0
+
+    def __enter__(self) -> "StopSignals":
+        if threading.current_thread() is threading.main_thread():
+            owner = os.getpid()
+
+            def stop(number: int, _: FrameType | None) -> None:
+                if os.getpid() != owner:  # a worker that was forked off: it only has to go
+                    signal.signal(number, signal.SIG_DFL)
+                    os.kill(os.getpid(), number)
+                    return
+                for other in self._before:
+                    signal.signal(other, signal.SIG_IGN)
+                self.name = signal.Signals(number).name
+                raise Stopped
+
+            for name in ENDING:
+                number = signal.Signals[name]
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, stop)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() gave us

@@ -1,0 +1,1 @@
+"""Sessions, what `prepare` makes of them, and the index: frames, targets and their split."""

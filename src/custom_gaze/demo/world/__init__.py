@@ -1,0 +1,1 @@
+"""The demo world: simulated persons, drawn."""

@@ -1,0 +1,1 @@
+"""Errors with their intervals, comparisons, plots, the report, MLflow's records."""

@@ -1,0 +1,157 @@
+"""What MLflow keeps of one evaluation."""
+
+import contextlib
+import dataclasses
+import math
+import os
+import subprocess
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from custom_gaze.common.download import shown
+from custom_gaze.common.tables import read_columns
+from custom_gaze.config.params import Params
+from custom_gaze.config.paths import Paths, project_root
+from custom_gaze.evaluation.tracking.store import attach_files, experiment_id
+
+RECORD_TAG = "custom_gaze_record"  # a record's id: it is in a store once, however often it is sent
+AT_ONCE = 1000  # metrics; MLflow takes no more
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run, complete but for its files. Times in milliseconds since 1970."""
+
+    id: str  # 32 hexadecimal digits, like no other's
+    experiment: str
+    run_name: str
+    start_ms: int
+    params: dict[str, str]
+    tags: dict[str, str]
+    metrics: list[tuple[str, float, int]]  # name, finite value, step
+
+
+def record_of(
+    params: Params,
+    paths: Paths,
+    metrics: dict[str, Any],
+    sessions: dict[str, Any],
+    facts: dict[str, Any],
+) -> Record:
+    """The record of an evaluation: no frame, no crop, no path, no secret."""
+    return Record(
+        id=uuid.uuid4().hex,
+        experiment=params.tracking.experiment,
+        run_name=os.environ.get("DVC_EXP_NAME") or "+".join(params.sessions),
+        start_ms=int(time.time() * 1000),
+        params=_params(params),
+        tags=_tags(params, facts),
+        metrics=[*_losses(paths), *_metrics(metrics, sessions)],
+    )
+
+
+def files_of(paths: Paths) -> list[tuple[Path, str]]:
+    """(file, folder in the run) of what a run keeps beside its figures."""
+    reports = (paths.screen_plot, paths.error_plot, paths.loss_plot, paths.report)
+    return [*((path, "reports") for path in reports), (paths.model, "model")]
+
+
+def deliver(client: Any, record: Record, files: list[tuple[Path, str]]) -> str:
+    """Make a run of a record and return its id; one that is left unfinished is marked as failed.
+
+    Raises:
+        Exception: whatever a server, a database or a proxy may answer.
+    """
+    from mlflow.entities import Metric, Param
+
+    run = client.create_run(
+        experiment_id(client, record.experiment),
+        start_time=record.start_ms,
+        tags={**record.tags, RECORD_TAG: record.id},
+        run_name=record.run_name,
+    )
+    run_id: str = run.info.run_id
+    try:
+        client.log_batch(run_id, params=[Param(key, value) for key, value in record.params.items()])
+        batch = [Metric(name, value, record.start_ms, step) for name, value, step in record.metrics]
+        for start in range(0, len(batch), AT_ONCE):
+            client.log_batch(run_id, metrics=batch[start : start + AT_ONCE])
+        attach_files(client, run_id, files)
+    except BaseException:
+        with contextlib.suppress(Exception):  # the store may be gone, what happened first counts
+            client.set_terminated(run_id, "FAILED")
+        raise
+    client.set_terminated(run_id)
+    return run_id
+
+
+def is_there(client: Any, record: Record) -> bool:
+    """Whether a record has a whole run already; what an interrupted delivery left is deleted."""
+    mine = f"tags.{RECORD_TAG} = '{record.id}'"
+    for run in client.search_runs([experiment_id(client, record.experiment)], mine):
+        if run.info.status == "FINISHED":
+            return True
+        client.delete_run(run.info.run_id)
+    return False
+
+
+def _params(params: Params) -> dict[str, str]:
+    flat = {"sessions": ",".join(params.sessions)}
+    for section, values in dataclasses.asdict(params).items():
+        if isinstance(values, dict):
+            # Addresses without their user, password and query: a record is no place for secrets.
+            flat.update({f"{section}.{key}": shown(str(value)) for key, value in values.items()})
+    return flat
+
+
+def _tags(params: Params, facts: dict[str, Any]) -> dict[str, str]:
+    tags = {
+        "sessions": ",".join(params.sessions),
+        "evaluate_sessions": ",".join(params.evaluate.sessions),
+        "git_commit": _git_commit(),
+        "dvc_experiment": os.environ.get("DVC_EXP_NAME", ""),
+        "dataset_sha256": facts["dataset_sha256"],
+        "model_sha256": facts["model_sha256"],
+        "trunk": facts["trunk"],
+        "method": facts["method"],
+        **{f"base_{key}": str(value) for key, value in facts["base"].items()},
+        "code_version": facts["code_version"],
+    }
+    return {key: value for key, value in tags.items() if value}
+
+
+def _git_commit() -> str:
+    """The commit that the run started from."""
+    if baseline := os.environ.get("DVC_EXP_BASELINE_REV"):
+        return baseline
+    command = ["git", "-C", str(project_root()), "rev-parse", "HEAD"]
+    try:
+        answer = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="surrogateescape", check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return answer.stdout.strip()
+
+
+def _losses(paths: Paths) -> list[tuple[str, float, int]]:
+    log = read_columns(paths.training_log)
+    return [
+        (name, float(value), int(epoch))
+        for name in ("train_loss", "validation_loss", "validation_error_deg")
+        for epoch, value in zip(log["epoch"], log[name], strict=True)
+        if math.isfinite(value)
+    ]
+
+
+def _metrics(metrics: dict[str, Any], sessions: dict[str, Any]) -> list[tuple[str, float, int]]:
+    named = {**metrics, **{f"session/{name}": entry for name, entry in sessions.items()}}
+    return [
+        (f"{name}/{key}", float(value), 0)
+        for name, entry in named.items()
+        for key, value in entry.items()
+        if isinstance(value, (int, float)) and math.isfinite(value)
+    ]

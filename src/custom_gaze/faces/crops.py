@@ -1,0 +1,156 @@
+"""From a face's box to what the network sees: crop, resize, normalise, specified once.
+
+RustyEyes cuts a square around the face, clips it to the frame, resizes it without keeping its
+aspect and normalises it. Training has to see the same pixels, so nothing else in this package
+resizes or normalises a face, and the specification travels with the dataset, the checkpoint and
+the exported model.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from custom_gaze.common.errors import InputError
+
+Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in frame pixels
+PixelBox = tuple[int, int, int, int]  # the same in whole pixels, x2 and y2 exclusive
+
+MESH_GROWTH = 1.25  # the app grows the detector's box by 25 % before it looks for the mesh
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """All that decides which numbers reach the network; `as_dict` is its stored form."""
+
+    margin: float = 1.5  # side of the square over the larger side of the face's box
+    size_px: int = 448
+    crop: str = "square about the box's centre, each edge clipped to the frame, whole pixels"
+    resize: str = "triangle, antialiased, aspect not kept"
+    channels: str = "RGB"
+    layout: str = "NCHW"
+    scale: float = 255.0  # pixel / scale, then (value - mean) / std
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # ImageNet's, as in the app
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The specification as plain JSON values, equal after a round trip through JSON."""
+        entries = dataclasses.asdict(self)
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in entries.items()
+        }
+
+    @classmethod
+    def of(cls, stored: Any) -> "Preprocessing":
+        """The specification whose `as_dict` is `stored`.
+
+        Raises:
+            ValueError: `stored` is none, or one that this version does not make.
+        """
+        margin, size_px = (
+            (stored.get("margin"), stored.get("size_px"))
+            if isinstance(stored, dict)
+            else (None, None)
+        )
+        if isinstance(margin, float) and 1.0 <= margin <= 4.0 and isinstance(size_px, int):
+            spec = cls(margin, size_px)
+            if spec.as_dict() == stored and 32 <= size_px <= 1024:
+                return spec
+        raise ValueError("its preprocessing is not one of this version's")
+
+
+PREPROCESSING = Preprocessing()
+
+
+def gaze_crop_box(face: Box, frame_width_px: int, frame_height_px: int, margin: float) -> PixelBox:
+    """The part of the frame that the network sees, given the box of the mesh or of the detector.
+
+    A square of `margin` times the box's larger side about the box's centre. Each edge is then
+    clipped on its own, so at the frame's border the crop is no longer square.
+
+    Raises:
+        InputError: the square lies outside the frame.
+    """
+    x1, y1, x2, y2 = face
+    side_px = margin * max(x2 - x1, y2 - y1)
+    square = _about_center(face, side_px, side_px)
+    return _clip(square, frame_width_px, frame_height_px)
+
+
+def mesh_crop_box(face: Box, frame_width_px: int, frame_height_px: int) -> PixelBox:
+    """The part of the frame that the face mesh sees: the detector's box grown by 25 %, clipped.
+
+    Raises:
+        InputError: the box lies outside the frame.
+    """
+    x1, y1, x2, y2 = face
+    grown = _about_center(face, MESH_GROWTH * (x2 - x1), MESH_GROWTH * (y2 - y1))
+    return _clip(grown, frame_width_px, frame_height_px)
+
+
+def _about_center(box: Box, width_px: float, height_px: float) -> Box:
+    center_x_px, center_y_px = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    return (
+        center_x_px - width_px / 2,
+        center_y_px - height_px / 2,
+        center_x_px + width_px / 2,
+        center_y_px + height_px / 2,
+    )
+
+
+def _clip(box: Box, frame_width_px: int, frame_height_px: int) -> PixelBox:
+    """Clip each edge to the frame, then drop the fractions, as the app's casts do."""
+    x1, x2 = (int(min(max(edge, 0.0), frame_width_px)) for edge in (box[0], box[2]))
+    y1, y2 = (int(min(max(edge, 0.0), frame_height_px)) for edge in (box[1], box[3]))
+    if x2 <= x1 or y2 <= y1:
+        raise InputError("the face's box lies outside the frame")
+    return x1, y1, x2, y2
+
+
+def cut(frame: NDArray[np.uint8], box: PixelBox) -> NDArray[np.uint8]:
+    """The pixels of `box` in a frame (H, W, 3): a view (y2 - y1, x2 - x1, 3)."""
+    x1, y1, x2, y2 = box
+    return frame[y1:y2, x1:x2]
+
+
+def resize(image: NDArray[np.uint8], width_px: int, height_px: int) -> NDArray[np.uint8]:
+    """Resize uint8 (H, W, 3) to (height_px, width_px, 3) with the app's triangle filter.
+
+    Pillow's BILINEAR widens the triangle by the shrink factor, as the Rust image crate's
+    `Triangle` does; the two agree to within one grey level.
+    """
+    from PIL import Image
+
+    resized = Image.fromarray(image).resize((width_px, height_px), Image.Resampling.BILINEAR)
+    return np.asarray(resized)
+
+
+def gaze_crop(frame: NDArray[np.uint8], face: Box, spec: Preprocessing) -> NDArray[np.uint8]:
+    """Cut and resize a face: uint8 (H, W, 3) RGB → uint8 (size_px, size_px, 3) RGB.
+
+    Raises:
+        InputError: the crop lies outside the frame.
+    """
+    height_px, width_px = frame.shape[:2]
+    box = gaze_crop_box(face, width_px, height_px, spec.margin)
+    return resize(cut(frame, box), spec.size_px, spec.size_px)
+
+
+def normalise(crops: NDArray[np.uint8], spec: Preprocessing = PREPROCESSING) -> NDArray[np.float32]:
+    """uint8 (N, H, W, 3) RGB → float32 (N, 3, H, W), the network's input, C-contiguous.
+
+    Raises:
+        ValueError: `crops` is no uint8 array of that shape.
+    """
+    if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[3] != 3:
+        raise ValueError(f"crops must be uint8 (N, H, W, 3), not {crops.dtype} {crops.shape}")
+    values = np.empty((len(crops), 3, *crops.shape[1:3]), dtype=np.float32)
+    for channel, (mean, std) in enumerate(zip(spec.mean, spec.std, strict=True)):
+        plane = values[:, channel]
+        np.divide(crops[..., channel], np.float32(spec.scale), out=plane)
+        plane -= np.float32(mean)
+        plane /= np.float32(std)
+    return values

@@ -1,0 +1,1 @@
+"""The exported network at work: on images and live."""

@@ -1,0 +1,1 @@
+"""The gaze network, its heads, its checkpoint, and ONNX in and out."""

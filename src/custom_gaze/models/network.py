@@ -1,0 +1,252 @@
+"""The gaze network: a convolutional trunk and a head to (yaw, pitch) in degrees.
+
+The trunk is a row of named blocks. Everything up to and including `frozen_through` is frozen; the
+blocks behind it and the head are trained. BatchNorm stays in eval mode everywhere, in the trained
+blocks too: calibration batches are far too few and too alike for running statistics.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from custom_gaze.common.errors import InputError
+from custom_gaze.models.devices import full_precision
+from custom_gaze.models.heads import CorrectedHead
+
+
+@dataclass(frozen=True)
+class TrunkSpec:
+    """One kind of trunk: how to build it, its blocks in order, the width of its features."""
+
+    build: Callable[[], nn.Module]  # random weights, the classifier an nn.Identity
+    blocks: tuple[str, ...]  # dotted names of sub-modules, in the order of the forward pass
+    features: int
+    frozen_through: str  # the first three quarters end here
+
+
+def _resnet(name: str) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        import torchvision
+
+        network: nn.Module = getattr(torchvision.models, name)(weights=None)
+        network.fc = nn.Identity()
+        return network
+
+    return build
+
+
+_STEM = ("conv1", "bn1", "relu", "maxpool")
+_STAGES = ("layer1", "layer2", "layer3", "layer4")
+_RESNET_BLOCKS = (*_STEM, *_STAGES, "avgpool")
+SLIM_CHANNELS = (24, 48, 96, 256)
+
+
+def _slim_resnet() -> nn.Module:
+    """A ResNet-18 of fewer channels that first averages each 2 × 2 pixels of the image into one.
+
+    At 448 × 448 it costs about a sixth of ResNet-18 at 224 × 224. Faces of up to 180 pixels, which
+    is what it was trained on, lose nothing by being halved after they were enlarged to 448.
+    """
+    stages, channels = [], SLIM_CHANNELS[0]
+    for index, wider in enumerate(SLIM_CHANNELS):
+        first = _basic_block(channels, wider, 1 if index == 0 else 2)
+        stages.append(nn.Sequential(first, _basic_block(wider, wider, 1)))
+        channels = wider
+    stem = (
+        nn.Conv2d(3, SLIM_CHANNELS[0], 7, 2, 3, bias=False),
+        nn.BatchNorm2d(SLIM_CHANNELS[0]),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 2, 1),
+    )
+    blocks = {
+        "shrink": nn.AvgPool2d(2),
+        **dict(zip(_STEM, stem, strict=True)),
+        **dict(zip(_STAGES, stages, strict=True)),
+        "avgpool": nn.AdaptiveAvgPool2d(1),
+        "flatten": nn.Flatten(1),
+    }
+    for block in blocks.values():
+        for module in block.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(OrderedDict(blocks))
+
+
+def _basic_block(channels: int, wider: int, stride: int) -> nn.Module:
+    from torchvision.models.resnet import BasicBlock
+
+    shortcut = None
+    if stride != 1 or channels != wider:
+        shortcut = nn.Sequential(
+            nn.Conv2d(channels, wider, 1, stride, bias=False), nn.BatchNorm2d(wider)
+        )
+    block: nn.Module = BasicBlock(channels, wider, stride, shortcut)
+    return block
+
+
+TRUNKS = {
+    "resnet18": TrunkSpec(_resnet("resnet18"), _RESNET_BLOCKS, 512, "layer3"),
+    "resnet34": TrunkSpec(_resnet("resnet34"), _RESNET_BLOCKS, 512, "layer3"),
+    "resnet50": TrunkSpec(_resnet("resnet50"), _RESNET_BLOCKS, 2048, "layer3"),
+    "slim18": TrunkSpec(_slim_resnet, ("shrink", *_RESNET_BLOCKS), SLIM_CHANNELS[-1], "layer3"),
+}
+
+
+def trunk_spec(name: str) -> TrunkSpec:
+    """Look a trunk up by name.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    try:
+        return TRUNKS[name]
+    except KeyError:
+        raise InputError(f"unknown trunk {name!r}; known are {', '.join(TRUNKS)}") from None
+
+
+class GazeNetwork(nn.Module):
+    """x float32 (N, 3, 448, 448), RGB, ImageNet-normalised → (N, 2) [yaw, pitch] in degrees."""
+
+    def __init__(self, trunk: str, frozen_through: str, head: nn.Module | None = None) -> None:
+        """Build with random weights.
+
+        Args:
+            trunk: a key of TRUNKS.
+            frozen_through: the name of the trunk's last frozen block.
+            head: features (N, F) → (N, 2) degrees; None: a linear one.
+
+        Raises:
+            InputError: the trunk or the block is unknown, or nothing would be left to train.
+        """
+        super().__init__()
+        spec = trunk_spec(trunk)
+        trainable = spec.blocks[:-1]  # the last block is the pooling
+        if frozen_through not in trainable[:-1]:
+            raise InputError(
+                f"train.frozen_through is {frozen_through!r}, which {trunk} has not as a block "
+                f"before its last; allowed are {', '.join(trainable[:-1])}"
+            )
+        self.trunk_name = trunk
+        self.frozen_through = frozen_through
+        self.trunk = spec.build()
+        self.head = nn.Linear(spec.features, 2) if head is None else head
+        cut = spec.blocks.index(frozen_through) + 1
+        self._frozen_names, self._trained_names = spec.blocks[:cut], spec.blocks[cut:]
+        for name in self._frozen_names:
+            self.trunk.get_submodule(name).requires_grad_(False)
+
+    def frozen(self, x: Tensor) -> Tensor:
+        """The frozen blocks alone: (N, 3, H, W) → (N, channels, h, w)."""
+        for name in self._frozen_names:
+            x = self.trunk.get_submodule(name)(x)
+        return x
+
+    def features(self, frozen: Tensor) -> Tensor:
+        """The trained blocks: (N, channels, h, w) → (N, features)."""
+        for name in self._trained_names:
+            frozen = self.trunk.get_submodule(name)(frozen)
+        return torch.flatten(frozen, 1)
+
+    def trained(self, frozen: Tensor) -> Tensor:
+        """The trained blocks and the head: (N, channels, h, w) → (N, 2) degrees, float32.
+
+        The head computes in float32 whatever autocast says: in bfloat16 a softmax times bins of
+        ±180° is up to half a degree off.
+        """
+        return self._headed(frozen, self.head)
+
+    def unbounded(self, frozen: Tensor) -> Tensor:
+        """As `trained`, without a head's limits, beyond which it has no gradient."""
+        head = self.head.unbounded if isinstance(self.head, CorrectedHead) else self.head
+        return self._headed(frozen, head)
+
+    def _headed(self, frozen: Tensor, head: Callable[[Tensor], Tensor]) -> Tensor:
+        f = self.features(frozen)
+        with full_precision(f.device):
+            return head(f.float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The whole network."""
+        return self.trained(self.frozen(x))
+
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """What the optimiser may change."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def load_trunk(self, state: dict[str, Tensor]) -> None:
+        """Load the trunk's weights and statistics; only BatchNorm's batch counters may be missing.
+
+        Raises:
+            ValueError: another key is missing, or one is left over.
+        """
+        missing, left_over = self.trunk.load_state_dict(state, strict=False)
+        wrong = [name for name in missing if not name.endswith(".num_batches_tracked")]
+        if wrong or left_over:
+            raise ValueError(f"these do not fit {self.trunk_name}: {[*wrong, *left_over][:3]}")
+
+    def trunk_state(self) -> dict[str, Tensor]:
+        """A copy of the trunk's weights and statistics, for `load_trunk`."""
+        return {name: tensor.clone() for name, tensor in self.trunk.state_dict().items()}
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """A copy of the trained blocks' parameters and of the whole head, by name, on the CPU."""
+        return {name: tensor.cpu().clone() for name, tensor in self._trained().items()}
+
+    def load_trained_state(self, state: dict[str, Tensor]) -> None:
+        """Put back what `trained_state` gave.
+
+        Raises:
+            ValueError: a name is missing, or one is left over; a shape is another.
+        """
+        own = self._trained()
+        if own.keys() != state.keys():
+            raise ValueError(f"other parameters: {sorted(own.keys() ^ state.keys())[:3]}")
+        if any(tensor.shape != state[name].shape for name, tensor in own.items()):
+            raise ValueError("other shapes")  # copy_ would spread a single number
+        for name, tensor in own.items():
+            tensor.copy_(state[name])
+
+    def _trained(self) -> dict[str, Tensor]:
+        trained = {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
+        head = {f"head.{name}": tensor for name, tensor in self.head.state_dict().items()}
+        return {**trained, **head}
+
+    def frozen_state(self) -> dict[str, Tensor]:
+        """Weights and BatchNorm statistics of the frozen blocks, by name."""
+        return {
+            f"{block}.{name}": tensor
+            for block in self._frozen_names
+            for name, tensor in self.trunk.get_submodule(block).state_dict().items()
+        }
+
+
+def linear_head(weight: Tensor, bias: Tensor) -> nn.Linear:
+    """A linear head of weight (2, features) and bias (2,), in degrees, rows yaw and pitch."""
+    head = nn.Linear(weight.shape[1], 2)
+    with torch.no_grad():
+        head.weight.copy_(weight)
+        head.bias.copy_(bias)
+    return head
+
+
+def take_batchnorm_statistics(network: GazeNetwork, x: Tensor) -> None:
+    """Set every BatchNorm's running mean and variance from x (N, 3, H, W), in place.
+
+    For a trunk with random weights: without statistics of its own its activations would vanish or
+    explode on the way through fifty layers.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over the batches
+        norm.train()
+    with torch.no_grad():
+        for batch in torch.split(x, 8):
+            network(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()

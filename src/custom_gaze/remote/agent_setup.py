@@ -1,0 +1,194 @@
+"""Over there: what setup asks for."""
+
+import hashlib
+import json
+import os
+import platform
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+
+from custom_gaze.remote.agent import Link, Refused, git, project_of
+from custom_gaze.remote.agent_launch import python_of
+from custom_gaze.remote.agent_runs import gpu
+from custom_gaze.remote.frames import Header
+
+FOLDERS = ("", "store", "project", "runs")
+
+
+def hello(link: Link, header: Header) -> None:
+    """What machine this is, and where it reaches its own sshd."""
+    home = os.path.expanduser("~")
+    folder = os.path.join(home, header["folder"])
+    there = folder if os.path.isdir(folder) else home
+    link.send(
+        {
+            "home": home,
+            "dir": folder,
+            "machine": platform.machine(),
+            "system": platform.system(),
+            "python": platform.python_version(),
+            "git": bool(shutil.which("git")),
+            "free": shutil.disk_usage(there).free,
+            "sshd": _own_address(),
+        }
+    )
+
+
+def _own_address() -> list[str]:
+    """Where sshd listens, as seen from here: the loopback, or the address this login came to."""
+    address, port = os.environ.get("SSH_CONNECTION", "- - 127.0.0.1 22").split()[2:4]
+    try:
+        with socket.create_connection(("localhost", int(port)), timeout=2):
+            return ["localhost", port]
+    except OSError:
+        return [address, port]
+
+
+def make(link: Link, header: Header) -> None:
+    """The folders, and a repository that takes pushes and uses the store as its cache."""
+    directory, changed = header["dir"], []
+    for name in FOLDERS:
+        path = os.path.join(directory, name).rstrip("/")
+        if not os.path.isdir(path):
+            os.makedirs(path, mode=0o700)
+            changed.append(f"made {path}")
+        if os.stat(path).st_mode & 0o077:
+            os.chmod(path, 0o700)
+            changed.append(f"closed {path} to others")
+    project = os.path.join(directory, "project")
+    if not os.path.isdir(os.path.join(project, ".git")):
+        git(project, "init", "-q", "-b", "main")
+        changed.append(f"made the repository {project}")
+    if git(project, "config", "receive.denyCurrentBranch", check=False) != "updateInstead\n":
+        git(project, "config", "receive.denyCurrentBranch", "updateInstead")
+        changed.append("let `git push` update the working tree there")
+    for key, value in (("user.name", "custom-gaze"), ("user.email", "custom-gaze@localhost")):
+        if not git(project, "config", key, check=False):
+            git(project, "config", key, value)  # experiments are commits
+    link.send({"changed": changed})
+
+
+def cache(link: Link, header: Header) -> None:
+    """Let the repository use the store as its cache: nothing is pulled or pushed over there."""
+    store = os.path.join(header["dir"], "store")
+    path = os.path.join(project_of(header), ".dvc", "config.local")
+    wanted = f"[cache]\n    dir = {store}\n[core]\n    analytics = false\n"
+    try:
+        with open(path, encoding="utf-8") as file:
+            if file.read() == wanted:
+                link.send({"changed": []})
+                return
+    except FileNotFoundError:
+        pass
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(wanted)
+    link.send({"changed": [f"the store is the cache of {os.path.dirname(os.path.dirname(path))}"]})
+
+
+def environment(link: Link, header: Header) -> None:
+    """An environment with the versions that the project pins, or one that the user named.
+
+    Raises:
+        Refused: the Python named is none, lacks DVC, or pip failed.
+    """
+    directory = header["dir"]
+    requirements = os.path.join(project_of(header), "requirements.txt")
+    changed = []
+    if header["python"]:
+        python = os.path.expanduser(header["python"])
+        pinned = ""
+    else:
+        python = os.path.join(directory, "env", "bin", "python")
+        pinned = _hash(requirements)
+    known = _machine(directory)
+    wanted = {"python": python, "requirements": pinned}
+    if known != wanted or not os.path.exists(python):
+        if not header["python"]:
+            _install(link, directory, project_of(header), python)
+            changed.append(f"installed the project's requirements in {os.path.dirname(python)}")
+        _check_environment(link, python)
+        path = os.path.join(directory, "machine.json")
+        with open(path + ".part", "w", encoding="utf-8") as file:
+            json.dump(wanted, file)
+        os.replace(path + ".part", path)
+        changed.append(f"runs use {python}")
+    link.send({"changed": changed})
+
+
+def _install(link: Link, directory: str, project: str, python: str) -> None:
+    pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
+    commands = [
+        [*pip, "-r", os.path.join(project, "requirements.txt")],
+        [*pip, "--no-deps", "--editable", project],
+    ]
+    if not os.access(os.path.join(os.path.dirname(python), "pip"), os.X_OK):
+        commands.insert(0, [sys.executable, "-m", "venv", os.path.join(directory, "env")])
+    for command in commands:
+        link.send({"note": "$ " + shlex.join(command)})
+        process = link.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        output, _ = process.communicate()
+        if process.returncode:
+            lines = output.decode(errors="replace").strip().splitlines() or ["no output"]
+            raise Refused(f"{' '.join(command[2:4])} failed there: {lines[-1]}")
+
+
+def _check_environment(link: Link, python: str) -> None:
+    bin_folder = os.path.dirname(python)
+    for name in (python, os.path.join(bin_folder, "dvc"), os.path.join(bin_folder, "custom-gaze")):
+        if not os.access(name, os.X_OK):
+            raise Refused(f"{name} is not there; --python names an environment with custom-gaze", 2)
+
+
+def _machine(directory: str) -> Header | None:
+    try:
+        with open(os.path.join(directory, "machine.json"), encoding="utf-8") as file:
+            value = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _hash(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    except FileNotFoundError:
+        return ""
+
+
+def ready(link: Link, header: Header) -> None:
+    """Refuse a run whose commit pins other versions than are installed.
+
+    Raises:
+        Refused: setup has not been run, or has to be run again.
+    """
+    known = _machine(header["dir"])
+    if known is None or not os.path.exists(known["python"]):
+        raise Refused("no environment there yet; run `custom-gaze remote setup`")
+    now = _hash(os.path.join(project_of(header), "requirements.txt"))
+    if known["requirements"] not in ("", now):
+        raise Refused("requirements.txt has changed; `custom-gaze remote setup` installs it there")
+    link.send({"ready": 1})
+
+
+def torch(link: Link, header: Header) -> None:
+    """What torch sees there, and what the driver says."""
+    script = (
+        "import json, torch; cuda = torch.cuda.is_available(); "
+        "print(json.dumps([torch.__version__, torch.version.cuda, "
+        "torch.cuda.get_device_name(0) if cuda else None]))"
+    )
+    process = link.run(
+        [python_of(header["dir"]), "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=header["dir"],
+    )
+    output, errors = process.communicate()
+    if process.returncode:
+        last = errors.decode(errors="replace").strip().splitlines()[-1:] or ["no output"]
+        raise Refused(f"torch cannot be loaded there: {last[0]}")
+    link.send({"torch": json.loads(output.splitlines()[-1]), "gpu": gpu()})

@@ -1,0 +1,293 @@
+"""The stage `prepare`: a raw session → face crops, labels and a manifest.
+
+Frames are decoded, searched, cropped and written one by one on as many threads as there are
+cores; never more than a handful are in memory. Every frame left out is named with its reason.
+"""
+
+import csv
+import io
+import os
+import re
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from custom_gaze.common.errors import InputError
+from custom_gaze.common.files import no_more_open_than, whole_folder, write_bytes, write_json
+from custom_gaze.common.progress import bar
+from custom_gaze.common.provenance import code_version
+from custom_gaze.config.params import Params, PrepareParams
+from custom_gaze.config.paths import Paths
+from custom_gaze.config.session_ids import check_session_id
+from custom_gaze.data.prepared import COLUMNS, LABELS_FILE, MANIFEST_FILE, MANIFEST_FORMAT
+from custom_gaze.data.sessions import Frame, LeftOut, Session, load_frame, read_session
+from custom_gaze.data.specification import Specification
+from custom_gaze.faces.crops import Preprocessing, gaze_crop, gaze_crop_box
+from custom_gaze.faces.finder import FaceFinder, FoundFace, load_finder
+from custom_gaze.geometry import ScreenGeometry
+
+REASONS_SHOWN = 3
+THREADS_MOST = 16
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class PrepareResult:
+    """What was prepared; `left_out` is sorted by filename."""
+
+    session_id: str
+    folder: Path
+    frames: int
+    used: int
+    left_out: tuple[LeftOut, ...]
+    crop_from: str
+    detector: str
+
+
+@dataclass(frozen=True)
+class CropPicture:
+    """The two PNGs of `crop_picture`."""
+
+    crop: Path
+    boxes: Path
+    face: FoundFace
+    crop_from: str
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    frame: Frame
+    face: FoundFace
+
+
+def run(session_id: str, params: Params, paths: Paths, progress: bool = True) -> PrepareResult:
+    """Prepare data/sessions/<id> as data/dataset_clean/<id>, whole or not at all.
+
+    The folder then holds a JPEG per usable frame (RGB, size_px squared, 4:4:4), labels.csv (angles
+    in degrees, targets in screen pixels, the face's box in frame pixels) and manifest.json. Who may
+    not read a frame may not read its crop.
+
+    Raises:
+        InputError: the session, the detector or the mesh cannot be used; no frame is usable, or
+            more than `prepare.max_unusable_share` of them are not.
+        CustomGazeError: writing failed.
+    """
+    check_session_id(session_id, "prepare")
+    settings, spec = params.prepare, _specification(params.prepare)
+    session = read_session(paths.sessions / session_id, params.geometry)
+    finder = load_finder(paths.faces, settings.min_score)
+    target = paths.dataset / session_id
+    with whole_folder(target) as folder:
+        no_more_open_than(folder, session.folder)
+
+        def prepare_one(frame: Frame) -> _Prepared | LeftOut:
+            return _prepare_frame(frame, folder, finder, spec, settings.jpeg_quality)
+
+        results = _in_parallel(prepare_one, session.frames)
+        done = list(
+            bar(results, f"prepare {session_id}", len(session.frames)) if progress else results
+        )
+        used = [entry for entry in done if isinstance(entry, _Prepared)]
+        unusable = [entry for entry in done if isinstance(entry, LeftOut)]
+        left_out = tuple(sorted((*session.left_out, *unusable), key=lambda entry: entry.filename))
+        _check_share(session, len(used), left_out, settings.max_unusable_share)
+        write_bytes(folder / LABELS_FILE, _labels(used, session_id, params.geometry))
+        write_json(
+            folder / MANIFEST_FILE,
+            _manifest(session_id, finder, params, spec, len(used), left_out),
+        )
+    frames = len(used) + len(left_out)
+    kind = finder.detector.kind.value
+    return PrepareResult(session_id, target, frames, len(used), left_out, finder.crop_from, kind)
+
+
+def crop_picture(image: Path, output: Path, params: Params, paths: Paths) -> CropPicture:
+    """Write the crop that training would see of `image` to `output` as PNG, and beside it
+    `<output's stem>_boxes.png`: the frame with the boxes drawn in.
+
+    The crop has been through the dataset's JPEG, so it is what training sees to the pixel.
+
+    Raises:
+        InputError: the image cannot be read, or has no face or several; `output` is no .png.
+        CustomGazeError: writing failed.
+    """
+    from PIL import Image
+
+    if output.suffix.lower() != ".png":
+        raise InputError(f"{output}: the crop is written as PNG; give it a name ending in .png")
+    spec = _specification(params.prepare)
+    finder = load_finder(paths.faces, params.prepare.min_score)
+    frame = load_frame(image)
+    try:
+        face = finder.find(frame)
+        crop = gaze_crop(frame, face.box, spec)
+    except InputError as error:
+        raise InputError(f"{image}: {error}; choose a frame with one clear face") from None
+    stored = Image.open(io.BytesIO(_jpeg(crop, params.prepare.jpeg_quality)))
+    boxes = output.with_name(f"{output.stem}_boxes.png")
+    write_bytes(output, _png(stored), made_of=[image])
+    drawn = _png(_drawn(frame, face, spec, finder.mesh is not None))
+    write_bytes(boxes, drawn, made_of=[image])
+    return CropPicture(output, boxes, face, finder.crop_from)
+
+
+def _specification(settings: PrepareParams) -> Preprocessing:
+    return Preprocessing(margin=settings.margin, size_px=settings.size_px)
+
+
+def _prepare_frame(
+    frame: Frame, folder: Path, finder: FaceFinder, spec: Preprocessing, jpeg_quality: int
+) -> _Prepared | LeftOut:
+    try:
+        pixels = load_frame(frame.image)
+        face = finder.find(pixels)
+        crop = gaze_crop(pixels, face.box, spec)
+    except InputError as error:
+        return LeftOut(frame.image.name, _without_path(str(error), frame.image))
+    made = folder / frame.image.name
+    made.write_bytes(_jpeg(crop, jpeg_quality))
+    no_more_open_than(made, frame.image)
+    return _Prepared(frame, face)
+
+
+def _without_path(reason: str, image: Path) -> str:
+    """load_frame's message names the file and says that it cannot be used; the manifest does so."""
+    return reason.removeprefix(f"{image}: ").removesuffix("; this frame cannot be used")
+
+
+def _in_parallel(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """`work` on every item, results in order; at most two items a thread are under way."""
+    threads = min(_cores(), THREADS_MOST)
+    waiting: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # Linux; honours taskset and containers
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _check_share(
+    session: Session, used: int, left_out: tuple[LeftOut, ...], allowed: float
+) -> None:
+    total = used + len(left_out)
+    if used and len(left_out) <= allowed * total + 1e-9:  # 0.29 · 100 is less than 29
+        return
+    what = f"{len(left_out)} of {total} frames cannot be used" if used else "no frame can be used"
+    limit = f" (allowed are {allowed:.0%})" if used else ""
+    rule = ", or raise prepare.max_unusable_share" if used else ""
+    raise InputError(
+        f"{session.folder}: {what}{limit}: {_commonest(left_out)}; "
+        f"capture the session again with the face well lit and in view{rule}"
+    )
+
+
+def _commonest(left_out: tuple[LeftOut, ...]) -> str:
+    """The commonest reasons with their counts and the first frame of each."""
+    kinds = [_kind_of(entry.reason) for entry in left_out]
+    counts = Counter(kinds).most_common()
+    shown = [
+        f"{count} x {kind} (first {left_out[kinds.index(kind)].filename})"
+        for kind, count in counts[:REASONS_SHOWN]
+    ]
+    rest = sum(count for _, count in counts[REASONS_SHOWN:])
+    return ", ".join([*shown, f"{rest} for other reasons"] if rest else shown)
+
+
+def _kind_of(reason: str) -> str:
+    """A reason without what differs from frame to frame: names and what stands in brackets."""
+    return re.sub(r"img_\d+", "img_…", re.sub(r" \(.*", "", reason))
+
+
+def _labels(used: list[_Prepared], session_id: str, geometry: ScreenGeometry) -> bytes:
+    """labels.csv; floats are written so that reading them gives the same numbers."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for entry in used:
+        frame, face = entry.frame, entry.face
+        target_px = (frame.target_x_px, frame.target_y_px)
+        yaw_deg, pitch_deg = geometry.to_degrees(target_px).tolist()
+        numbers = (yaw_deg, pitch_deg, *target_px, face.score, *face.box)
+        yaw, pitch, *others = (repr(float(number)) for number in numbers)
+        writer.writerow([frame.image.name, yaw, pitch, session_id, *others])
+    return text.getvalue().encode()
+
+
+def _manifest(
+    session_id: str,
+    finder: FaceFinder,
+    params: Params,
+    spec: Preprocessing,
+    used: int,
+    left_out: tuple[LeftOut, ...],
+) -> dict[str, Any]:
+    detector, mesh = finder.detector, finder.mesh
+    return {
+        "format": MANIFEST_FORMAT,
+        "session": session_id,
+        "code": code_version("stages.prepare"),
+        "detector": {
+            "kind": detector.kind.value,
+            "sha256": detector.sha256,
+            "min_score": finder.min_score,
+        },
+        "mesh": {"sha256": mesh.sha256} if mesh else None,
+        **Specification(params.geometry, spec, finder.crop_from).as_dict(),
+        "jpeg_quality": params.prepare.jpeg_quality,
+        "counts": {"frames": used + len(left_out), "used": used, "left_out": len(left_out)},
+        "left_out": [{"filename": entry.filename, "reason": entry.reason} for entry in left_out],
+    }
+
+
+def _jpeg(crop: NDArray[np.uint8], quality: int) -> bytes:
+    """A crop as JPEG with full colour resolution: subsampling would blur the iris's edge."""
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.fromarray(crop).save(content, "JPEG", quality=quality, subsampling="4:4:4")
+    return content.getvalue()
+
+
+def _png(image: Any) -> bytes:
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    return content.getvalue()
+
+
+def _drawn(frame: NDArray[np.uint8], face: FoundFace, spec: Preprocessing, with_mesh: bool) -> Any:
+    """The frame as a Pillow image with the detector's box, the mesh's and the crop's drawn in."""
+    from PIL import Image, ImageDraw
+
+    height_px, width_px = frame.shape[:2]
+    crop = gaze_crop_box(face.box, width_px, height_px, spec.margin)
+    boxes = [("detector", face.detected, (255, 210, 0)), ("crop", crop, (255, 60, 60))]
+    if with_mesh:
+        boxes.insert(1, ("mesh", face.box, (60, 220, 60)))
+    picture = Image.fromarray(frame)
+    draw = ImageDraw.Draw(picture)
+    line_px = max(1, min(width_px, height_px) // 240)
+    for name, (x1, y1, x2, y2), colour in boxes:
+        # The last pixel inside, so that the crop's outline covers what belongs to it.
+        inside = (x1, y1, max(x1, x2 - 1), max(y1, y2 - 1))
+        draw.rectangle(inside, outline=colour, width=line_px)
+        draw.text((x1 + 2 * line_px, y1 + 2 * line_px), name, fill=colour)
+    return picture

@@ -1,0 +1,140 @@
+"""PyTorch files (.pkl, .pt, .pth): read as data alone, told apart, turned into base networks."""
+
+import io
+import zipfile
+from typing import Any
+
+from torch import Tensor
+
+from custom_gaze.common.errors import InputError
+from custom_gaze.common.tensor_files import UNREADABLE, read_tensors
+from custom_gaze.common.untrusted import printable
+from custom_gaze.models.network import trunk_spec
+from custom_gaze.weights.base import (
+    FORMAT,
+    BaseNetwork,
+    base_from_content,
+    bin_heads,
+    checked_state,
+    checked_tensor,
+)
+
+# Kind of state dict → the layers that give yaw and pitch.
+HEAD_LAYERS = {
+    "l2cs-state-dict": ("fc_yaw_gaze", "fc_pitch_gaze"),
+    "mobilegaze-state-dict": ("fc_yaw", "fc_pitch"),
+}
+# Layers a file may hold that gaze has no use for: L2CS-Net's third head, ImageNet's classifier.
+UNUSED_LAYERS = ("fc_finetune", "fc")
+WRAPPERS = ("state_dict", "model_state_dict")
+FIRST_BLOCK = "layer1.0.conv1.weight"  # every ResNet has it
+
+
+def read_torch(content: bytes, where: str) -> dict[str, Any]:
+    """What torch.save wrote, current or legacy format, without running anything in it.
+
+    Raises:
+        InputError: the file is damaged, holds code, objects or anything but a dict, or would
+            unfold to more than it holds.
+    """
+    _refuse_torchscript(content, where)
+    return read_tensors(content, where)
+
+
+def _refuse_torchscript(content: bytes, where: str) -> None:
+    try:
+        names = zipfile.ZipFile(io.BytesIO(content)).namelist()
+    except UNREADABLE:
+        return  # the legacy format, or damaged: read_tensors says so
+    if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
+        raise InputError(
+            f"{where}: is a TorchScript program, which holds code; save the network's "
+            "state_dict() with torch.save, or export it to ONNX"
+        )
+
+
+def base_from_torch(content: dict[str, Any], where: str, source: str, sha256: str) -> BaseNetwork:
+    """A base network from a state dict, plain or wrapped, or from our own base.pt.
+
+    Raises:
+        InputError: it is none, or not one of the networks that are known.
+    """
+    if content.get("format") == FORMAT:
+        return base_from_content(content, where, "fetch it again")
+    if isinstance(content.get("format"), str):
+        kind = printable(content["format"], 60)
+        raise InputError(f"{where}: is a {kind!r} file and not a base network")
+    state = state_dict(content, where)
+    trunk = _trunk_of(state, where)
+    kinds = [kind for kind, layers in HEAD_LAYERS.items() if any(_has(state, x) for x in layers)]
+    kind = kinds[0] if kinds else "torchvision"
+    heads = None
+    if kinds:
+        yaw, pitch = (_linear(state, layer, where) for layer in HEAD_LAYERS[kind])
+        heads = bin_heads(yaw, pitch, trunk_spec(trunk).features, where)
+    used = HEAD_LAYERS.get(kind, ())
+    rest = {k: v for k, v in state.items() if not _belongs(k, (*used, *UNUSED_LAYERS))}
+    return BaseNetwork(trunk, checked_state(trunk, rest, where), heads, source, sha256, kind)
+
+
+def state_dict(content: dict[str, Any], where: str) -> dict[str, Any]:
+    """The state dict in `content` without wrapper, common prefix and batch counters.
+
+    Raises:
+        InputError: there is none, or its network lies under a prefix that not all keys have.
+    """
+    for wrapper in WRAPPERS:
+        if isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+            break
+    if not content or not all(isinstance(key, str) for key in content):
+        raise InputError(f"{where}: holds no state dict")
+    prefix = _prefix(content, where)
+    return {
+        key.removeprefix(prefix): value
+        for key, value in content.items()
+        if not key.endswith("num_batches_tracked")
+    }
+
+
+def _prefix(state: dict[str, Any], where: str) -> str:
+    """What stands before all keys, `module.` of DataParallel, `_orig_mod.` of torch.compile,
+    `model.` of Lightning or any other."""
+    found = [key.removesuffix(FIRST_BLOCK) for key in state if key.endswith(FIRST_BLOCK)]
+    prefix = min(found, key=len, default="")
+    beside = [key for key in state if not key.startswith(prefix)]
+    if beside:
+        raise InputError(
+            f"{where}: the network lies under the prefix {printable(prefix, 60)!r}, and beside it "
+            f"{printable(beside[0], 60)!r}; save the state dict of the network alone"
+        )
+    return prefix
+
+
+def _trunk_of(state: dict[str, Any], where: str) -> str:
+    """ResNet-18, -34 or -50, by its blocks; `checked_state` then compares every key and shape."""
+    if "conv1.weight" not in state or FIRST_BLOCK not in state:
+        raise InputError(
+            f"{where}: holds no ResNet (no conv1.weight and layer1.0.conv1.weight); base networks "
+            "are L2CS-Net, MobileGaze's ResNets and torchvision's ResNet-18, -34 and -50"
+        )
+    if "layer1.0.conv3.weight" in state:
+        return "resnet50"
+    return "resnet34" if "layer1.2.conv1.weight" in state else "resnet18"
+
+
+def _linear(state: dict[str, Any], layer: str, where: str) -> tuple[Tensor, Tensor]:
+    names = (f"{layer}.weight", f"{layer}.bias")
+    for name in names:
+        if name not in state:
+            raise InputError(f"{where}: lacks {name}, one of the two gaze heads")
+    weight, bias = (checked_tensor(state[name], name, where) for name in names)
+    return weight, bias
+
+
+def _has(state: dict[str, Any], layer: str) -> bool:
+    return any(_belongs(key, (layer,)) for key in state)
+
+
+def _belongs(key: str, layers: tuple[str, ...]) -> bool:
+    return key.rpartition(".")[0] in layers

@@ -1,0 +1,151 @@
+import numpy as np
+import pytest
+
+from custom_gaze.calibration import linear_probe as probe
+from custom_gaze.calibration.corrections import (
+    CORRECTIONS,
+    fit_constant,
+    fit_gain_offset,
+    folds_by_target,
+    held_out_error,
+)
+from custom_gaze.calibration.linear_probe import STRENGTHS, Probe, fit_probe
+from custom_gaze.geometry import angular_error_deg
+
+
+def world(
+    frames: int, features: int, signal: float, seed: int = 0, scale: float = 1.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features, a base's angles and the truth. What makes the base err lies in the features, for
+    it is made of them; `signal` says how strongly they know the truth besides."""
+    generator = np.random.default_rng(seed)
+    true = generator.uniform([-25, -16], [25, 16], (frames, 2))
+    errors = generator.normal(size=true.shape)
+    base = -0.4 * true + [15, -5] + 3 * errors
+    hidden = np.concatenate([signal * true / 15, errors], axis=1)
+    directions = np.random.default_rng(99).normal(size=(4, features))
+    noise = generator.normal(0, 0.3, (frames, features))
+    return scale * (3.0 + hidden @ directions + noise), base, true
+
+
+def ridge_by_the_book(f: np.ndarray, residual: np.ndarray, strength: float) -> np.ndarray:
+    """(2, F) from the normal equations."""
+    centered = f - f.mean(axis=0)
+    spread2 = (centered**2).sum() / len(f)
+    gram = centered.T @ centered + len(f) * strength * spread2 * np.eye(f.shape[1])
+    return np.linalg.solve(gram, centered.T @ residual).T
+
+
+@pytest.mark.parametrize(("frames", "features"), [(30, 80), (200, 12)])
+def test_the_weights_solve_the_ridge_s_normal_equations(frames: int, features: int) -> None:
+    f, base, true = world(frames, features, signal=1.0)
+    fitted = fit_probe(f, base, true, np.arange(frames), fit_gain_offset, seed=1)
+    assert fitted.strength in STRENGTHS
+    residual = true - fitted.correction.apply(base)
+    expected = ridge_by_the_book(f, residual, fitted.strength)
+    np.testing.assert_allclose(fitted.weight, expected, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(fitted.bias_deg, -expected @ f.mean(axis=0), rtol=1e-6)
+    answers = fitted.correction.apply(base) + f @ expected.T + fitted.bias_deg
+    np.testing.assert_allclose(fitted.apply(f, base), answers)
+    # Residuals of least squares have mean 0, and so has what the probe adds to them.
+    np.testing.assert_allclose((answers - true).mean(axis=0), 0, atol=1e-6)
+
+
+def test_held_out_errors_are_those_of_fits_without_the_target() -> None:
+    f, base, true = world(24, 40, signal=1.0)
+    targets = np.repeat(np.arange(12), 2)
+    fitted = fit_probe(f, base, true, targets, fit_gain_offset, seed=1)
+    total, times = np.zeros(24), np.zeros(24)
+    for out in folds_by_target(targets, 1):
+        correction = fit_gain_offset(base[~out], true[~out], targets[~out])
+        residual = true[~out] - correction.apply(base[~out])
+        weight = ridge_by_the_book(f[~out], residual, fitted.strength)
+        answer = correction.apply(base[out]) + (f[out] - f[~out].mean(axis=0)) @ weight.T
+        total[out] += angular_error_deg(answer, true[out])
+        times += out
+    np.testing.assert_allclose(fitted.held_out_deg, total / times, rtol=1e-6)
+    plain = held_out_error(fit_gain_offset, base, true, targets, folds_by_target(targets, 1))
+    np.testing.assert_allclose(fitted.correction_held_out_deg, plain)
+
+
+def test_features_that_know_gaze_beat_the_correction_on_unseen_frames() -> None:
+    f, base, true = world(260, 64, signal=1.0)
+    seen, unseen = slice(0, 60), slice(60, None)
+    fitted = fit_probe(f[seen], base[seen], true[seen], np.arange(60), fit_gain_offset, seed=1)
+    corrected = angular_error_deg(fitted.correction.apply(base[unseen]), true[unseen]).mean()
+    probed = angular_error_deg(fitted.apply(f[unseen], base[unseen]), true[unseen]).mean()
+    assert probed < 0.4 * corrected
+    # The validation said so beforehand, about as it is.
+    assert fitted.held_out_deg.mean() == pytest.approx(probed, rel=0.25)
+
+
+@pytest.mark.parametrize("targets", [9, 25])
+def test_without_evidence_nothing_is_changed_at_all(targets: int) -> None:
+    """Features that know nothing: most persons keep the correction, and nobody loses much."""
+    unchanged, ratios = 0, []
+    for seed in range(20):
+        _, base, true = world(targets + 200, 4, signal=0.0, seed=seed)
+        f = np.random.default_rng(seed).normal(size=(targets + 200, 256))
+        seen, unseen = slice(0, targets), slice(targets, None)
+        fitted = fit_probe(
+            f[seen], base[seen], true[seen], np.arange(targets), fit_gain_offset, seed=1
+        )
+        corrected = fitted.correction.apply(base[unseen])
+        answers = fitted.apply(f[unseen], base[unseen])
+        if fitted.strength == float("inf"):
+            unchanged += 1
+            assert not fitted.weight.any()
+            assert not fitted.bias_deg.any()
+            np.testing.assert_array_equal(answers, corrected)
+            np.testing.assert_array_equal(fitted.held_out_deg, fitted.correction_held_out_deg)
+        errors = [angular_error_deg(some, true[unseen]).mean() for some in (answers, corrected)]
+        ratios.append(errors[0] / errors[1])
+    assert unchanged >= 14
+    assert np.mean(ratios) < 1.02
+    assert max(ratios) < 1.15
+
+
+def test_strengths_do_not_depend_on_the_features_size() -> None:
+    f, base, true = world(40, 30, signal=0.5)
+    large, _, _ = world(40, 30, signal=0.5, scale=1000.0)
+    one = fit_probe(f, base, true, np.arange(40), fit_gain_offset, seed=1)
+    other = fit_probe(large, base, true, np.arange(40), fit_gain_offset, seed=1)
+    assert one.strength == other.strength
+    np.testing.assert_allclose(one.weight, 1000 * other.weight, rtol=1e-6)
+
+
+def test_towards_the_labels_the_base_is_not_needed() -> None:
+    f, base, true = world(60, 40, signal=1.0)
+    fitted = fit_probe(f, base, true, np.arange(60), fit_constant, seed=1)
+    other = fit_probe(f, np.zeros_like(base), true, np.arange(60), fit_constant, seed=1)
+    np.testing.assert_allclose(fitted.weight, other.weight)
+    assert angular_error_deg(fitted.apply(f, base), true).mean() < 3
+
+
+def test_a_svr_s_residual_can_be_probed_too() -> None:
+    f, base, true = world(30, 40, signal=1.0)
+    fitted = fit_probe(f, base, true, np.arange(30), CORRECTIONS["svr"], seed=1)
+    assert fitted.correction.name == "svr"
+    assert fitted.held_out_deg.mean() <= fitted.correction_held_out_deg.mean()
+
+
+def test_features_that_are_all_the_same_change_nothing() -> None:
+    _, base, true = world(12, 8, signal=0.0)
+    fitted = fit_probe(np.ones((12, 8)), base, true, np.arange(12), fit_gain_offset, seed=1)
+    assert fitted.strength == float("inf")
+    assert not fitted.weight.any()
+
+
+def test_the_best_strength_is_taken_not_the_nearest_to_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    f, base, true = world(80, 60, signal=0.3)
+
+    def fitted_with(strengths: tuple[float, ...]) -> Probe:
+        monkeypatch.setattr(probe, "STRENGTHS", strengths)
+        return fit_probe(f, base, true, np.arange(80), fit_gain_offset, seed=1)
+
+    chosen = fitted_with(STRENGTHS)
+    alone = [fitted_with((strength,)).held_out_deg.mean() for strength in STRENGTHS]
+    assert chosen.strength == STRENGTHS[int(np.argmin(alone))]
+    assert len(set(np.round(alone, 6))) > 5

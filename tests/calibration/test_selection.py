@@ -1,0 +1,409 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import SEED
+from custom_gaze.calibration import cross_validation as folds
+from custom_gaze.calibration import finetune, optimizer, selection, trainer
+from custom_gaze.calibration.base_features import Seen, angles_of
+from custom_gaze.calibration.candidates import closed_forms, corrected_base
+from custom_gaze.calibration.cross_validation import closed_held_out, cross_train, training_folds
+from custom_gaze.calibration.selection import Calibrated, calibrate, choice_of
+from custom_gaze.calibration.starting_head import starting_head
+from custom_gaze.common.errors import InputError
+from custom_gaze.config.candidate import BASE, FINETUNE, NAMES, PROBE
+from custom_gaze.config.params import Params, TrainParams
+from custom_gaze.geometry import angular_error_deg
+from custom_gaze.models import devices
+from custom_gaze.models.network import GazeNetwork
+from custom_gaze.weights.base import BinHeads
+from headed_base import fitted_heads
+
+RECIPE = TrainParams(
+    schedule="constant", batch_size=16, epochs=4, patience=2, learning_rate=3e-4, seed=SEED
+)
+SHORT = TrainParams(steps=30, peak_learning_rate=1e-3, seed=SEED)  # cosine: three epochs
+RECIPES = {"constant": RECIPE, "cosine": SHORT}
+COPIES = 2
+
+
+@dataclasses.dataclass
+class World:
+    """Frames as a network sees them, and as its frozen blocks gave them."""
+
+    network: GazeNetwork
+    heads: BinHeads
+    seen: Seen
+    store: np.ndarray  # (frames × COPIES, 96, 2, 2)
+
+    def calibrated(self, scratch: Path, params: TrainParams = RECIPE) -> Calibrated:
+        scratch.mkdir(exist_ok=True)
+        self.network.load_trunk(world(True, 4, 0).network.trunk_state())
+        return calibrate(self.network, self.seen, self.heads, self.store, COPIES, params, scratch)
+
+
+def world(base_knows: bool, frames: int, seed: int) -> World:
+    """A base whose angles tell the gaze up to gain and offset, or nothing; features that tell
+    nothing beyond the base, or everything."""
+    torch.manual_seed(0)
+    network = GazeNetwork("slim18", "layer3").eval()
+    generator = np.random.default_rng([7, seed + 100 * (SEED - 1)])
+    patterns = np.random.default_rng(5).normal(0, 1, (4, 96, 2, 2))
+
+    def maps(hidden: np.ndarray) -> np.ndarray:
+        noise = generator.normal(0, 0.3, (len(hidden), 96, 2, 2))
+        return np.maximum(1 + np.tensordot(hidden, patterns, 1) + noise, 0).astype(np.float16)
+
+    def features(some: np.ndarray) -> torch.Tensor:
+        with torch.inference_mode():
+            return network.features(torch.from_numpy(some).float())
+
+    general = generator.normal(size=(400, 4))  # what the base network was made on
+    heads = fitted_heads(features(maps(general)).double().numpy(), 6 * general[:, :2])
+    hidden = generator.normal(size=(frames, 4))
+    store = maps(np.repeat(hidden, COPIES, axis=0))
+    seen = features(store[::COPIES])
+    base_deg = angles_of(seen, heads)
+    true = base_deg * [-2.0, 1.5] + [10, -5] + generator.normal(0, 0.5, (frames, 2))
+    if not base_knows:
+        true = hidden[:, 2:] * [14, 9]  # which the base's angles do not tell
+    known = Seen(seen.double().numpy(), base_deg, true, np.arange(frames))
+    return World(network, heads, known, store)
+
+
+@pytest.mark.parametrize(("frames", "recipe"), [(7, "cosine"), (20, "cosine"), (20, "constant")])
+def test_a_base_that_only_needs_a_correction_gets_no_more(
+    frames: int, recipe: str, tmp_path: Path
+) -> None:
+    made = world(True, frames, 0).calibrated(tmp_path / "state", RECIPES[recipe])
+    assert made.choice.method == BASE, made.choice
+    assert made.closed[BASE].correction.name == "gain_offset"
+    assert np.abs(np.array(made.closed[BASE].correction.gain) - [-2.0, 1.5]).max() < 0.2
+
+
+@pytest.mark.parametrize("recipe", list(RECIPES))
+def test_what_only_the_features_tell_is_learned(recipe: str, tmp_path: Path) -> None:
+    known = world(False, 60, 0)
+    made = known.calibrated(tmp_path, RECIPES[recipe])
+    assert made.choice.method in (PROBE, FINETUNE)
+    errors = {name: made.held_out[name].errors_deg(60).mean() for name in NAMES}
+    assert errors[made.choice.method] < 0.6 * errors[BASE]
+    unseen = world(False, 100, 1)
+    assert made.closed[PROBE].answers(unseen.seen).std(axis=0).min() > 3
+    known.network.load_trained_state(made.fine_tuned)
+    tuned = finetune.predict(known.network, unseen.store[::COPIES], 100, 16).numpy()
+    probe, base = (made.closed[name].answers(unseen.seen) for name in (PROBE, BASE))
+    measured = {
+        name: angular_error_deg(some, unseen.seen.true_deg).mean()
+        for name, some in ((BASE, base), (PROBE, probe), (FINETUNE, tuned))
+    }
+    for name in (PROBE, FINETUNE):  # what was said beforehand comes true
+        assert measured[name] < 0.6 * measured[BASE]
+        assert errors[name] == pytest.approx(measured[name], rel=0.35)
+
+
+def test_the_held_out_answers_know_nothing_of_their_targets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "CHECKED_SHARE", 2.0)  # poison is allowed to spoil a training
+    honest = world(False, 20, 0)
+    parts = training_folds(honest.seen.targets, 1)
+    assert len(parts) == 5
+    true = honest.seen.true_deg.copy()
+    true[parts[0]] += [500, -300]
+    poisoned = dataclasses.replace(honest.seen, true_deg=true)
+    first = int(parts[0].sum())
+
+    def answers(seen: Seen, scratch: Path) -> dict[str, np.ndarray]:
+        scratch.mkdir()
+        honest.network.load_trunk(world(True, 4, 0).network.trunk_state())
+        crossed = cross_train(
+            honest.network, seen, honest.heads, honest.store, COPIES, parts, RECIPE, scratch
+        )
+        state = finetune.read_state(scratch / "fold-0.pt")
+        found = {name: h.answers_deg for name, h in closed_held_out(seen, parts, 1).items()}
+        assert crossed.held_out.rows[:first].tolist() == np.flatnonzero(parts[0]).tolist()
+        return {**found, FINETUNE: torch.stack(state["answers"]).numpy()[:3].reshape(3, -1, 2)}
+
+    one, other = answers(honest.seen, tmp_path / "1"), answers(poisoned, tmp_path / "2")
+    for name in (BASE, PROBE):
+        np.testing.assert_array_equal(one[name][:first], other[name][:first])
+        assert np.abs(one[name][first:] - other[name][first:]).max() > 10
+    np.testing.assert_array_equal(one[FINETUNE], other[FINETUNE])
+
+
+def test_the_epochs_are_those_of_the_answers(tmp_path: Path) -> None:
+    made = world(False, 9, 0)
+    parts = training_folds(made.seen.targets, 1)
+    assert len(parts) == 10  # few targets: drawn twice
+    before = made.network.trained_state()
+    crossed = cross_train(
+        made.network, made.seen, made.heads, made.store, COPIES, parts, RECIPE, tmp_path
+    )
+    after = made.network.trained_state()
+    body = [name for name in before if not name.startswith("head")]
+    assert all(torch.equal(before[name], after[name]) for name in body)
+    states = [finetune.read_state(tmp_path / f"fold-{n}.pt") for n in range(10)]
+    for epoch in crossed.history:
+        answers = np.concatenate([state["answers"][epoch.epoch].numpy() for state in states])
+        true = np.concatenate([made.seen.true_deg[out] for out in parts])
+        assert epoch.validation_loss == pytest.approx(((answers - true) ** 2).mean(), rel=1e-5)
+        error = angular_error_deg(answers, true).mean()
+        assert epoch.validation_error_deg == pytest.approx(error, rel=1e-5)
+    best = finetune.exported(crossed.history, RECIPE)
+    assert crossed.held_out.loss() == pytest.approx(best.validation_loss, rel=1e-5)
+    # Epoch 0 is the fold's own start.
+    out = parts[3]
+    probe = closed_forms(made.seen.rows(~out), RECIPE.seed)[PROBE]
+    start = probe.answers(made.seen.rows(out))
+    np.testing.assert_allclose(states[3]["answers"][0].numpy(), start, atol=1e-3)
+    errors = crossed.held_out.errors_deg(9)
+    where = crossed.held_out.rows == 4
+    mine = angular_error_deg(crossed.held_out.answers_deg[where], made.seen.true_deg[[4, 4]])
+    assert errors[4] == pytest.approx(mine.mean())
+
+
+def test_it_stops_when_held_out_answers_get_no_better(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, epochs=60, learning_rate=3e-3)
+    made = world(True, 20, 0).calibrated(tmp_path, recipe)
+    best = finetune.exported(made.history, recipe).epoch
+    assert len(made.history) - 1 < 60
+    assert best + 2 <= len(made.history) - 1 <= best + 2 * recipe.patience
+
+
+def test_the_final_training_is_as_long_as_the_exported_epoch_on_all_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = world(False, 20, 0)
+    # Which epoch is the best one is the processor's to say; here it is always the second.
+    monkeypatch.setattr(finetune, "exported", lambda history, _: history[min(2, len(history) - 1)])
+    made = one.calibrated(tmp_path / "whole")
+    train_by_hand(one, 2, RECIPE)
+    by_hand = one.network.trained_state()
+    assert all(torch.equal(by_hand[name], made.fine_tuned[name]) for name in by_hand)
+
+
+def train_by_hand(one: World, epochs: int, recipe: TrainParams) -> None:
+    one.network.load_trunk(world(True, 4, 0).network.trunk_state())
+    one.network.head = starting_head(one.seen, one.heads, recipe)
+    labels = torch.from_numpy(one.seen.true_deg).float().repeat_interleave(COPIES, 0)
+    training = trainer.Training(one.network, one.store, labels, COPIES, recipe, shortened=True)
+    for number in range(1, epochs + 1):
+        training.epoch(number)
+
+
+def test_a_cosine_schedule_always_goes_to_its_end(tmp_path: Path) -> None:
+    one = world(True, 20, 0)  # nothing to gain: epoch 0 is the best
+    made = one.calibrated(tmp_path / "whole", SHORT)
+    assert [epoch.epoch for epoch in made.history] == [0, 1, 2, 3]
+    answers = made.held_out[FINETUNE]
+    assert answers.loss() == pytest.approx(made.history[-1].validation_loss, rel=1e-5)
+    assert answers.loss() != pytest.approx(made.history[0].validation_loss, rel=1e-5)
+    train_by_hand(one, 3, SHORT)
+    by_hand = one.network.trained_state()
+    assert all(torch.equal(by_hand[name], made.fine_tuned[name]) for name in by_hand)
+    fixed = [name for name in by_hand if name.startswith(("head.yaw", "head.pitch", "head.gain"))]
+    start = starting_head(one.seen, one.heads, SHORT).state_dict()
+    assert len(fixed) == 5
+    assert all(torch.equal(by_hand[name], start[name.removeprefix("head.")]) for name in fixed)
+
+
+def test_the_rate_rises_and_sinks_along_a_cosine() -> None:
+    rates = [trainer.cosine(step, 100) for step in range(100)]
+    assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
+    assert rates[10] == 1
+    assert rates[55] == pytest.approx(0.5)
+    assert rates[99] == pytest.approx(0.5 - 0.5 * np.cos(np.pi / 90), abs=1e-12)
+    assert trainer.cosine(0, 1) == 1
+
+
+def test_the_rate_is_that_of_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adam's first change is as large as the rate, whatever the gradient."""
+    monkeypatch.setattr(optimizer, "MOST_PROMISED", 1e9)
+    one = world(False, 20, 0)
+    one.network.head = starting_head(one.seen, one.heads, SHORT)
+    labels = torch.from_numpy(one.seen.true_deg).float().repeat_interleave(COPIES, 0)
+    recipe = dataclasses.replace(SHORT, steps=1, peak_learning_rate=5e-3)
+    before = one.network.head.change.bias.detach().clone()
+    trainer.Training(one.network, one.store, labels, COPIES, recipe).epoch(1)
+    moved = (one.network.head.change.bias - before).abs()
+    torch.testing.assert_close(moved, torch.full((2,), 5e-3), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("frames", "copies", "steps"), [(9, 50, 120), (30, 32, 120), (100, 10, 120), (2500, 8, 2500)]
+)
+def test_steps_and_copies_fit_the_frames(frames: int, copies: int, steps: int) -> None:
+    fitted = trainer.fitted(Params(), frames)
+    assert (fitted.augment.copies, fitted.train.steps) == (copies, steps)
+    assert steps * fitted.train.batch_size >= 8 * frames
+    constant = dataclasses.replace(Params(), train=RECIPE)
+    assert trainer.fitted(constant, frames) == constant  # the specification's recipe, as it says
+
+
+def test_in_bfloat16_it_trains_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a GPU computes it; here the CPU does, for which it is only slower."""
+    cpu = torch.device("cpu")
+    assert not isinstance(devices.lower_precision(cpu), torch.autocast)
+    recipe = dataclasses.replace(SHORT, start="base")  # far from the labels
+    losses, answers = [], []
+    for precision in (devices.lower_precision, lambda _: torch.autocast("cpu", torch.bfloat16)):
+        for module in (trainer, finetune):
+            monkeypatch.setattr(module, "lower_precision", precision)
+        one = world(False, 20, 0)
+        one.network.head = starting_head(one.seen, one.heads, recipe)
+        labels = torch.from_numpy(one.seen.true_deg).float().repeat_interleave(COPIES, 0)
+        training = trainer.Training(one.network, one.store, labels, COPIES, recipe)
+        losses.append([training.epoch(number) for number in range(4)])
+        answers.append(finetune.predict(one.network, one.store, len(one.store), 16))
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.3)
+    assert losses[1][3] < 0.9 * losses[1][0]
+    assert answers[1].dtype == torch.float32
+
+
+@pytest.mark.parametrize("frames", [5, 8, 23])
+def test_a_cosine_schedule_draws_every_frame_equally_often(frames: int) -> None:
+    network, labels = world(True, 4, 0).network, torch.zeros(frames * 7, 2)
+    recipe = TrainParams(steps=46, batch_size=8)
+    training = trainer.Training(network, np.zeros((frames * 7, 1)), labels, 7, recipe)
+    batches = [batch for number in range(1, 6) for batch in training._batches(number)]
+    size = min(8, frames)
+    assert [len(batch) for batch in batches] == [size] * 46
+    drawn = np.concatenate(batches)
+    counts = np.bincount(drawn // 7, minlength=frames)
+    assert counts.max() - counts.min() <= 1
+    assert len(set(drawn)) > 0.7 * min(len(drawn), 7 * frames)  # of all copies, not of some
+    # Where a training goes on after an interruption, it draws what it would have drawn.
+    again = trainer.Training(network, np.zeros((frames * 7, 1)), labels, 7, recipe)
+    assert [b.tolist() for b in again._batches(5)] == [b.tolist() for b in training._batches(5)]
+    # The start is measured on what the epoch goes over after which it is compared.
+    start, then = training._batches(0), training._batches(1)
+    assert [b.tolist() for b in start] == [b.tolist() for b in then]
+
+
+def test_an_epoch_is_bounded_and_goes_through_all_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "EPOCH_SAMPLES", 16)
+    network, labels = world(True, 4, 0).network, torch.zeros(40, 2)
+    training = trainer.Training(network, np.zeros((40, 1)), labels, 10, RECIPE, shortened=True)
+    epochs = [training._rows(number) for number in range(1, 4)]
+    for rows in epochs:
+        assert len(rows) == 16
+        assert [row // 10 for row in rows] == [frame for frame in range(4) for _ in range(4)]
+        assert {0, 10, 20, 30} <= set(rows)
+    assert set(np.concatenate(epochs)) == set(range(40))
+    np.testing.assert_array_equal(np.sort(training._batches(0)[0]), np.sort(epochs[0]))
+    unbounded = trainer.Training(network, np.zeros((40, 1)), labels, 10, RECIPE)
+    assert unbounded._rows(3).tolist() == list(range(40))
+
+
+@pytest.mark.parametrize(("targets", "folds"), [(4, 16), (7, 10), (20, 5), (80, 3)])
+def test_the_number_of_trainings_is_bounded(targets: int, folds: int) -> None:
+    parts = training_folds(np.arange(targets), 1)
+    assert len(parts) == folds
+    assert len(set(np.sum(parts, axis=0))) == 1  # each target as often as every other
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Calibrated, int]]:
+    """Calibrations that nothing interrupted, and how often each kept its state."""
+    keep, made, saves = folds.save_tensors, {}, []
+
+    def counted(content: dict, path: Path) -> None:
+        keep(content, path)
+        saves.append(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finetune, "KEEP_EVERY_S", 0.0)
+        for module in (folds, finetune):
+            patch.setattr(module, "save_tensors", counted)
+        for name, recipe in RECIPES.items():
+            saves.clear()
+            calibrated = world(False, 20, 0).calibrated(tmp_path_factory.mktemp(name), recipe)
+            made[name] = calibrated, len(saves)
+    return made
+
+
+# Within a fold's turn, after some folds' second turn, in the training on all frames.
+@pytest.mark.parametrize(
+    ("recipe", "share"), [("constant", 0.07), ("constant", 0.6), ("constant", 1), ("cosine", 0.9)]
+)
+def test_cut_off_anywhere_it_ends_with_the_same_weights(
+    recipe: str,
+    share: float,
+    whole: dict[str, tuple[Calibrated, int]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(finetune, "KEEP_EVERY_S", 0.0)
+    uncut, most = whole[recipe]
+    saves, after = 0, max(1, round(share * most))
+
+    def dies(keep: object) -> object:
+        def save(content: dict, path: Path) -> None:
+            nonlocal saves
+            keep(content, path)  # type: ignore[operator]
+            saves += 1
+            if saves == after:
+                raise KeyboardInterrupt
+
+        return save
+
+    with monkeypatch.context() as cut:
+        cut.setattr(folds, "save_tensors", dies(folds.save_tensors))
+        cut.setattr(finetune, "save_tensors", folds.save_tensors)
+        with pytest.raises(KeyboardInterrupt):
+            world(False, 20, 0).calibrated(tmp_path / "cut", RECIPES[recipe])
+    again = world(False, 20, 0).calibrated(tmp_path / "cut", RECIPES[recipe])
+    assert again.history == uncut.history
+    assert again.choice == uncut.choice
+    assert uncut.fine_tuned is not None
+    assert again.fine_tuned is not None
+    for name, tensor in uncut.fine_tuned.items():
+        assert torch.equal(tensor, again.fine_tuned[name]), name
+
+
+def test_the_simplest_of_those_as_good_is_taken_and_the_reason_said() -> None:
+    targets = np.arange(10)
+    base = np.full(10, 4.0)
+    noisy = base + np.tile([-0.6, 0.5], 5)
+    choice = choice_of({BASE: base, PROBE: base + 1, FINETUNE: noisy}, targets)
+    assert choice.method == BASE
+    assert choice.reason == (
+        "its held-out error, 4.00°, is within the noise (0.18°) of that of the fine-tuned, "
+        "3.95°, and it is simpler"
+    )
+    alike = choice_of({BASE: base, PROBE: base - 0.04, FINETUNE: base + 1}, targets)
+    assert alike.method == BASE
+    assert alike.reason == (
+        "its held-out error, 4.00°, is within 0.08°, which nobody would notice, of that of the "
+        "probe, 3.96°, and it is simpler"
+    )
+    clear = choice_of({BASE: base, PROBE: base - 0.5, FINETUNE: base - 0.4}, targets)
+    assert clear.method == PROBE
+    said = "the least held-out error, 3.50° (corrected base 4.00°, fine-tuned 3.60°)"
+    assert clear.reason == said
+
+
+def test_closed_forms_alone_and_their_figures_as_an_epoch() -> None:
+    seen = world(False, 30, 0).seen
+    closed, held_out = selection.without_training(seen, 1)
+    for name, form in closed_forms(seen, 1).items():
+        np.testing.assert_array_equal(closed[name].weight, form.weight)
+        epoch = selection.as_epoch(form, seen, held_out[name])
+        assert epoch.epoch == 0
+        assert epoch.train_loss == pytest.approx(((form.answers(seen) - seen.true_deg) ** 2).mean())
+        assert epoch.train_loss < epoch.validation_loss
+        assert epoch.validation_error_deg == held_out[name].errors_deg(30).mean()
+    # The correction alone, by hand, in the fold that it did not see.
+    out = training_folds(seen.targets, 1)[0]
+    by_hand = corrected_base(seen.rows(~out), 1).answers(seen.rows(out))
+    np.testing.assert_allclose(held_out[BASE].answers_deg[: out.sum()], by_hand)
+
+
+def test_too_few_targets_are_refused() -> None:
+    with pytest.raises(InputError, match="2 targets are too few to choose by"):
+        selection.without_training(world(True, 2, 0).seen, 1)

@@ -1,0 +1,159 @@
+import shutil
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from conftest import Project
+from custom_gaze.common.errors import InputError
+from custom_gaze.data import index as dataset
+from custom_gaze.data.splits import FURTHER, TEST, TRAIN, VALIDATION
+
+
+def test_the_index_splits_by_target(project: Project, prepare_synthetic: Callable) -> None:
+    prepare_synthetic("one", 5, 5, per_target=2)
+    result = dataset.run(project.params, project.paths)
+    assert result.frames == {TRAIN: 30, VALIDATION: 10, TEST: 10}
+    assert result.targets == {TRAIN: 15, VALIDATION: 5, TEST: 5}
+    samples = dataset.read_index(project.paths.index)
+    sides: dict[int, set[str]] = {}
+    for sample in samples:
+        sides.setdefault(sample.target, set()).add(sample.split)
+    assert all(len(side) == 1 for side in sides.values())
+
+
+def test_targets_that_two_sessions_share_stay_on_one_side(
+    project: Project, prepare_synthetic: Callable
+) -> None:
+    prepare_synthetic("one", 4, 4)
+    prepare_synthetic("two", 4, 4)
+    project.change(sessions=["one", "two"])
+    dataset.run(project.params, project.paths)
+    sides: dict[tuple[float, float], set[str]] = {}
+    for sample in dataset.read_index(project.paths.index):
+        point = (sample.target_x_px, sample.target_y_px // 10)
+        sides.setdefault(point, set()).add(sample.split)
+    assert len(sides) == 16
+    assert all(len(side) == 1 for side in sides.values())
+
+
+def test_further_sessions_are_set_apart(project: Project, prepare_synthetic: Callable) -> None:
+    prepare_synthetic("one")
+    prepare_synthetic("other")
+    project.change(evaluate={"sessions": ["other"]})
+    dataset.run(project.params, project.paths)
+    samples = dataset.read_index(project.paths.index)
+    assert {s.session for s in dataset.of_split(samples, FURTHER)} == {"other"}
+    assert {s.split for s in samples if s.session == "other"} == {FURTHER}
+
+
+def test_a_target_is_a_target_in_every_session(
+    project: Project, prepare_synthetic: Callable
+) -> None:
+    """Two frames of a target lie a pixel apart. Trained on or tested on, they are one target; and
+    those of a further session are its own, though they lie where the others' do."""
+    for session in ("one", "other", "third"):
+        prepare_synthetic(session, 4, 4, per_target=2)
+    project.change(evaluate={"sessions": ["other", "third"]})
+    result = dataset.run(project.params, project.paths)
+    assert result.targets == {TRAIN: 10, VALIDATION: 3, TEST: 3, FURTHER: 32}
+    samples = dataset.read_index(project.paths.index)
+    numbers = {
+        session: [s.target for s in samples if s.session == session]
+        for session in ("one", "other", "third")
+    }
+    assert numbers["one"] == [number // 2 for number in range(32)]
+    assert numbers["other"] == [16 + number // 2 for number in range(32)]
+    assert numbers["third"] == [32 + number // 2 for number in range(32)]
+
+
+def test_sessions_left_on_disk_are_not_seen(project: Project, prepare_synthetic: Callable) -> None:
+    prepare_synthetic("one")
+    dataset.run(project.params, project.paths)
+    before = project.paths.index.read_bytes()
+    prepare_synthetic("stale")
+    dataset.run(project.params, project.paths)
+    assert project.paths.index.read_bytes() == before
+
+
+def test_one_frame_in_two_sessions_is_refused(
+    project: Project, prepare_synthetic: Callable
+) -> None:
+    """Imported twice, it would be trained on as the one and tested on as the other."""
+    prepare_synthetic("one")
+    prepare_synthetic("again")
+    name = sorted(path.name for path in (project.paths.dataset / "one").glob("*.jpg"))[3]
+    shutil.copy(project.paths.dataset / "one" / name, project.paths.dataset / "again" / name)
+    project.change(evaluate={"sessions": ["again"]})
+    with pytest.raises(InputError, match=rf"again/{name} and one/{name} are the same frame"):
+        dataset.run(project.params, project.paths)
+
+
+def test_a_changed_crop_changes_the_index(project: Project, prepare_synthetic: Callable) -> None:
+    prepare_synthetic("one")
+    dataset.run(project.params, project.paths)
+    before = project.paths.index.read_bytes()
+    crop = sorted((project.paths.dataset / "one").glob("*.jpg"))[0]
+    crop.write_bytes(crop.read_bytes() + b"\0")
+    dataset.run(project.params, project.paths)
+    assert project.paths.index.read_bytes() != before
+
+
+def test_an_unprepared_session_is_named(project: Project) -> None:
+    with pytest.raises(InputError, match=r"one/labels.csv: not found; .*custom-gaze prepare one"):
+        dataset.run(project.params, project.paths)
+
+
+def test_labels_that_name_a_missing_crop_are_refused(
+    project: Project, prepare_synthetic: Callable
+) -> None:
+    prepare_synthetic("one")
+    sorted((project.paths.dataset / "one").glob("*.jpg"))[2].unlink()
+    with pytest.raises(InputError, match=r"labels.csv: line 4: .*img_1766068421002.jpg: not found"):
+        dataset.run(project.params, project.paths)
+    assert not project.paths.index.exists()
+
+
+def test_too_few_targets(project: Project, prepare_synthetic: Callable) -> None:
+    prepare_synthetic("one", 2, 2)
+    with pytest.raises(InputError, match="4 different targets"):
+        dataset.run(project.params, project.paths)
+
+
+def test_the_index_round_trips_exactly(project: Project, prepare_synthetic: Callable) -> None:
+    prepare_synthetic("one")
+    dataset.run(project.params, project.paths)
+    samples = dataset.read_index(project.paths.index)
+    geometry = project.params.geometry
+    for sample in samples:
+        expected = geometry.to_degrees([sample.target_x_px, sample.target_y_px])
+        assert [sample.yaw_deg, sample.pitch_deg] == expected.tolist()
+    assert dataset.labels_deg(samples).shape == (32, 2)
+
+
+def test_a_crop_other_than_the_indexed_one_is_refused(
+    project: Project, prepare_synthetic: Callable
+) -> None:
+    prepare_synthetic("one")
+    dataset.run(project.params, project.paths)
+    sample = dataset.read_index(project.paths.index)[0]
+    assert dataset.load_crop(sample, project.paths).shape == (64, 64, 3)
+    sample.path(project.paths).write_bytes(b"something else")
+    with pytest.raises(InputError, match="not the crop that the index names"):
+        dataset.load_crop(sample, project.paths)
+
+
+def test_a_crop_is_read_as_rgb(project: Project, prepare_synthetic: Callable) -> None:
+    prepare_synthetic("one")
+    dataset.run(project.params, project.paths)
+    crop = dataset.load_crop(dataset.read_index(project.paths.index)[0], project.paths)
+    dark = crop[crop.sum(axis=2) < 200]  # the discs are (30, 40, 60)
+    red, _, blue = np.median(dark, axis=0)
+    assert blue - red > 20
+
+
+def test_a_damaged_index_is_refused(project: Project) -> None:
+    project.paths.index.parent.mkdir(parents=True, exist_ok=True)
+    project.paths.index.write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="its header is a,b"):
+        dataset.read_index(project.paths.index)

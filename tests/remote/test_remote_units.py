@@ -1,0 +1,351 @@
+"""The parts of `custom-gaze remote` that need no other machine."""
+
+import dataclasses
+import hashlib
+import json
+import subprocess
+import types
+from pathlib import Path
+from typing import cast
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from conftest import REPOSITORY, Project
+from custom_gaze.cli import main
+from custom_gaze.common.errors import InputError
+from custom_gaze.remote import agent_launch, agent_mlflow, payload, repository, request, setup
+from custom_gaze.remote.agent import Link, Refused
+from custom_gaze.remote.committed import outs_of
+from custom_gaze.remote.objects import Cache
+from custom_gaze.remote.replies import Torch, understood
+from custom_gaze.remote.settings import Settings, load_settings, read_config
+
+
+@pytest.mark.parametrize("name", ["", "-x", "a/b", "../a", "a b", "x" * 65, "a.lock"])
+def test_names_that_no_run_can_bear(name: str) -> None:
+    with pytest.raises(InputError, match="is no name for a run"):
+        request.check_name(name)
+
+
+def test_changes_are_checked_as_params_yaml_is(project: Project) -> None:
+    changed = request.changed_params(
+        project.paths, ("train.learning_rate=1e-5", "sessions=[one, two]", "fetch.mesh=null")
+    )
+    assert changed.train.learning_rate == 1e-5
+    assert changed.sessions == ("one", "two")
+    assert changed.fetch.mesh is None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("sessions=one", "must be a list of session ids"),
+        ("train.epochs=0", "train.epochs"),
+        ("train.epoch=3", "params.yaml has no key train.epoch"),
+        ("train.epochs.more=3", "has no key"),
+        ("train.epochs", "must be key=value"),
+        ("+train.epochs=3", "must be key=value"),
+        ("train.device=[", "no valid YAML"),
+        ("split.seed=2026-13-45", "'2026-13-45' is no timestamp"),
+        (f"split.seed={'9' * 5000}", "is no int"),
+        (f"split.seed=0x{'f' * 5000}", "is a number of thousands of digits"),
+        ("sessions=[x;touch PWN]", "'x;touch PWN' is no session id"),
+        ("fetch.base=&a [*a]", "anchors and aliases"),
+        ("\x1b[31m=1", "must be key=value"),
+    ],
+)
+def test_a_wrong_change_is_refused_here(project: Project, change: str, said: str) -> None:
+    with pytest.raises(InputError, match="-S") as caught:
+        request.changed_params(project.paths, (change,))
+    assert said in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400
+
+
+def test_settings_come_from_the_local_configuration_alone(tmp_path: Path) -> None:
+    folder = tmp_path / ".dvc"
+    folder.mkdir()
+    (folder / "config").write_text(
+        "['remote \"far\"']\n    url = ssh://far-verified/home/me/rustyeyes_train/store\n"
+        "[core]\n    remote = far\n"
+    )
+    with pytest.raises(InputError, match="custom-gaze remote setup"):
+        load_settings(tmp_path)
+    (folder / "config").rename(folder / "config.local")
+    settings = load_settings(tmp_path)
+    assert settings == Settings("far", "/home/me/rustyeyes_train")
+    assert settings.git_url == "ssh://far-verified/home/me/rustyeyes_train/project"
+    text = (folder / "config.local").read_text()
+    (folder / "config.local").write_text(text.replace("-verified", ""))
+    with pytest.raises(InputError, match="custom-gaze remote setup"):
+        load_settings(tmp_path)  # DVC would go there without verifying the machine
+
+
+def test_the_committed_settings_lead_dvc_nowhere_but_through_a_verified_connection() -> None:
+    config = read_config(REPOSITORY / ".dvc" / "config")
+    url = urlsplit(config["'remote \"jowestdgxe\"'"]["url"])
+    assert (url.scheme, url.netloc) == ("ssh", "jowestdgxe-verified")
+    assert config["core"]["remote"] == "jowestdgxe"
+
+
+def test_what_a_commit_names_is_read_from_its_own_files(tmp_path: Path) -> None:
+    """Outputs kept in git are nobody's object, and the working tree does not matter."""
+    files = {
+        "dvc.yaml": {
+            "stages": {"t": {"outs": ["m.onnx", {"kept.json": {"cache": False}}], "cmd": "x"}}
+        },
+        "dvc.lock": {
+            "stages": {
+                "t": {
+                    "outs": [
+                        {"path": "m.onnx", "md5": "a" * 32},
+                        {"path": "kept.json", "md5": "b" * 32},
+                    ]
+                }
+            }
+        },
+        "data/s.dvc": {"outs": [{"path": "s", "md5": "c" * 32 + ".dir"}]},
+    }
+    (tmp_path / "data").mkdir()
+    for name, content in files.items():
+        (tmp_path / name).write_text(yaml.safe_dump(content))
+    commit(tmp_path)
+    (tmp_path / "dvc.lock").write_text("")
+    found = {(out.path, out.md5) for out in outs_of(tmp_path, "HEAD")}
+    assert found == {("m.onnx", "a" * 32), ("data/s", "c" * 32 + ".dir")}
+
+
+@pytest.fixture
+def committed(project: Project) -> Cache:
+    """A commit with one session and a dvc.lock of the fetch stage; both objects are here."""
+    root = project.paths.root
+    cache = Cache(root)
+    (root / "src").mkdir()
+    (root / "src" / "fetch.py").write_text("x = 1\n")
+    for number, path in ((1, "data/sessions/one"), (2, "models/base.pt"), (3, "in-git.onnx")):
+        cache.path(str(number) * 32).parent.mkdir(parents=True)
+        cache.path(str(number) * 32).write_text(path)
+    entry = {"outs": [{"path": "one", "md5": "1" * 32}]}
+    (root / "data" / "sessions").mkdir(parents=True)
+    (root / "data" / "sessions" / "one.dvc").write_text(yaml.safe_dump(entry))
+    (root / "in-git.onnx").write_text("x")
+    stage = {
+        "deps": [{"path": "src/fetch.py", "md5": hashlib.md5(b"x = 1\n").hexdigest()}],
+        "params": {"params.yaml": {"fetch": dataclasses.asdict(project.params.fetch)}},
+        "outs": [{"path": "models/base.pt", "md5": "2" * 32}],
+    }
+    (root / "dvc.lock").write_text(yaml.safe_dump({"stages": {"fetch": stage}}))
+    commit(root)
+    return cache
+
+
+def commit(root: Path, *more: str) -> None:
+    who = ["-c", "user.name=t", "-c", "user.email=t@example.invalid"]
+    for words in (["init", "-q"], ["add", "-A"], [*who, "commit", "-q", "-m", "x", *more]):
+        subprocess.run(["git", "-C", str(root), *words], check=True)
+
+
+def packed(project: Project, cache: Cache, *changes: str) -> payload.Luggage:
+    experiment = request.Experiment("x", changes, request.changed_params(project.paths, changes))
+    return payload.pack(project.paths.root, cache, request.Request("x", "HEAD", (experiment,)))
+
+
+def test_what_fetch_has_made_goes_along_where_it_spares_the_stage(
+    project: Project, committed: Cache
+) -> None:
+    both = ["1" * 32, "2" * 32]
+    assert packed(project, committed).here == both
+    assert packed(project, committed, "train.seed=5").here == both
+    assert packed(project, committed, "fetch.detector=in-git.onnx").here == both[:1]
+    address = "fetch.base=https://example.invalid/l2cs.pkl"
+    assert packed(project, committed, address).here == both[:1]
+    (project.paths.root / "src" / "fetch.py").write_text("x = 2\n")  # the stage runs there
+    assert packed(project, committed).here == both[:1]
+    committed.path("2" * 32).unlink()
+    assert packed(project, committed).elsewhere == {}  # it can be made there
+
+
+@pytest.mark.parametrize(
+    "path", ["/home/me/l2cs.pkl", "~/l2cs.pkl", "models/l2cs.pkl", "../l2cs.pkl"]
+)
+def test_a_base_network_of_this_machine_alone_is_refused_until_fetch_has_taken_it(
+    project: Project, committed: Cache, path: str
+) -> None:
+    with pytest.raises(InputError, match=r"fetch\.base: .*lies on this machine alone") as caught:
+        packed(project, committed, f"fetch.base={path}")
+    assert "`dvc repro fetch` and commit params.yaml and dvc.lock" in str(caught.value)
+
+    project.change(fetch={"base": path})
+    with pytest.raises(InputError, match="lies on this machine alone"):
+        packed(project, committed)
+    root = project.paths.root
+    lock = yaml.safe_load((root / "dvc.lock").read_text())
+    lock["stages"]["fetch"]["params"]["params.yaml"]["fetch"]["base"] = path
+    (root / "dvc.lock").write_text(yaml.safe_dump(lock))
+    commit(root)
+    assert packed(project, committed, "train.seed=5").here == ["1" * 32, "2" * 32]
+    committed.path("2" * 32).unlink()  # then it has to be there already
+    assert packed(project, committed).elsewhere == {"2" * 32: "models/base.pt"}
+
+
+def test_the_cache_lists_files_before_the_folder_that_names_them(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    assert cache.folder == tmp_path / ".dvc" / "cache"
+    one, two, folder = "1" * 32, "2" * 32, "f" * 32 + ".dir"
+    for name, content in (
+        (one, "x"),
+        (folder, json.dumps([{"md5": one, "relpath": "a"}, {"md5": two, "relpath": "b/c"}])),
+    ):
+        cache.path(name).parent.mkdir(parents=True)
+        cache.path(name).write_text(content)
+    assert cache.whole([folder]) == ([one, folder], [two])
+
+
+def test_what_goes_there_needs_the_standard_library_alone() -> None:
+    """The far side's program runs under `python3 -I`, before any environment is made."""
+    import ast
+    import sys
+
+    from custom_gaze.remote.connection import _PROGRAM
+
+    for name in _PROGRAM:
+        tree = ast.parse((REPOSITORY / f"src/custom_gaze/remote/{name}.py").read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                found = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                found = [node.module or ""]
+            else:
+                continue
+            for module in found:
+                top, _, rest = module.partition(".")
+                if top == "custom_gaze":
+                    assert rest == "remote" or rest.removeprefix("remote.") in _PROGRAM
+                else:
+                    assert top in sys.stdlib_module_names, (name, module)
+
+
+def test_over_there_old_runs_go_but_no_result_that_nobody_has_fetched(tmp_path: Path) -> None:
+    for number in range(agent_launch.KEPT_RUNS + 4):
+        folder = tmp_path / "runs" / f"r{number}"
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(json.dumps({"name": folder.name, "started": number}))
+        if number != 3:  # 3 was killed with its supervisor
+            state = "failed" if number == 2 else "done"
+            (folder / "result.json").write_text(json.dumps({"state": state}))
+        if number != 1:
+            (folder / "fetched").touch()
+    agent_launch.remove_old_runs(str(tmp_path))
+    left = {int(path.name[1:]) for path in (tmp_path / "runs").iterdir()}
+    assert left == {1, *range(4, agent_launch.KEPT_RUNS + 4)}
+
+
+def test_over_there_working_copies_go_but_none_that_is_in_use(tmp_path: Path) -> None:
+    exps = tmp_path / ".dvc" / "tmp" / "exps"
+    for name in ("standalone/tmpused/data", "standalone/tmpleft/data", "tmpqueue", "celery/broker"):
+        (exps / name).mkdir(parents=True)
+    command = ["sleep", "600"]
+    with subprocess.Popen(command, cwd=exps / "standalone" / "tmpused" / "data") as somebody:
+        agent_launch.remove_copies(str(tmp_path))
+        somebody.kill()
+    assert {str(path.relative_to(exps)) for path in exps.glob("*/*")} == {
+        "standalone/tmpused",
+        "celery/broker",
+    }
+    assert not (exps / "tmpqueue").exists()
+
+
+def test_over_there_a_model_that_mlflow_keeps_too_is_kept_once(tmp_path: Path) -> None:
+    model = tmp_path / "project" / "mlartifacts" / "run" / "model.onnx"
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"weights")
+    name = hashlib.md5(b"weights").hexdigest()
+    stored = tmp_path / "store" / "files" / "md5" / name[:2] / name[2:]
+    stored.parent.mkdir(parents=True)
+    stored.write_bytes(b"damaged")
+    said: list[object] = []
+    link = types.SimpleNamespace(send=said.append)
+    header = {"dir": str(tmp_path), "sub": "", "files": [[str(model), name]]}
+    agent_mlflow.offer(cast(Link, link), header)
+    assert said == [{"offered": 1}]
+    assert model.samefile(stored)
+    assert stored.read_bytes() == b"weights"
+    header["files"] = [[str(tmp_path / "project" / "secret"), name]]
+    with pytest.raises(Refused, match="is no file of MLflow's"):
+        agent_mlflow.offer(cast(Link, link), header)
+
+
+@pytest.mark.parametrize(
+    ("torch", "gpu", "line"),
+    [
+        (["2.11", "13.0", "NVIDIA GB10"], ["NVIDIA GB10, 1, 2, 3"], "CUDA 13.0, NVIDIA GB10"),
+        (["2.11", None, None], [], "no GPU, the CPU"),
+        (
+            ["2.11", None, None],
+            ["NVIDIA GB10, 1, 2, 3"],
+            "NVIDIA GB10, but torch, made without CUDA",
+        ),
+        (
+            ["2.11", "12.4", None],
+            ["NVIDIA GB10, 1, 2, 3"],
+            "torch, made for CUDA 12.4, does not see",
+        ),
+    ],
+)
+def test_a_card_that_torch_does_not_see_is_not_passed_over(
+    torch: list[str | None], gpu: list[str], line: str
+) -> None:
+    """nvidia-smi named a card, and setup said `no GPU, the CPU … is ready`."""
+    said = setup.accelerator_line(understood("far", Torch, {"torch": torch, "gpu": gpu}))
+    assert line in said
+    assert ("install a torch for its driver" in said) == (bool(gpu) and torch[2] is None)
+
+
+def test_a_shallow_clone_sends_nothing(tmp_path: Path) -> None:
+    """Its bundle lacks the commits before, and DVC loses experiments in it."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole.mkdir()
+    commit(whole, "--allow-empty")
+    commit(whole, "--allow-empty")
+    subprocess.run(["git", "clone", "-q", "--depth", "1", whole.as_uri(), str(cut)], check=True)
+    assert repository.head(whole) == repository.head(whole)
+    with pytest.raises(InputError, match="this clone is shallow.*git fetch --unshallow"):
+        repository.head(cut)
+
+
+def test_a_folder_of_the_repository_is_the_project(tmp_path: Path) -> None:
+    """What is uncommitted and what DVC keeps is looked for there alone."""
+    folder = tmp_path / "gaze"
+    (folder / "data").mkdir(parents=True)
+    (tmp_path / "other.txt").write_text("x")
+    for name in ("data/one.dvc", "dvc.lock"):
+        (folder / name).write_text("outs: []\n")
+    (folder / "data" / "one.dvc").write_text(
+        yaml.safe_dump({"outs": [{"path": "one", "md5": "1" * 32}]})
+    )
+    commit(tmp_path)
+    assert repository.subfolder(folder) == "gaze"
+    assert repository.subfolder(tmp_path) == ""
+    assert [out.path for out in outs_of(folder, "HEAD")] == ["data/one"]
+    (tmp_path / "other.txt").write_text("y")
+    (tmp_path / "new.txt").write_text("y")
+    (folder / "dvc.lock").write_text("x: 1\n")
+    (folder / "mine.txt").write_text("y")
+    assert repository.uncommitted(folder) == (["dvc.lock"], ["mine.txt"])
+    foreign = tmp_path / "Größe"
+    foreign.mkdir()
+    with pytest.raises(InputError, match="Größe: the project's folder in the repository"):
+        repository.subfolder(foreign)
+
+
+def test_every_verb_says_what_to_do_before_setup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".dvc").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for words in (["train"], ["status"], ["logs", "x"], ["fetch", "x"], ["queue", "a", "b"]):
+        assert main(["remote", *words]) == 2
+        said = capsys.readouterr().err
+        assert said == "custom-gaze: no machine is set up; run `custom-gaze remote setup`\n"

@@ -1,0 +1,354 @@
+"""The train stage's methods, from a base network with heads to the exported file."""
+
+import csv
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from conftest import Project
+from custom_gaze.calibration import corrections, finetune
+from custom_gaze.calibration.base_features import Seen, seen_by
+from custom_gaze.calibration.candidates import closed_forms, read_candidates
+from custom_gaze.calibration.optimizer import BoundedAdam
+from custom_gaze.cli import main
+from custom_gaze.common.errors import InputError
+from custom_gaze.common.tables import read_columns
+from custom_gaze.config.candidate import BASE, FINETUNE, NAMES, PROBE
+from custom_gaze.data import index as dataset
+from custom_gaze.evaluation import comparisons as answers
+from custom_gaze.evaluation import report
+from custom_gaze.faces.crops import normalise
+from custom_gaze.geometry import angular_error_deg
+from custom_gaze.inference.predictor import load_gaze_model
+from custom_gaze.models import l2cs_export
+from custom_gaze.models.checkpoint import load_checkpoint
+from custom_gaze.models.heads import CorrectedHead
+from custom_gaze.models.network import GazeNetwork
+from custom_gaze.models.onnx_runtime import CHECKPOINT_KEY, cpu_session, predict_onnx
+from custom_gaze.stages import evaluate, export, train
+from custom_gaze.weights.base import read_base
+
+
+def known(project: Project) -> tuple[list[dataset.Sample], Seen]:
+    """The frames that may be calibrated on, as the base network sees them."""
+    samples = dataset.read_index(project.paths.index)
+    base = read_base(project.paths.base)
+    network = GazeNetwork(base.trunk, "layer3")
+    network.load_trunk(base.trunk_state)
+    mine = [*dataset.of_split(samples, "train"), *dataset.of_split(samples, "validation")]
+    return mine, seen_by(network.eval(), base.heads, mine, project.paths)
+
+
+def outputs(project: Project) -> list[str]:
+    paths = project.paths
+    files = (paths.checkpoint, paths.last_checkpoint, paths.candidates, paths.training_log)
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+
+
+@pytest.mark.parametrize("method", list(NAMES))
+def test_each_method_is_exported_as_it_was_fitted(headed: Project, method: str) -> None:
+    headed.change(train={"method": method})
+    result = train.run(headed.params, headed.paths)
+    assert (result.method, result.reason) == (method, "train.method asks for it")
+    kept = load_checkpoint(headed.paths.checkpoint)
+    assert kept.choice["method"] == method
+    assert isinstance(kept.network().head, CorrectedHead)
+    done = export.run(headed.params, headed.paths)
+    assert done.difference_deg < 1e-3
+    model = onnx.load(headed.paths.model)
+    [answer] = model.graph.output
+    assert [d.dim_value for d in answer.type.tensor_type.shape.dim] == [1, 2]
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert metadata["custom_gaze.method"] == method
+
+    samples, seen = known(headed)
+    crops = np.stack([dataset.load_crop(sample, headed.paths) for sample in samples])
+    answers = predict_onnx(cpu_session(headed.paths.model), normalise(crops))
+    log = read_columns(headed.paths.training_log)
+    # The exported epoch, the same one everywhere: a cosine schedule's last, whatever was better.
+    assert log["exported"].tolist() == ([0, 0, 1] if method == FINETUNE else [1])
+    assert kept.training["epoch"] == result.exported.epoch == len(log["epoch"]) - 1
+    assert kept.training["validation_loss"] == pytest.approx(log["validation_loss"][-1])
+    if method == FINETUNE:
+        with torch.inference_mode():
+            expected = kept.network()(torch.from_numpy(normalise(crops))).numpy()
+    else:
+        expected = closed_forms(seen, headed.params.train.seed)[method].answers(seen)
+        assert log["epoch"].tolist() == [0]
+        assert log["train_loss"][0] == pytest.approx(((expected - seen.true_deg) ** 2).mean())
+    assert np.ptp(expected, axis=0).min() > 3
+    np.testing.assert_allclose(answers, expected, atol=1e-3)
+    # The app's other form, and the app's own way to read it.
+    other = l2cs_export.run(headed.params, headed.paths)
+    assert other.difference_deg < 1e-3
+    for path in (headed.paths.model, other.path):
+        read = load_gaze_model(path, headed.params).angles_deg(crops[0])
+        np.testing.assert_allclose(read, expected[0], atol=2e-3)
+
+
+def test_auto_keeps_what_the_choice_was_made_by(chosen: Project) -> None:
+    candidates = read_candidates(chosen.paths.candidates)
+    kept = load_checkpoint(chosen.paths.checkpoint)
+    assert set(candidates.held_out_deg) == set(NAMES)
+    assert kept.choice == {
+        "method": candidates.method,
+        "reason": candidates.reason,
+        "held_out_deg": candidates.held_out_deg,
+    }
+    error = candidates.held_out_deg[candidates.method]
+    assert kept.training["validation_error_deg"] == pytest.approx(error)
+    assert f"{error:.2f}°" in candidates.reason
+    log = read_columns(chosen.paths.training_log)
+    assert log["epoch"].tolist() == [0, 1, 2]
+    assert log["exported"].tolist() == [0, 0, int(candidates.method == FINETUNE)]
+    last = load_checkpoint(chosen.paths.last_checkpoint)
+    assert last.choice["method"] == FINETUNE
+    assert candidates.fine_tuned is not None
+    network = last.network()
+    assert isinstance(network, GazeNetwork)
+    for name, tensor in network.trained_state().items():
+        assert torch.equal(tensor, candidates.fine_tuned[name]), name
+
+
+def test_evaluate_measures_all_three_beside_the_exported_file(chosen: Project) -> None:
+    metrics = json.loads(chosen.paths.metrics.read_text())
+    candidates = read_candidates(chosen.paths.candidates)
+    choice = metrics["choice"]
+    assert (choice["exported"], choice["reason"]) == (candidates.method, candidates.reason)
+    for name, error in candidates.held_out_deg.items():
+        assert choice[f"held_out_{name}_deg"] == pytest.approx(error, abs=1e-3)
+    keys = {BASE: "corrected_deg", PROBE: "probe_deg", FINETUNE: "finetuned_deg"}
+    base = read_base(chosen.paths.base)
+    samples = dataset.read_index(chosen.paths.index)
+    last = load_checkpoint(chosen.paths.last_checkpoint).network()
+    for split in ("test", "further"):
+        some = dataset.of_split(samples, split)
+        network = GazeNetwork(base.trunk, "layer3")
+        network.load_trunk(base.trunk_state)
+        seen = seen_by(network.eval(), base.heads, some, chosen.paths)
+        crops = np.stack([dataset.load_crop(sample, chosen.paths) for sample in some])
+        with torch.inference_mode():
+            tuned = last(torch.from_numpy(normalise(crops))).numpy()
+        answers = {name: form.answers(seen) for name, form in candidates.closed.items()}
+        answers[FINETUNE] = tuned
+        for name, key in keys.items():
+            error = angular_error_deg(answers[name], seen.true_deg).mean()
+            assert metrics[split][key] == pytest.approx(error, abs=2e-3)
+        assert metrics[split]["error_deg"] == metrics[split][keys[candidates.method]]
+        plain = angular_error_deg(seen.base_deg, seen.true_deg).mean()
+        assert metrics[split]["base_deg"] == pytest.approx(plain, abs=1e-3)
+    assert metrics["test"]["probe_deg"] != metrics["test"]["corrected_deg"] or (
+        candidates.closed[PROBE].strength == float("inf")
+    )
+    page = chosen.paths.report.read_text()
+    assert f"Exported: {NAMES[candidates.method]}: {candidates.reason}." in page
+    for name in NAMES:
+        assert f"<td>{choice[f'held_out_{name}_deg']:.2f}°</td>" in page
+    sessions = json.loads(chosen.paths.session_metrics.read_text())
+    assert sessions["other"]["finetuned_deg"] == metrics["further"]["finetuned_deg"]
+
+
+def test_what_auto_trained_on_is_said_to_be_trained_on(chosen: Project) -> None:
+    """All but the test targets: the validation's frames are fitted to like the others."""
+    samples = dataset.read_index(chosen.paths.index)
+    known = [sample for sample in samples if sample.split in ("train", "validation")]
+    assert len(known) == 14
+    assert json.loads(chosen.paths.metrics.read_text())["train"]["frames"] == 14
+    assert "<td>frames trained on</td><td>14</td>" in chosen.paths.report.read_text()
+    assert load_checkpoint(chosen.paths.checkpoint).training["trained_on"] == [
+        "train",
+        "validation",
+    ]
+
+
+def test_the_best_correction_is_one_of_all_the_app_has(
+    chosen: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its support vector regressor too, though no exported file can hold one."""
+    asked = []
+
+    def svr(*known: np.ndarray, among: tuple[str, ...]) -> corrections.Correction:
+        asked.append((len(known[0]), among))
+        return corrections.fit_svr(*known[:3])
+
+    monkeypatch.setattr(answers, "best_correction", svr)
+    metrics = evaluate.run(chosen.params, chosen.paths).metrics
+    assert asked == [(14, ("constant", "gain_offset", "quadratic", "svr"))]
+    assert metrics["test"]["best_correction_deg"] != metrics["test"]["corrected_deg"]
+    assert "<td>best correction</td><td>svr</td>" in chosen.paths.report.read_text()
+    shown = f"{metrics['test']['best_correction_deg']:.2f}°"
+    assert shown in report.closing_table(chosen.paths).splitlines()[2]
+
+
+def test_a_model_of_another_choice_is_not_measured(chosen: Project) -> None:
+    model = onnx.load(chosen.paths.model)
+    before = chosen.paths.metrics.read_bytes()
+    [method] = [entry for entry in model.metadata_props if entry.key == "custom_gaze.method"]
+    method.value = next(name for name in NAMES if name != method.value)
+    onnx.save(model, chosen.paths.model)
+    with pytest.raises(InputError, match=r"custom_gaze.onnx: is the .* run `custom-gaze export`"):
+        evaluate.run(chosen.params, chosen.paths)
+    [made_from] = [entry for entry in model.metadata_props if entry.key == CHECKPOINT_KEY]
+    for metadata, said in (
+        ({made_from.key: made_from.value}, "does not say what it was trained on"),
+        ({}, r"was not exported from .*checkpoint.pt"),
+    ):
+        onnx.helper.set_model_props(model, metadata)
+        onnx.save(model, chosen.paths.model)
+        with pytest.raises(InputError, match=said):
+            evaluate.run(chosen.params, chosen.paths)
+    assert chosen.paths.metrics.read_bytes() == before
+
+
+def test_candidates_of_another_base_are_named(chosen: Project) -> None:
+    content = torch.load(chosen.paths.candidates, weights_only=True)
+    content["closed"]["base"]["weight"] = torch.zeros(2, 7)
+    torch.save(content, chosen.paths.candidates)
+    with pytest.raises(InputError, match=r"candidates.pt: not made from .*base.pt; run"):
+        evaluate.run(chosen.params, chosen.paths)
+    chosen.paths.candidates.unlink()
+    with pytest.raises(InputError, match=r"candidates.pt: not found; run `custom-gaze train`"):
+        evaluate.run(chosen.params, chosen.paths)
+
+
+def test_auto_is_the_same_twice_and_never_sees_a_test_frame(chosen: Project) -> None:
+    """Other labels of the test frames, and no crops of theirs: the same bytes."""
+    expected = outputs(chosen)
+    rows = list(csv.reader(io.StringIO(chosen.paths.index.read_text())))
+    hidden = 0
+    for row in rows[1:]:
+        if row[7] in ("test", "further"):
+            hidden += 1
+            (chosen.paths.dataset / row[0] / row[1]).unlink()
+            row[2], row[3] = "100.0", "-100.0"
+    assert hidden == 12
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    chosen.paths.index.write_text(out.getvalue())
+    manifests = json.loads(chosen.paths.index_manifests.read_text())
+    manifests["index_sha256"] = hashlib.sha256(out.getvalue().encode()).hexdigest()
+    chosen.paths.index_manifests.write_text(json.dumps(manifests))
+    train.run(chosen.params, chosen.paths)
+    assert outputs(chosen) == expected
+
+
+def _train_in_a_process(project: Project) -> None:
+    finetune.KEEP_EVERY_S = 0.0
+    train.run(project.params, project.paths)
+
+
+def test_a_killed_choice_ends_with_the_same_weights(chosen: Project) -> None:
+    expected = outputs(chosen)
+    for path in (chosen.paths.checkpoint, chosen.paths.candidates):
+        path.unlink()
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=_train_in_a_process, args=(chosen,))
+    process.start()
+    scratch = chosen.paths.root / ".dvc" / "tmp" / "custom-gaze"
+    deadline = time.monotonic() + 300
+    while process.is_alive() and time.monotonic() < deadline:
+        if list(scratch.glob("train-*/fold-4.pt")):
+            break
+        time.sleep(0.005)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert not chosen.paths.checkpoint.exists()
+    left = _mtimes(scratch)
+    assert {"fold-0.pt", "fold-4.pt"} <= left.keys()
+    train.run(chosen.params, chosen.paths)
+    assert outputs(chosen) == expected
+    assert not [path for path in scratch.iterdir() if path.is_dir()]
+
+
+def _mtimes(scratch: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in scratch.glob("train-*/*.pt")}
+
+
+def test_the_specification_s_start_is_a_parameter_away(headed: Project) -> None:
+    logs = {}
+    for start, kind in (("probe", "corrected"), ("base", "linear")):
+        headed.change(train={"method": "finetune", "start": start, "steps": 10})
+        train.run(headed.params, headed.paths)
+        assert load_checkpoint(headed.paths.checkpoint).head == kind
+        logs[start] = read_columns(headed.paths.training_log)["train_loss"][0]
+    # The base's angles are mirrored and compressed; the probe's are those of the frames.
+    assert logs["probe"] < 0.3 * logs["base"]
+
+
+def test_a_trunk_alone_is_fine_tuned_and_can_be_probed(ready: Project) -> None:
+    ready.change(train={"schedule": "cosine", "steps": 4})
+    result = train.run(ready.params, ready.paths)
+    assert result.method == FINETUNE
+    assert result.reason == "the base network is a trunk without heads: it has no angles to correct"
+    assert read_candidates(ready.paths.candidates).closed == {}
+    ready.change(train={"method": "probe"})
+    assert train.run(ready.params, ready.paths).method == PROBE
+    assert isinstance(load_checkpoint(ready.paths.checkpoint).network(), GazeNetwork)
+    export.run(ready.params, ready.paths)
+    metrics = evaluate.run(ready.params, ready.paths).metrics
+    assert metrics["choice"]["exported"] == "probe"
+    assert metrics["test"]["probe_deg"] == metrics["test"]["error_deg"]
+    assert set(metrics["test"]) & {"base_deg", "corrected_deg", "finetuned_deg"} == set()
+    ready.change(train={"method": "base"})
+    with pytest.raises(InputError, match=r"train.method is 'base', but random weights, seed 5 is"):
+        train.run(ready.params, ready.paths)
+
+
+def test_what_train_says_of_the_frames(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    epoch = finetune.Epoch(2, 1.0, 2.0, 3.0)
+    for held_out, said in (
+        (0, "3.00° on held-out targets; 14 frames trained on, each held out in turn"),
+        (4, "3.00° on held-out targets; 10 frames trained on, 4 held out to measure it"),
+    ):
+        result = train.TrainResult(FINETUNE, "asked for", 2, epoch, 14 - held_out, held_out)
+        monkeypatch.setattr(train, "run", lambda *_, result=result: result)
+        assert main(["train"]) == 0
+        assert said in capsys.readouterr().out
+
+
+def test_a_dead_fine_tune_leaves_the_other_candidates_or_its_start(
+    headed: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = BoundedAdam.step
+
+    def thrown(self: BoundedAdam, loss: torch.Tensor, rate: float) -> None:
+        step(self, loss, rate)
+        with torch.no_grad():
+            self._parameters[-1].add_(1e3)  # the head's bias, in degrees
+
+    monkeypatch.setattr(BoundedAdam, "step", thrown)
+    stopped = "; the fine-tune was stopped after 1 of 2 epochs, its loss "
+    headed.change(train={"method": "auto"})
+    result = train.run(headed.params, headed.paths)
+    assert result.method in (BASE, PROBE)
+    assert stopped in result.reason
+    candidates = read_candidates(headed.paths.candidates)
+    assert candidates.fine_tuned is None
+    assert set(candidates.held_out_deg) == set(candidates.closed) == {BASE, PROBE}
+    for path in (headed.paths.checkpoint, headed.paths.last_checkpoint):
+        assert load_checkpoint(path).choice["method"] == result.method
+    headed.change(train={"method": "finetune"})
+    result = train.run(headed.params, headed.paths)
+    assert result.method == FINETUNE
+    assert stopped in result.reason
+    assert result.reason.endswith(": its start is exported")
+    kept = load_checkpoint(headed.paths.checkpoint)
+    assert kept.training["epoch"] == result.exported.epoch == 0
+    assert read_columns(headed.paths.training_log)["exported"].tolist() == [1]
+    error = kept.training["validation_error_deg"]
+    assert error < 90  # the start's, and the network is the start
+    assert np.abs(kept.network().head.change.bias.detach().numpy()).max() < 500
