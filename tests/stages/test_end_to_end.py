@@ -193,7 +193,7 @@ def test_experiments_compare_sessions_line_by_line(reproduced: Clone) -> None:
 
 def test_a_change_redoes_what_it_touches_with_the_clone_s_own_code(reproduced: Clone) -> None:
     """Not with that of the checkout which happens to be installed."""
-    path = reproduced.root / "src" / "custom_gaze" / "report.py"
+    path = reproduced.root / "src" / "custom_gaze" / "evaluation" / "report.py"
     path.write_text(path.read_text().replace('"measured on"', '"measured here on"'))
     Project(Paths(reproduced.root)).change(evaluate={"seed": 2})
     said = reproduced.run("dvc", "repro")
@@ -208,7 +208,7 @@ def test_after_a_failed_stage_its_outputs_come_back(reproduced: Clone) -> None:
     """DVC removes a stage's outputs before it runs; the error says what brings them back."""
     model = reproduced.root / "models" / "custom_gaze.onnx"
     before = model.read_bytes()
-    path = reproduced.root / "src" / "custom_gaze" / "export.py"
+    path = reproduced.root / "src" / "custom_gaze" / "stages" / "export.py"
     begins = "    checkpoint = load_checkpoint(paths.checkpoint)\n"
     assert path.read_text().count(begins) == 1
     path.write_text(path.read_text().replace(begins, '    raise CustomGazeError("it failed")\n'))
