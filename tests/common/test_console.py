@@ -156,10 +156,10 @@ def test_what_fails_after_a_signal_is_no_traceback(
         except KeyboardInterrupt:
             raise RuntimeError("a worker was killed") from None
 
-    monkeypatch.setattr("custom_gaze.cli.commands.run_fetch", work)
+    monkeypatch.setattr("custom_gaze.cli.stages.run_fetch", work)
     assert main(["fetch"]) == 143
     assert capsys.readouterr().err.startswith("custom-gaze: ended by SIGTERM;")
-    monkeypatch.setattr("custom_gaze.cli.commands.run_fetch", lambda _: {}["a bug"])
+    monkeypatch.setattr("custom_gaze.cli.stages.run_fetch", lambda _: {}["a bug"])
     with pytest.raises(KeyError, match="a bug"):
         main(["fetch"])
 
@@ -172,7 +172,7 @@ def test_a_signal_that_the_work_took_for_ctrl_c_still_counts(
             os.kill(os.getpid(), signal.SIGTERM)
             signal.pause()
 
-    monkeypatch.setattr("custom_gaze.cli.commands.run_fetch", work)
+    monkeypatch.setattr("custom_gaze.cli.stages.run_fetch", work)
     assert main(["fetch"]) == 143
 
 
@@ -204,7 +204,7 @@ def test_closed_streams_are_spoken_into_nowhere(
         say("nobody hears this")
         list(bar(range(3), "nor this"))
 
-    monkeypatch.setattr("custom_gaze.cli.commands.run_fetch", work)
+    monkeypatch.setattr("custom_gaze.cli.stages.run_fetch", work)
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", None)
     assert main(["fetch"]) == 0
@@ -216,7 +216,7 @@ def test_a_full_disk_behind_standard_output_is_one_line(
 ) -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("only Linux has /dev/full")
-    monkeypatch.setattr("custom_gaze.cli.commands.run_fetch", lambda _: say("x" * 100_000))
+    monkeypatch.setattr("custom_gaze.cli.stages.run_fetch", lambda _: say("x" * 100_000))
     with open("/dev/full", "w", encoding="utf-8") as full:
         monkeypatch.setattr(sys, "stdout", full)
         assert main(["fetch"]) == 1
@@ -231,7 +231,7 @@ def test_too_little_memory_is_one_line(
     def work(_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("custom_gaze.cli.commands.run_fetch", work)
+    monkeypatch.setattr("custom_gaze.cli.stages.run_fetch", work)
     assert main(["fetch"]) == 1
     assert capsys.readouterr().err.startswith("custom-gaze: there is not enough memory;")
 

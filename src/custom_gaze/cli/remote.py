@@ -1,22 +1,81 @@
-"""What each verb of `custom-gaze remote` does, from its parsed arguments."""
+"""The verbs of `custom-gaze remote`: training on the far machine."""
 
 import argparse
-import dataclasses
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from custom_gaze.cli.verbs import Verbs, add_verb
 from custom_gaze.common.errors import InputError
-from custom_gaze.config.paths import Paths
-from custom_gaze.config.session_ids import sessions_value
-from custom_gaze.remote import repository, runs
 from custom_gaze.remote.display import Traffic, print_now
-from custom_gaze.remote.fetch import Fetched, apply, fetch, warning
-from custom_gaze.remote.request import Experiment, Request, changed_params, check_name, new_name
-from custom_gaze.remote.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from custom_gaze.remote.fetch import Fetched
+    from custom_gaze.remote.request import Request
+    from custom_gaze.remote.settings import Settings
+
+DEFAULT_HOST = "jowestdgxe"
+DEFAULT_FOLDER = "rustyeyes_train"
+
+
+def add_verbs(verbs: Verbs) -> None:
+    text = "train on jowestdgxe (docs/remote.md)"
+    remote = verbs.add_parser("remote", help=text, description=text)
+    verbs = remote.add_subparsers(dest="remote_verb", required=True, metavar="VERB")
+
+    text = "once: prepare the machine and this project for each other"
+    sub = add_verb(verbs, "setup", run_setup, text)
+    sub.add_argument("--host", default=DEFAULT_HOST, help=f"default: {DEFAULT_HOST}")
+    sub.add_argument(
+        "--dir", default=DEFAULT_FOLDER, help=f"folder in the home there; default: {DEFAULT_FOLDER}"
+    )
+    sub.add_argument(
+        "--python", default="", metavar="PATH", help="an environment there; default: one is made"
+    )
+    sub.add_argument("--yes", action="store_true", help="agree to what setup would ask")
+
+    sub = add_verb(verbs, "train", run_train, "train there, read along, bring the experiment back")
+    _add_changes(sub)
+    sub.add_argument("--name", help="of the experiment; default: made from session and time")
+    sub.add_argument("--apply", action="store_true", help="take its model into the workspace")
+
+    text = "train on several sessions, one experiment each, with DVC's queue"
+    sub = add_verb(verbs, "queue", run_queue, text)
+    sub.add_argument("session", nargs="+", metavar="SESSION")
+    sub.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="N at once; default: 1")
+    _add_changes(sub)
+    sub.add_argument("--name", help="the experiments are called NAME-SESSION")
+
+    add_verb(verbs, "status", run_status, "what runs there, on which epoch, graphics card and disk")
+    text = "read along again, then bring the experiment back"
+    sub = add_verb(verbs, "attach", run_attach, text)
+    sub.add_argument("name", nargs="?", metavar="NAME", help="default: the one that runs")
+    sub = add_verb(verbs, "logs", run_logs, "print what a run has said")
+    sub.add_argument("name", metavar="NAME")
+    sub = add_verb(verbs, "stop", run_stop, "end a run with everything it started")
+    sub.add_argument("name", metavar="NAME")
+    sub = add_verb(verbs, "fetch", run_fetch, "bring the experiment of a run that has ended")
+    sub.add_argument("name", metavar="NAME")
+    sub.add_argument("--apply", action="store_true", help="take its model into the workspace")
+    text = "MLflow's page of the machine there, through a tunnel"
+    sub = add_verb(verbs, "mlflow", run_mlflow, text)
+    sub.add_argument("--port", type=int, default=5001, help="on this machine; default: 5001")
+
+
+def _add_changes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        *("-S", "--set-param"),
+        dest="set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a parameter for this run; may be repeated",
+    )
 
 
 def run_setup(arguments: argparse.Namespace) -> None:
-    """`setup [--host HOST] [--dir FOLDER] [--python PATH] [--yes]`."""
     from custom_gaze.remote.setup import setup
 
     def consent(question: str) -> bool:
@@ -32,54 +91,129 @@ def run_setup(arguments: argparse.Namespace) -> None:
 
 
 def run_train(arguments: argparse.Namespace) -> None:
-    """`train [-S key=value …] [--name NAME] [--apply]`."""
+    from custom_gaze.config.paths import Paths
+    from custom_gaze.remote import repository, request
+
     settings, root = _project()
-    params = changed_params(Paths(), tuple(arguments.set))
-    name = check_name(arguments.name) if arguments.name else new_name(params.sessions)
-    experiment = Experiment(name, tuple(arguments.set), params)
-    request = Request(name, repository.head(root), (experiment,))
-    _run(settings, root, request, arguments.apply)
+    params = request.changed_params(Paths(), tuple(arguments.set))
+    name = request.name_of_run(arguments.name, params.sessions)
+    experiment = request.Experiment(name, tuple(arguments.set), params)
+    asked = request.Request(name, repository.head(root), (experiment,))
+    _run(settings, root, asked, arguments.apply)
 
 
 def run_queue(arguments: argparse.Namespace) -> None:
-    """`queue SESSION [SESSION …] [-j N] [-S key=value …] [--name NAME]`."""
+    from custom_gaze.config.paths import Paths
+    from custom_gaze.config.session_ids import sessions_value
+    from custom_gaze.remote import repository, request
+
     settings, root = _project()
     if len(arguments.session) < 2:
         raise InputError("queue takes two sessions or more; for one: custom-gaze remote train")
     if arguments.jobs < 1:
         raise InputError(f"-j {arguments.jobs}: at least one at a time")
-    sessions = tuple(dict.fromkeys(arguments.session))
-    base = check_name(arguments.name) if arguments.name else new_name(("queue",))
+    base = request.name_of_run(arguments.name, ("queue",))
     experiments = []
-    for session in sessions:
+    for session in dict.fromkeys(arguments.session):
         changes = (sessions_value([session]), *arguments.set)
-        params = changed_params(Paths(), changes)
-        experiments.append(Experiment(check_name(f"{base}-{session}"), changes, params))
-    request = Request(base, repository.head(root), tuple(experiments), arguments.jobs)
-    _run(settings, root, request, apply_it=False)
+        params = request.changed_params(Paths(), changes)
+        name = request.check_name(f"{base}-{session}")
+        experiments.append(request.Experiment(name, changes, params))
+    asked = request.Request(base, repository.head(root), tuple(experiments), arguments.jobs)
+    _run(settings, root, asked, apply_it=False)
 
 
-def _run(settings: Settings, root: Path, request: Request, apply_it: bool) -> None:
-    traffic = Traffic()
-    try:
+def run_attach(arguments: argparse.Namespace) -> None:
+    from custom_gaze.remote import runs
+
+    settings, root = _project()
+    with _told_traffic() as traffic:
+        name = arguments.name or runs.find(settings, "").name
+        _see_it_through(settings, root, name, traffic, apply_it=False)
+
+
+def run_fetch(arguments: argparse.Namespace) -> None:
+    from custom_gaze.remote import runs
+    from custom_gaze.remote.fetch import fetch
+    from custom_gaze.remote.request import check_name
+
+    settings, root = _project()
+    with _told_traffic() as traffic:
+        run = runs.find(settings, check_name(arguments.name))
+        fetched = fetch(settings, root, run, traffic, print_now)
+        if arguments.apply and len(fetched) != 1:
+            names = ", ".join(entry.name for entry in fetched)
+            raise InputError(f"--apply takes one experiment; choose: dvc exp apply one of {names}")
+        _announce(fetched, root, arguments.apply)
+
+
+def run_status(_: argparse.Namespace) -> None:
+    from custom_gaze.remote import runs
+
+    settings, _root = _project()
+    for line in runs.status(settings):
+        print_now(line)
+
+
+def run_logs(arguments: argparse.Namespace) -> None:
+    from custom_gaze.remote import runs
+    from custom_gaze.remote.request import check_name
+
+    settings, _root = _project()
+    runs.logs(settings, check_name(arguments.name), print_now)
+
+
+def run_stop(arguments: argparse.Namespace) -> None:
+    from custom_gaze.remote import runs
+    from custom_gaze.remote.request import check_name
+
+    settings, _root = _project()
+    print_now(runs.stop(settings, check_name(arguments.name)))
+
+
+def run_mlflow(arguments: argparse.Namespace) -> None:
+    from custom_gaze.remote import mlflow_runs
+
+    settings, _root = _project()
+    mlflow_runs.serve(settings, arguments.port)
+
+
+def _project() -> "tuple[Settings, Path]":
+    import dataclasses
+
+    from custom_gaze.remote import repository
+    from custom_gaze.remote.settings import load_settings
+
+    root = Path()
+    settings = load_settings(root)
+    return dataclasses.replace(settings, subfolder=repository.subfolder(root)), root
+
+
+def _run(settings: "Settings", root: Path, request: "Request", apply_it: bool) -> None:
+    from custom_gaze.remote import runs
+
+    with _told_traffic() as traffic:
         run = runs.begin(settings, root, request, traffic, print_now)
         if run is not None:
             print_now(f"{request.name} was started before ({run.state}); going on with it")
         _see_it_through(settings, root, request.name, traffic, apply_it)
-    finally:
-        _tell(traffic)
 
 
 def _see_it_through(
-    settings: Settings, root: Path, name: str, traffic: Traffic, apply_it: bool
+    settings: "Settings", root: Path, name: str, traffic: Traffic, apply_it: bool
 ) -> None:
     """Read along to the end, then bring the result."""
+    from custom_gaze.remote import runs
+    from custom_gaze.remote.fetch import fetch
+
     run = runs.read_along(settings, name, traffic, print_now)
     runs.check_ended_well(settings, run, print_now)
     _announce(fetch(settings, root, run, traffic, print_now), root, apply_it)
 
 
-def _announce(fetched: list[Fetched], root: Path, apply_it: bool) -> None:
+def _announce(fetched: "list[Fetched]", root: Path, apply_it: bool) -> None:
+    from custom_gaze.remote.fetch import apply, warning
+
     for entry in fetched:
         here = "was here already" if entry.was_here else "is here"
         print_now(f"experiment {entry.name} {here}, {entry.files} files brought; see: dvc exp show")
@@ -93,65 +227,12 @@ def _announce(fetched: list[Fetched], root: Path, apply_it: bool) -> None:
         print_now(f"take its model: dvc exp apply {fetched[0].name}")
 
 
-def run_attach(arguments: argparse.Namespace) -> None:
-    """`attach [NAME]`."""
-    settings, root = _project()
+@contextmanager
+def _told_traffic() -> Iterator[Traffic]:
+    """Count what is sent; tell it at the end, however that comes."""
     traffic = Traffic()
     try:
-        name = arguments.name or runs.find(settings, "").name
-        _see_it_through(settings, root, name, traffic, apply_it=False)
+        yield traffic
     finally:
-        _tell(traffic)
-
-
-def run_fetch(arguments: argparse.Namespace) -> None:
-    """`fetch NAME [--apply]`."""
-    settings, root = _project()
-    traffic = Traffic()
-    try:
-        run = runs.find(settings, check_name(arguments.name))
-        fetched = fetch(settings, root, run, traffic, print_now)
-        if arguments.apply and len(fetched) != 1:
-            names = ", ".join(entry.name for entry in fetched)
-            raise InputError(f"--apply takes one experiment; choose: dvc exp apply one of {names}")
-        _announce(fetched, root, arguments.apply)
-    finally:
-        _tell(traffic)
-
-
-def run_status(_: argparse.Namespace) -> None:
-    """`status`."""
-    settings, _root = _project()
-    for line in runs.status(settings):
-        print_now(line)
-
-
-def run_logs(arguments: argparse.Namespace) -> None:
-    """`logs NAME`."""
-    settings, _root = _project()
-    runs.logs(settings, check_name(arguments.name), print_now)
-
-
-def run_stop(arguments: argparse.Namespace) -> None:
-    """`stop NAME`."""
-    settings, _root = _project()
-    print_now(runs.stop(settings, check_name(arguments.name)))
-
-
-def run_mlflow(arguments: argparse.Namespace) -> None:
-    """`mlflow [--port PORT]`."""
-    from custom_gaze.remote import mlflow_runs
-
-    settings, _root = _project()
-    mlflow_runs.serve(settings, arguments.port)
-
-
-def _tell(traffic: Traffic) -> None:
-    if traffic.sent:
-        print_now(traffic.line())
-
-
-def _project() -> tuple[Settings, Path]:
-    root = Path()
-    settings = load_settings(root)
-    return dataclasses.replace(settings, subfolder=repository.subfolder(root)), root
+        if traffic.sent:
+            print_now(traffic.line())

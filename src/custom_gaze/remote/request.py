@@ -59,8 +59,14 @@ def check_name(name: str) -> str:
     return name
 
 
-def new_name(sessions: tuple[str, ...]) -> str:
-    """A name that says what a run trains on and when it was asked for."""
+def name_of_run(given: str | None, sessions: tuple[str, ...]) -> str:
+    """The name that was given, or one that says what a run trains on and when it was asked for.
+
+    Raises:
+        InputError: an experiment cannot bear it.
+    """
+    if given:
+        return check_name(given)
     now = datetime.datetime.now().strftime("%m%d-%H%M%S")
     return check_name("-".join(sessions)[:48].rstrip("-") + f"-{now}")
 

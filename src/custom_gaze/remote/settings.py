@@ -7,8 +7,6 @@ from urllib.parse import urlsplit
 
 from custom_gaze.common.errors import InputError
 
-DEFAULT_HOST = "jowestdgxe"
-DEFAULT_FOLDER = "rustyeyes_train"
 # DVC's own connections verify no host key. This second name of the machine leads them through an
 # OpenSSH connection that does (hostkeys.py).
 VERIFIED = "-verified"

@@ -1,0 +1,146 @@
+"""The verbs of calibration sessions: import, demo, sheet, doctor, crop."""
+
+import argparse
+from pathlib import Path
+
+from custom_gaze.cli.verbs import Verbs, add_verb, project
+from custom_gaze.common.console import say, warn
+from custom_gaze.common.errors import InputError
+
+
+def add_verbs(verbs: Verbs) -> None:
+    sub = add_verb(
+        verbs, "import", run_import, "check a captured folder and add it to data/sessions"
+    )
+    sub.add_argument("path", type=Path, help="the folder that RustyEyes captured")
+    sub.add_argument("--session", required=True, metavar="ID", help="its name here")
+
+    sub = add_verb(verbs, "demo", run_demo, "make a session of a simulated person")
+    sub.add_argument("--person", type=int, default=1, metavar="SEED", help="default: 1")
+    sub.add_argument("--session", required=True, metavar="ID")
+    sub.add_argument("--day", type=int, default=1, help="another day, another seat and light")
+    sub.add_argument("--grid", default="5x5", metavar="COLSxROWS", help="default: 5x5")
+    sub.add_argument("--frames-per-target", type=int, default=2, metavar="N", help="default: 2")
+    sub.add_argument("--seed", type=int, default=1, help="of the session; default: 1")
+    sub.add_argument("--if-missing", action="store_true", help="do nothing where ID exists")
+
+    sub = add_verb(verbs, "sheet", run_sheet, "draw a session's contact sheet, or demo persons")
+    what = sub.add_mutually_exclusive_group(required=True)
+    what.add_argument("session", metavar="ID", nargs="?", help="a session under data/sessions")
+    what.add_argument("--persons", type=int, nargs=2, metavar=("FIRST", "LAST"), help="seeds")
+    what.add_argument("--days", type=int, metavar="PERSON", help="four days of one demo person")
+    sub.add_argument("--output", type=Path, help="default: reports/sheet_….png")
+
+    sub = add_verb(verbs, "doctor", run_doctor, "look sessions over before hours go into them")
+    sub.add_argument("session", metavar="ID", nargs="?", help="default: those of params.yaml")
+    sub.add_argument("--json", action="store_true", help="print JSON")
+
+    sub = add_verb(verbs, "crop", run_crop, "write the crop that training would see of an image")
+    sub.add_argument("image", type=Path)
+    sub.add_argument("--output", type=Path, default=Path("crop.png"), help="default: crop.png")
+
+
+def run_import(arguments: argparse.Namespace) -> None:
+    params, paths = project()
+    from custom_gaze.config.session_ids import sessions_option
+    from custom_gaze.data.importing import import_session
+    from custom_gaze.data.sessions import TURNED, UPRIGHT
+    from custom_gaze.data.splits import MIN_TARGETS
+
+    result = import_session(
+        arguments.path, arguments.session, paths, params.geometry, params.split.same_target_px
+    )
+    for entry in result.left_out:
+        warn(f"will be left out: {entry.filename}: {entry.reason}")
+    for entry in result.not_copied:
+        warn(f"not copied: {entry.filename}: {entry.reason}")
+    if result.turned:
+        more = f" and {len(result.turned) - 1} more" if len(result.turned) > 1 else ""
+        warn(f"warning: {result.turned[0]}{more}: {TURNED}; {UPRIGHT}")
+    if result.again:
+        say(f"{result.folder} was there already, with the same bytes")
+    left, top, right, bottom = result.extent_px
+    say(f"{result.frames} usable frames of {result.targets} targets → {result.folder}")
+    say(f"targets from ({left:.0f}, {top:.0f}) to ({right:.0f}, {bottom:.0f}) pixels")
+    if result.targets < MIN_TARGETS:
+        warn(f"warning: a run needs {MIN_TARGETS} targets; name this session together with others")
+    # Another person's session, left in params.yaml by the demo, is nothing to be tested on.
+    further = f" {sessions_option([], 'evaluate.sessions')}" if params.evaluate.sessions else ""
+    say(f"next: {result.next_command}{further}")
+
+
+def run_demo(arguments: argparse.Namespace) -> None:
+    from custom_gaze.config.session_ids import check_new_session_id, check_session_id
+    from custom_gaze.data.dvc_sessions import (
+        is_tracked,
+        put_under_dvc,
+        sessions_lock,
+        whole_or_taken_back,
+    )
+    from custom_gaze.demo.session import check_arguments, parse_grid, write_session
+
+    params, paths = project()
+    folder = paths.sessions / check_session_id(arguments.session, "--session")
+    what = {
+        "person": arguments.person,
+        "day": arguments.day,
+        "seed": arguments.seed,
+        "grid": parse_grid(arguments.grid),
+        "frames_per_target": arguments.frames_per_target,
+    }
+    check_arguments(**what)
+    with sessions_lock(paths):
+        if arguments.if_missing and folder.exists():
+            if not is_tracked(folder):  # killed between drawing and `dvc add`
+                put_under_dvc(folder, paths)
+            say(f"{folder} is there")
+            return
+        check_new_session_id(arguments.session, "--session")
+        with whole_or_taken_back(folder, paths):
+            frames = write_session(folder, **what, geometry=params.geometry)
+            put_under_dvc(folder, paths)
+    say(f"{frames} frames → {folder}; look at them: custom-gaze sheet {arguments.session}")
+
+
+def run_sheet(arguments: argparse.Namespace) -> None:
+    params, paths = project()
+    from custom_gaze.config.session_ids import check_session_id
+    from custom_gaze.demo.seeds import check_person_seed
+    from custom_gaze.demo.sheet import persons_sheet, sessions_sheet, sheet
+
+    if arguments.persons is not None:
+        first, last = arguments.persons
+        if first > last:
+            raise InputError(f"--persons {first} {last}: give the first seed first")
+        for seed in (first, last):
+            check_person_seed(seed, "demo")
+        output = arguments.output or paths.reports / f"sheet_persons_{first}-{last}.png"
+        persons_sheet(output, range(first, last + 1))
+    elif arguments.days is not None:
+        check_person_seed(arguments.days, "demo")
+        output = arguments.output or paths.reports / f"sheet_days_{arguments.days}.png"
+        sessions_sheet(output, arguments.days)
+    else:
+        check_session_id(arguments.session or "", "sheet")
+        output = arguments.output or paths.reports / f"sheet_{arguments.session}.png"
+        same_px = params.split.same_target_px
+        sheet(paths.sessions / arguments.session, output, params.geometry, same_px)
+    say(f"→ {output}")
+
+
+def run_doctor(arguments: argparse.Namespace) -> None:
+    params, paths = project()
+    from custom_gaze import doctor
+
+    result = doctor.run(arguments.session, params, paths)
+    text = doctor.as_json(result) if arguments.json else doctor.as_text(result)
+    say(*text.split("\n"))
+
+
+def run_crop(arguments: argparse.Namespace) -> None:
+    params, paths = project()
+    from custom_gaze.stages import prepare
+
+    result = prepare.crop_picture(arguments.image, arguments.output, params, paths)
+    say(f"crop   → {result.crop} (from the {result.crop_from})")
+    say(f"boxes  → {result.boxes}")
