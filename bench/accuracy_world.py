@@ -16,7 +16,7 @@ from custom_gaze.config.params import EvaluateParams, Params
 from custom_gaze.config.paths import Paths
 from custom_gaze.data import index as dataset
 from custom_gaze.data.index import Sample, labels_deg, of_split, targets_of
-from custom_gaze.data.splits import FURTHER
+from custom_gaze.data.splits import CROSS_SESSION
 from custom_gaze.demo.seeds import PERSON_SEEDS, check_person_seed
 from custom_gaze.demo.session import write_session
 from custom_gaze.faces.detectors import embedded_detector
@@ -147,8 +147,8 @@ def prepared_person(seed: int, settings: Settings, work: Path) -> Person:
             _make_project(seed, settings, Paths(temporary))
     paths = Paths(folder)
     samples = dataset.read_index(paths.index)
-    own = tuple(sample for sample in samples if sample.split != FURTHER)
-    samples = (*own, *of_split(samples, FURTHER))
+    own = tuple(sample for sample in samples if sample.split != CROSS_SESSION)
+    samples = (*own, *of_split(samples, CROSS_SESSION))
     targets = targets_of(samples)
     labels = labels_deg(samples).astype(np.float64)
     numbers = np.unique(targets[: len(own)])

@@ -12,7 +12,7 @@ from custom_gaze.common.provenance import PACKAGE
 REPOSITORY = Path(__file__).parent.parent
 # The module whose `run` each stage's command calls, where it has another name.
 MODULE = {
-    "prepare_further": "stages.prepare",
+    "prepare_cross_session": "stages.prepare",
     "index": "data.index",
     "pretrain": "demo.pretrain.run",
 }

@@ -29,7 +29,7 @@ from custom_gaze.common.stage_files import PLAIN_NAME
 from custom_gaze.config.params import load_params
 from custom_gaze.config.paths import Paths
 from custom_gaze.config.session_ids import SESSION_ID
-from custom_gaze.data.index import read_index
+from custom_gaze.data.index import SIDES, read_index
 from custom_gaze.data.prepared import read_labels, read_manifest
 from custom_gaze.data.sessions import read_session
 from custom_gaze.data.specification import specification_of
@@ -331,7 +331,7 @@ def test_index_csv(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> 
     with refused_in_one_line(folder):
         samples = read_index(folder / "index.csv")
         assert finite([asdict(sample) for sample in samples])
-        assert {sample.split for sample in samples} <= {"train", "validation", "test", "further"}
+        assert {sample.split for sample in samples} <= set(SIDES)
         for sample in samples:
             assert SESSION_ID.fullmatch(sample.session)
             assert PLAIN_NAME.fullmatch(sample.filename)
@@ -358,7 +358,7 @@ FIGURES = {
 }
 METRICS = {
     "choice": {"exported": "probe", "reason": "it is better", "held_out_probe_deg": 2.7},
-    **{"test": FIGURES, "further": FIGURES, "train": FIGURES},
+    **{"test": FIGURES, "cross_session": FIGURES, "train": FIGURES},
 }
 
 

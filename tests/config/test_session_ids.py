@@ -94,7 +94,7 @@ def test_an_id_never_becomes_a_command(tmp_path: Path) -> None:
     """The shipped stage, run by DVC in a small project: the shell gets the id as one word."""
     stage = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     prepare = {key: stage["prepare"][key] for key in ("matrix", "cmd", "outs")}
-    assert stage["prepare_further"]["cmd"] == prepare["cmd"]
+    assert stage["prepare_cross_session"]["cmd"] == prepare["cmd"]
     prepare["deps"] = ["data/sessions/${item.session}"]
     ids = ["x;touch PWN", "it's $(touch PWN) `touch PWN` \" > PWN"]
     (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"prepare": prepare}}))

@@ -7,7 +7,7 @@ import pytest
 from conftest import Project
 from custom_gaze.common.errors import InputError
 from custom_gaze.data import index as dataset
-from custom_gaze.data.splits import FURTHER, TEST, TRAIN, VALIDATION
+from custom_gaze.data.splits import CROSS_SESSION, TEST, TRAIN, VALIDATION
 
 
 def test_the_index_splits_by_target(project: Project, prepare_synthetic: Callable) -> None:
@@ -37,26 +37,26 @@ def test_targets_that_two_sessions_share_stay_on_one_side(
     assert all(len(side) == 1 for side in sides.values())
 
 
-def test_further_sessions_are_set_apart(project: Project, prepare_synthetic: Callable) -> None:
+def test_cross_session_frames_are_set_apart(project: Project, prepare_synthetic: Callable) -> None:
     prepare_synthetic("one")
     prepare_synthetic("other")
     project.change(evaluate={"sessions": ["other"]})
     dataset.run(project.params, project.paths)
     samples = dataset.read_index(project.paths.index)
-    assert {s.session for s in dataset.of_split(samples, FURTHER)} == {"other"}
-    assert {s.split for s in samples if s.session == "other"} == {FURTHER}
+    assert {s.session for s in dataset.of_split(samples, CROSS_SESSION)} == {"other"}
+    assert {s.split for s in samples if s.session == "other"} == {CROSS_SESSION}
 
 
 def test_a_target_is_a_target_in_every_session(
     project: Project, prepare_synthetic: Callable
 ) -> None:
     """Two frames of a target lie a pixel apart. Trained on or tested on, they are one target; and
-    those of a further session are its own, though they lie where the others' do."""
+    those of a session that is not trained on are its own, though they lie where the others' do."""
     for session in ("one", "other", "third"):
         prepare_synthetic(session, 4, 4, per_target=2)
     project.change(evaluate={"sessions": ["other", "third"]})
     result = dataset.run(project.params, project.paths)
-    assert result.targets == {TRAIN: 10, VALIDATION: 3, TEST: 3, FURTHER: 32}
+    assert result.targets == {TRAIN: 10, VALIDATION: 3, TEST: 3, CROSS_SESSION: 32}
     samples = dataset.read_index(project.paths.index)
     numbers = {
         session: [s.target for s in samples if s.session == session]

@@ -150,7 +150,7 @@ def test_metrics_plots_and_parameters_have_something_to_show(reproduced: Clone) 
     assert metrics["test"]["error_px"] == pytest.approx(
         metrics["test"]["error_deg"] / 0.0307, rel=1e-3
     )
-    assert metrics["further"]["frames"] == 9
+    assert metrics["cross_session"]["frames"] == 9
     plots = reproduced.json("dvc", "plots", "show", "--json")
     drawn = set(plots.get("data", plots))
     assert {"reports/loss.png", "reports/screen.png", "Loss per epoch"} <= drawn
@@ -188,7 +188,7 @@ def test_experiments_compare_sessions_line_by_line(reproduced: Clone) -> None:
             assert data["params"]["params.yaml"]["data"]["sessions"] == ["two"]
     assert lines["second"]["test"]["frames"] == 2
     assert lines["second"]["test"]["error_px"] > 0
-    assert "further" not in lines["second"]
+    assert "cross_session" not in lines["second"]
 
 
 def test_a_change_redoes_what_it_touches_with_the_clone_s_own_code(reproduced: Clone) -> None:

@@ -33,8 +33,8 @@ def test_the_metrics_are_those_of_the_exported_file(evaluated: Project) -> None:
     samples = dataset.read_index(evaluated.paths.index)
     known = [sample for sample in samples if sample.split in ("train", "validation")]
     constant = dataset.labels_deg(known).mean(axis=0)
-    assert set(metrics) == {"choice", "test", "further", "train"}
-    for split, frames, targets in (("test", 6, 3), ("further", 18, 9)):
+    assert set(metrics) == {"choice", "test", "cross_session", "train"}
+    for split, frames, targets in (("test", 6, 3), ("cross_session", 18, 9)):
         predicted, truth = answers(evaluated, split)
         errors = angular_error_deg(predicted, truth)
         entry = metrics[split]
@@ -156,7 +156,7 @@ def test_mlflow_holds_the_whole_run(evaluated_once: Path) -> None:
     assert run.data.tags["base_batchnorm_folded"] == "False"
     metrics = json.loads(evaluated.paths.metrics.read_text())
     assert run.data.metrics["test/error_deg"] == metrics["test"]["error_deg"]
-    assert run.data.metrics["session/other/error_deg"] == metrics["further"]["error_deg"]
+    assert run.data.metrics["session/other/error_deg"] == metrics["cross_session"]["error_deg"]
     losses = client.get_metric_history(run.info.run_id, "validation_loss")
     assert [metric.step for metric in losses] == [0, 1, 2, 3]
     root = Path(experiment.artifact_location.removeprefix("file://"))

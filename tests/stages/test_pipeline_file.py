@@ -49,8 +49,8 @@ def test_no_calibration_pretrains() -> None:
     assert pretrain["stages"]["pretrain"]["frozen"] is True
 
 
-def test_further_sessions_are_prepared_like_the_others() -> None:
-    one, other = dict(STAGES["prepare"]), dict(STAGES["prepare_further"])
+def test_cross_session_folders_are_prepared_like_the_others() -> None:
+    one, other = dict(STAGES["prepare"]), dict(STAGES["prepare_cross_session"])
     assert one.pop("matrix") == {"session": "${sessions}"}
     assert other.pop("matrix") == {"session": "${evaluate.sessions}"}
     assert one == other
@@ -106,7 +106,7 @@ def test_paths_are_those_of_the_code() -> None:
     outs = {
         "fetch": [paths.faces, paths.base],
         "prepare": [paths.dataset / "${item.session}"],
-        "prepare_further": [paths.dataset / "${item.session}"],
+        "prepare_cross_session": [paths.dataset / "${item.session}"],
         "index": [paths.index, paths.specification, paths.index_manifests],
         "train": [*(paths.checkpoint, paths.last_checkpoint, paths.candidates, paths.training_log)],
         "export": [paths.model],

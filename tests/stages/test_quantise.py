@@ -56,7 +56,7 @@ def test_the_8_bit_model_answers_as_the_float_one(
     assert result.written, result.reason
     report = json.loads(project.paths.int8_report.read_text())
     small, plain = project.paths.int8_model, project.paths.model
-    x = np.concatenate([crops_of(project, split) for split in ("test", "further")])
+    x = np.concatenate([crops_of(project, split) for split in ("test", "cross_session")])
     ours, theirs = (predict_onnx(cpu_session(path), x) for path in (small, plain))
     apart = angular_error_deg(ours, theirs)
     assert report["answers_apart_deg"]["mean"] == pytest.approx(apart.mean(), abs=1e-3)
@@ -118,7 +118,7 @@ def test_each_frame_serves_one_purpose_and_twice_gives_the_same_bytes(
     # come those that judge.
     in_turn = [split for split, _ in itertools.groupby(seen)]
     assert in_turn[:3] == ["validation", "train", "validation"]
-    assert set(in_turn[3:]) == {"test", "further"}
+    assert set(in_turn[3:]) == {"test", "cross_session"}
     assert seen.count("train") == len(crops_of(project, "train"))
     monkeypatch.setattr(quantise, "TIMED_RUNS", 1)
     quantise.run(project.params, project.paths)

@@ -131,7 +131,7 @@ def test_evaluate_measures_all_three_beside_the_exported_file(chosen: Project) -
     base = read_base(chosen.paths.base)
     samples = dataset.read_index(chosen.paths.index)
     last = load_checkpoint(chosen.paths.last_checkpoint).network()
-    for split in ("test", "further"):
+    for split in ("test", "cross_session"):
         some = dataset.of_split(samples, split)
         network = GazeNetwork(base.trunk, "layer3")
         network.load_trunk(base.trunk_state)
@@ -155,7 +155,7 @@ def test_evaluate_measures_all_three_beside_the_exported_file(chosen: Project) -
     for name in NAMES:
         assert f"<td>{choice[f'held_out_{name}_deg']:.2f}°</td>" in page
     sessions = json.loads(chosen.paths.session_metrics.read_text())
-    assert sessions["other"]["finetuned_deg"] == metrics["further"]["finetuned_deg"]
+    assert sessions["other"]["finetuned_deg"] == metrics["cross_session"]["finetuned_deg"]
 
 
 def test_what_auto_trained_on_is_said_to_be_trained_on(chosen: Project) -> None:
@@ -227,7 +227,7 @@ def test_auto_is_the_same_twice_and_never_sees_a_test_frame(chosen: Project) -> 
     rows = list(csv.reader(io.StringIO(chosen.paths.index.read_text())))
     hidden = 0
     for row in rows[1:]:
-        if row[7] in ("test", "further"):
+        if row[7] in ("test", "cross_session"):
             hidden += 1
             (chosen.paths.dataset / row[0] / row[1]).unlink()
             row[2], row[3] = "100.0", "-100.0"

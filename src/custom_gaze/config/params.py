@@ -101,7 +101,7 @@ class ExportParams:
 
 @dataclass(frozen=True)
 class EvaluateParams:
-    """What is measured, on which further sessions."""
+    """What is measured, on which sessions besides (cross-session)."""
 
     sessions: tuple[str, ...] = ()
     seed: int = ranged(1, 0, 2**31 - 1)

@@ -45,7 +45,7 @@ from custom_gaze.data.specification import (
     write_specification,
 )
 from custom_gaze.data.splits import (
-    FURTHER,
+    CROSS_SESSION,
     TEST,
     TRAIN,
     VALIDATION,
@@ -53,7 +53,7 @@ from custom_gaze.data.splits import (
     target_groups,
 )
 
-SIDES = (TRAIN, VALIDATION, TEST, FURTHER)
+SIDES = (TRAIN, VALIDATION, TEST, CROSS_SESSION)
 MOST_TARGETS = 9_999_999
 MOST_CROP_BYTES = 16 << 20  # of 1024 x 1024 pixels, the largest, 3 MB
 SAME_ANGLE_DEG = 1e-6  # between a label and what its target's pixels give
@@ -70,7 +70,7 @@ class Sample:
     target_x_px: float
     target_y_px: float
     target: int  # its number in the index: frames with the same one share a target
-    split: str  # train, validation, test, further
+    split: str  # train, validation, test, cross_session
     crop_sha256: str
 
     def path(self, paths: Paths) -> Path:
@@ -108,7 +108,7 @@ def run(params: Params, paths: Paths) -> IndexResult:
 
     Here, and nowhere else, targets get their numbers, from 0: those of the sessions that are
     trained on together, so that a target they share stays on one side of the split, and those of
-    each further session for itself, after them. Everything that counts or groups targets of an
+    each session of evaluate.sessions, after them. Everything that counts or groups targets of an
     indexed frame reads that number.
 
     Raises:
@@ -129,10 +129,10 @@ def run(params: Params, paths: Paths) -> IndexResult:
         for frame, group, side in zip(own, groups, sides, strict=True)
     ]
     for name in params.evaluate.sessions:
-        further = prepared[name][0]
+        tested = prepared[name][0]
         first = 1 + max(sample.target for sample in samples)
-        groups = first + target_groups(_points(further), params.split.same_target_px)
-        samples += [f.placed(int(g), FURTHER) for f, g in zip(further, groups, strict=True)]
+        groups = first + target_groups(_points(tested), params.split.same_target_px)
+        samples += [f.placed(int(g), CROSS_SESSION) for f, g in zip(tested, groups, strict=True)]
     _refuse_shared_frames(samples)
     _write_index(samples, paths.index)
     write_specification(specification, paths.specification)

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from custom_gaze.common.errors import InputError
 from custom_gaze.config.params import SplitParams
 
-TRAIN, VALIDATION, TEST, FURTHER = "train", "validation", "test", "further"
+TRAIN, VALIDATION, TEST, CROSS_SESSION = "train", "validation", "test", "cross_session"
 MIN_TARGETS = 5  # three to train on, one to validate, one to test
 
 

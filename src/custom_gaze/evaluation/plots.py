@@ -16,7 +16,7 @@ from custom_gaze.config.paths import Paths
 from custom_gaze.geometry import ScreenGeometry
 
 TARGET, ANSWER, LINE = "#1b6ca8", "#d1495b", "#9aa5b1"
-NAMES = {"test": "held-out targets", "further": "another session"}
+NAMES = {"test": "held-out targets", "cross_session": "another session"}
 
 
 def draw(

@@ -21,7 +21,7 @@ UNTRAINED_BASE = (
 NONE = "–"  # in a table, where there is no figure
 WHAT = {
     "test": "held-out targets, same session",
-    "further": "another session",
+    "cross_session": "another session",
     "train": "frames it was trained on",
 }
 

@@ -53,7 +53,7 @@ class _Choice(Strict):
 class _Metrics(Strict):
     choice: _Choice
     test: _Figures
-    further: _Figures | None = None
+    cross_session: _Figures | None = None
     train: _Figures
 
 
@@ -62,7 +62,7 @@ class _Sessions(RootModel[dict[str, _OfSession]]):
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
-    """reports/metrics.json: the choice, and the figures of "test", "further" and "train" by name.
+    """reports/metrics.json: the choice, the figures of "test", "cross_session", "train" by name.
 
     What was not measured has no key.
 

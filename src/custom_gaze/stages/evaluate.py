@@ -24,7 +24,7 @@ from custom_gaze.config.paths import Paths
 from custom_gaze.data import index as dataset
 from custom_gaze.data.index import Sample, labels_deg, load_crop, of_split, targets_of
 from custom_gaze.data.specification import read_specification
-from custom_gaze.data.splits import FURTHER, TEST, TRAIN, VALIDATION
+from custom_gaze.data.splits import CROSS_SESSION, TEST, TRAIN, VALIDATION
 from custom_gaze.evaluation import plots, report
 from custom_gaze.evaluation.comparisons import Answers, answers
 from custom_gaze.evaluation.metrics import Measure, measure
@@ -46,7 +46,7 @@ class EvaluateResult:
 
 
 def run(params: Params, paths: Paths) -> EvaluateResult:
-    """Measure models/custom_gaze.onnx on the test targets and on further sessions.
+    """Measure models/custom_gaze.onnx on the test targets and on other sessions (cross-session).
 
     Beside it the other candidates and what a user has without training are measured.
 
@@ -64,7 +64,7 @@ def run(params: Params, paths: Paths) -> EvaluateResult:
     seen = tuple(trained_on[:: max(1, -(-len(trained_on) // SEEN_FRAMES))])
     groups = {
         "test": of_split(samples, TEST),
-        "further": of_split(samples, FURTHER),
+        "cross_session": of_split(samples, CROSS_SESSION),
         "train": seen,
     }
     predicted = {name: _predict(session, group, paths) for name, group in groups.items() if group}
@@ -149,7 +149,7 @@ def _by_session(
 ) -> dict[str, Any]:
     """Per session: what it was tested as, the model's measure, the errors beside it."""
     sessions: dict[str, Any] = {}
-    for name in ("test", "further"):
+    for name in ("test", "cross_session"):
         if name not in groups:
             continue
         for session_id in dict.fromkeys(sample.session for sample in groups[name]):
@@ -201,7 +201,7 @@ def _prediction_rows(
 ) -> list[dict[str, Any]]:
     """One row a tested frame: target and answer in pixels, error in degrees."""
     rows = []
-    for name in ("test", "further"):
+    for name in ("test", "cross_session"):
         if name not in predicted:
             continue
         points = geometry.to_pixels(predicted[name])

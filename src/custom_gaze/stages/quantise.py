@@ -9,7 +9,7 @@ smallest and largest values that training crops give.
 The file is written only where it answers as the float model does, to within TOLERANCE_DEG on
 average. That bounds how far the mean error can move, whatever the truth is, so no label is looked
 at: the gate may use the frames that nothing was trained, calibrated or chosen on, the test targets'
-and the further sessions', and still tells nothing about how good a model is there. Only the 8-bit
+and the cross-session ones, and still tells nothing about how good a model is there. Only the 8-bit
 file depends on it, never the model that is exported.
 
 Where all convolutions in 8 bits are not close enough, the last one and then the last quarter of
@@ -36,7 +36,7 @@ from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
 from custom_gaze.data import index as dataset
 from custom_gaze.data.index import Sample, load_crop, of_split
-from custom_gaze.data.splits import FURTHER, TEST, TRAIN, VALIDATION
+from custom_gaze.data.splits import CROSS_SESSION, TEST, TRAIN, VALIDATION
 from custom_gaze.faces import crops
 from custom_gaze.geometry import angular_error_deg
 from custom_gaze.models.onnx_runtime import cpu_session, exported_session, predict_onnx
@@ -90,7 +90,7 @@ def _measured(paths: Paths) -> tuple[bytes, dict[str, Any]]:
     samples = dataset.read_index(paths.index)
     calibration = spread(of_split(samples, TRAIN), CALIBRATION_CROPS)
     choosing = spread(of_split(samples, VALIDATION), COMPARED_CROPS)
-    unseen = [sample for sample in samples if sample.split in (TEST, FURTHER)]
+    unseen = [sample for sample in samples if sample.split in (TEST, CROSS_SESSION)]
     judging = spread(unseen, COMPARED_CROPS)
     plain = exported_session(paths.model, paths.checkpoint)
     answers = _answers(plain, choosing, paths)
