@@ -6,19 +6,21 @@ is the same number of pixels everywhere and the error in pixels is the error in 
 by `deg_per_pixel`.
 """
 
-from dataclasses import dataclass, field
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from custom_gaze.config.sections import CHECKED
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CHECKED)
 class ScreenGeometry:
     """The screen's centre in pixels and the degrees of gaze that one pixel spans."""
 
-    center_x_px: float = field(default=864.0, metadata={"low": 1.0, "high": 100_000.0})
-    center_y_px: float = field(default=558.5, metadata={"low": 1.0, "high": 100_000.0})
-    deg_per_pixel: float = field(default=0.0307, metadata={"low": 1e-4, "high": 1.0})
+    center_x_px: float = Field(default=864.0, ge=1.0, le=100_000.0)
+    center_y_px: float = Field(default=558.5, ge=1.0, le=100_000.0)
+    deg_per_pixel: float = Field(default=0.0307, ge=1e-4, le=1.0)
 
     def to_degrees(self, points_px: ArrayLike) -> NDArray[np.float64]:
         """Screen points (..., 2) [x, y] in pixels → (..., 2) [yaw, pitch] in degrees, float64."""

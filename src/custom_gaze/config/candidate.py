@@ -1,5 +1,9 @@
 """The names of what can be exported, from the simplest to the least simple (candidates.py)."""
 
-AUTO = "auto"
-BASE, PROBE, FINETUNE = "base", "probe", "finetune"
+from typing import Final
+
+AUTO: Final = "auto"
+BASE: Final = "base"
+PROBE: Final = "probe"
+FINETUNE: Final = "finetune"
 NAMES = {BASE: "corrected base", PROBE: "probe", FINETUNE: "fine-tuned"}

@@ -16,7 +16,7 @@ from typing import Any
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.files import write_json
 from custom_gaze.common.untrusted import printable, read_text
-from custom_gaze.config.params import build_section
+from custom_gaze.config.sections import section_of
 from custom_gaze.faces.crops import Preprocessing
 from custom_gaze.geometry import ScreenGeometry
 
@@ -54,7 +54,7 @@ def specification_of(content: Any, source: Path, remedy: str) -> Specification:
             f"version do not; {remedy}"
         )
     try:
-        geometry = build_section(ScreenGeometry, content["geometry"], "geometry.", str(source))
+        geometry = section_of(ScreenGeometry, content["geometry"], "geometry.", str(source))
         preprocessing = Preprocessing.of(content["preprocessing"])
         if content["crop_from"] not in CROPS_FROM:
             raise ValueError(f"crop_from is {printable(content['crop_from'], 40)!r}")
