@@ -7,7 +7,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Paths:
-    """The project's files below `root`."""
+    """The project's files below `root`, and what all its copies share below `main_root`."""
 
     root: Path = Path()
 
@@ -121,7 +121,27 @@ class Paths:
         """One page with everything, readable without a network."""
         return self.reports / "report.html"
 
+    @property
+    def main_root(self) -> Path:
+        """The main repository's root, also inside the temporary copies DVC runs experiments in."""
+        return Path(os.environ.get("DVC_ROOT", self.root)).resolve()
 
-def project_root() -> Path:
-    """The main repository's root, also inside the temporary copies DVC runs experiments in."""
-    return Path(os.environ.get("DVC_ROOT", ".")).resolve()
+    @property
+    def unfinished(self) -> Path:
+        """What an interrupted run leaves for the next one."""
+        return self.main_root / ".dvc" / "tmp" / "custom-gaze"
+
+    @property
+    def mlflow_database(self) -> Path:
+        """The project's own MLflow store."""
+        return self.main_root / "mlflow.db"
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        """The files of that store's runs."""
+        return self.main_root / "mlartifacts"
+
+    @property
+    def mlflow_pending(self) -> Path:
+        """Runs that wait until the store can be written."""
+        return self.main_root / "mlpending"

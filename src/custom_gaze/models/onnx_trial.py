@@ -18,7 +18,7 @@ import numpy as np
 
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.untrusted import printable
-from custom_gaze.config.paths import project_root
+from custom_gaze.config.paths import Paths
 from custom_gaze.models.onnx_files import first_line, open_session, run_session
 
 SECONDS = 60.0  # a ResNet-50 takes 2 on one slow core
@@ -78,14 +78,14 @@ def _apart(content: bytes, shape: Shape, seconds: float) -> str:
 def remember(sha256: str) -> None:
     """Let the network of this SHA-256 be known from now on, within a DVC project."""
     verdict = _verdict(sha256)
-    if (project_root() / ".dvc").is_dir():
+    if (Paths().main_root / ".dvc").is_dir():
         with suppress(OSError):  # a project that cannot be written is tried again each time
             verdict.parent.mkdir(parents=True, exist_ok=True)
             verdict.touch()
 
 
 def _verdict(sha256: str) -> Path:
-    return project_root() / ".dvc" / "tmp" / "custom-gaze-networks" / f"{sha256}-{RULES}"
+    return Paths().main_root / ".dvc" / "tmp" / "custom-gaze-networks" / f"{sha256}-{RULES}"
 
 
 # ----------------------------------------------------------------------------- in the process

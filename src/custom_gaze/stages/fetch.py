@@ -11,7 +11,7 @@ from custom_gaze.common.download import is_address, local_file, obtain, shown
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.files import sha256_of, whole_folder, write_bytes
 from custom_gaze.config.params import FetchParams, Params
-from custom_gaze.config.paths import Paths, project_root
+from custom_gaze.config.paths import Paths
 from custom_gaze.faces.detectors import DetectorKind, check_detector, embedded_detector
 from custom_gaze.faces.finder import DETECTOR_FILE, MESH_FILE, check_mesh
 from custom_gaze.weights import BaseNetwork, load_base, save_base
@@ -39,35 +39,35 @@ def run(params: Params, paths: Paths) -> FetchResult:
     """
     wanted = params.fetch
     with whole_folder(paths.faces) as folder:
-        kind = _detector(wanted, folder / DETECTOR_FILE)
+        kind = _detector(wanted, folder / DETECTOR_FILE, paths.main_root)
         if wanted.mesh is not None:
-            obtain(wanted.mesh, wanted.mesh_sha256, folder / MESH_FILE, project_root())
+            obtain(wanted.mesh, wanted.mesh_sha256, folder / MESH_FILE, paths.main_root)
             with _named(folder / MESH_FILE, wanted.mesh, "fetch.mesh"):
                 check_mesh(folder / MESH_FILE)
-        base = _base(wanted)
+        base = _base(wanted, paths.main_root)
         save_base(base, paths.base)  # the larger file first: a full disk changes neither
     return FetchResult(kind, wanted.mesh is not None, base)
 
 
-def _detector(wanted: FetchParams, target: Path) -> DetectorKind:
+def _detector(wanted: FetchParams, target: Path, root: Path) -> DetectorKind:
     if wanted.detector == EMBEDDED:
         _no_hash(wanted.detector_sha256, "fetch.detector")
         write_bytes(target, embedded_detector())
     else:
-        obtain(wanted.detector, wanted.detector_sha256, target, project_root())
+        obtain(wanted.detector, wanted.detector_sha256, target, root)
     with _named(target, wanted.detector, "fetch.detector"):
         return check_detector(target)
 
 
-def _base(wanted: FetchParams) -> BaseNetwork:
+def _base(wanted: FetchParams, root: Path) -> BaseNetwork:
     if wanted.base in (EMBEDDED, RANDOM):
         _no_hash(wanted.base_sha256, "fetch.base")
         return load_embedded() if wanted.base == EMBEDDED else random_base()
     if not is_address(wanted.base):
-        return _local_base(local_file(wanted.base, project_root()), wanted.base_sha256)
+        return _local_base(local_file(wanted.base, root), wanted.base_sha256)
     with tempfile.TemporaryDirectory(prefix="custom-gaze-") as scratch:
         target = Path(scratch) / "base"
-        obtain(wanted.base, wanted.base_sha256, target, project_root())
+        obtain(wanted.base, wanted.base_sha256, target, root)
         with _named(target, wanted.base, "fetch.base"):
             return dataclasses.replace(load_base(target), source=shown(wanted.base))
 

@@ -32,7 +32,7 @@ from custom_gaze.common.provenance import code_version
 from custom_gaze.common.scratch import scratch_folder
 from custom_gaze.config.candidate import AUTO, BASE, FINETUNE, PROBE
 from custom_gaze.config.params import Params, TrainParams
-from custom_gaze.config.paths import Paths, project_root
+from custom_gaze.config.paths import Paths
 from custom_gaze.data import index as dataset
 from custom_gaze.data.index import Sample, labels_deg, load_crop, of_split
 from custom_gaze.data.specification import Specification, read_specification
@@ -110,8 +110,7 @@ def run(params: Params, paths: Paths) -> TrainResult:
     method = _method(params.train, base)
     torch.manual_seed(params.train.seed)
     network = trunk_network(base, params.train, train, paths)
-    unfinished = project_root() / ".dvc" / "tmp" / "custom-gaze"
-    with scratch_folder(unfinished, _key(params, paths, device)) as scratch:
+    with scratch_folder(paths.unfinished, _key(params, paths, device)) as scratch:
         job = _Job(
             *(params, paths, specification, base, network, train, validation, device, scratch)
         )

@@ -15,7 +15,7 @@ import torch
 from custom_gaze.common.files import sha256_of, write_json
 from custom_gaze.common.provenance import code_version
 from custom_gaze.common.scratch import scratch_folder
-from custom_gaze.config.paths import project_root
+from custom_gaze.config.paths import Paths
 from custom_gaze.demo.pretrain.check import Figures, figures
 from custom_gaze.demo.pretrain.crops import drawn_crops
 from custom_gaze.demo.pretrain.heads import finish_heads
@@ -53,7 +53,7 @@ def run(params_path: Path, output: Path, start: Path | None = None) -> PretrainR
     params = load_pretrain_params(params_path)
     device = pick_device(params.learn.device, "learn.device")
     started = time.monotonic()
-    unfinished = project_root() / ".dvc" / "tmp" / "custom-gaze"
+    unfinished = Paths().unfinished
     domains = [dataclasses.asdict(domain) for domain in (params.domain, params.heads_domain)]
     first = None if start is None else load_embedded(start)
     key = _key(dataclasses.asdict(params), device.type, "" if first is None else first.sha256)

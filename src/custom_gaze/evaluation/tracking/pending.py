@@ -20,7 +20,7 @@ from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.files import whole_folder, write_json
 from custom_gaze.common.untrusted import printable, read_text
 from custom_gaze.config.params import Params
-from custom_gaze.config.paths import Paths, project_root
+from custom_gaze.config.paths import Paths
 from custom_gaze.evaluation.tracking.record import Record, deliver, files_of, is_there, record_of
 from custom_gaze.evaluation.tracking.store import open_store, quiet, shown_uri, tracking_uri
 
@@ -31,7 +31,7 @@ LOCK_S = 60.0
 
 def pending_folder() -> Path:
     """Where runs wait: in the main repository, also for the temporary copies DVC runs in."""
-    return project_root() / "mlpending"
+    return Paths().mlflow_pending
 
 
 @dataclass(frozen=True)

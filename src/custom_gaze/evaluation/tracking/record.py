@@ -14,7 +14,7 @@ from typing import Any
 from custom_gaze.common.download import shown
 from custom_gaze.common.tables import read_columns
 from custom_gaze.config.params import Params
-from custom_gaze.config.paths import Paths, project_root
+from custom_gaze.config.paths import Paths
 from custom_gaze.evaluation.tracking.store import attach_files, experiment_id
 
 RECORD_TAG = "custom_gaze_record"  # a record's id: it is in a store once, however often it is sent
@@ -127,7 +127,7 @@ def _git_commit() -> str:
     """The commit that the run started from."""
     if baseline := os.environ.get("DVC_EXP_BASELINE_REV"):
         return baseline
-    command = ["git", "-C", str(project_root()), "rev-parse", "HEAD"]
+    command = ["git", "-C", str(Paths().main_root), "rev-parse", "HEAD"]
     try:
         answer = subprocess.run(
             command, capture_output=True, encoding="utf-8", errors="surrogateescape", check=True

@@ -20,7 +20,7 @@ from urllib.request import url2pathname
 from custom_gaze.common.download import shown
 from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.common.untrusted import lies_inside, printable
-from custom_gaze.config.paths import project_root
+from custom_gaze.config.paths import Paths
 
 LOCK_S = 180.0  # longer than MLflow takes to make its tables on a busy machine
 HALF_MADE = "_alembic_tmp_"  # Alembic's prefix of a table that is to replace another
@@ -28,7 +28,7 @@ HALF_MADE = "_alembic_tmp_"  # Alembic's prefix of a table that is to replace an
 
 def database_path() -> Path:
     """The project's own store."""
-    return project_root() / "mlflow.db"
+    return Paths().mlflow_database
 
 
 def tracking_uri() -> str:
@@ -79,7 +79,7 @@ def artifact_root(uri: str) -> str | None:
 
     MLflow would take the working folder, which with `dvc exp run --temp` is deleted afterwards.
     """
-    return None if sqlite_file(uri) is None else (project_root() / "mlartifacts").as_uri()
+    return None if sqlite_file(uri) is None else Paths().mlflow_artifacts.as_uri()
 
 
 def open_store() -> Any:
@@ -210,13 +210,13 @@ def point_at_this_folder(database: Path) -> None:
     writing into the old folder, and has no call to change them. Runs made before are pointed at
     the files that came along; where they did not, at where they were.
     """
-    root = project_root() / "mlartifacts"
+    root = Paths().mlflow_artifacts
     with closing(sqlite3.connect(database, timeout=20)) as opened, opened:
         for number, location in opened.execute(
             "SELECT experiment_id, artifact_location FROM experiments"
         ).fetchall():
             folder = _local(location)
-            if folder is None or lies_inside(project_root(), folder):
+            if folder is None or lies_inside(Paths().main_root, folder):
                 continue
             opened.execute(
                 "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?",
