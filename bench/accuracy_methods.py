@@ -19,7 +19,7 @@ from custom_gaze.calibration.feature_cache import Copies, Part, Store, features_
 from custom_gaze.calibration.finetune import exported, fit, predict
 from custom_gaze.calibration.selection import Calibrated, calibrate
 from custom_gaze.calibration.starting_head import starting_network
-from custom_gaze.config.candidate import BASE, FINETUNE, PROBE
+from custom_gaze.config.candidate import Candidate
 from custom_gaze.config.params import TrainParams
 from custom_gaze.data.index import load_crop
 from custom_gaze.geometry import angular_error_deg
@@ -115,14 +115,14 @@ def best_corrected(case: Case) -> Answers:
 
 def corrected_base(case: Case) -> Answers:
     """The product's first candidate: the polynomial that cross-validation prefers."""
-    form = closed_forms(case.seen, SEED)[BASE]
+    form = closed_forms(case.seen, SEED)[Candidate.BASE]
     return Answers(case.answers(form), {"correction": form.correction.name})
 
 
 def probe(case: Case) -> Answers:
     """The product's second candidate: ridge regression on the trunk's features towards what the
     first one leaves."""
-    form = closed_forms(case.seen, SEED)[PROBE]
+    form = closed_forms(case.seen, SEED)[Candidate.PROBE]
     strength = form.strength if np.isfinite(form.strength) else None
     notes = {"correction": form.correction.name, "strength": strength}
     return Answers(case.answers(form), notes)
@@ -138,7 +138,7 @@ def auto(case: Case) -> Answers:
     made, angles = calibrated(case)
     method, held_out = made.choice.method, made.held_out
     errors = {n: float(h.errors_deg(len(case.seen.targets)).mean()) for n, h in held_out.items()}
-    if method != FINETUNE:
+    if method != Candidate.FINETUNE:
         angles = case.answers(made.closed[method])
     return Answers(angles, {"chosen": method, "held_out_deg": errors})
 

@@ -31,7 +31,7 @@ from typing import Any
 import torch
 
 from custom_gaze.common.errors import CustomGazeError, InputError
-from custom_gaze.config.candidate import AUTO, FINETUNE
+from custom_gaze.config.candidate import AUTO, Candidate
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
 from custom_gaze.data import index as dataset
@@ -132,7 +132,7 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
     if arguments.epochs_only or arguments.profile:
         chosen["epochs"] = patience = arguments.epochs_only or 1
     pick_device(arguments.device, "--device")
-    train = replace(Params().train, method=FINETUNE, device=arguments.device)
+    train = replace(Params().train, method=str(Candidate.FINETUNE), device=arguments.device)
     augment = replace(Params().augment, copies=chosen["copies"])
     params = replace(Params(), sessions=(SESSION,), augment=augment, train=train)
     constant = replace(train, **RECIPE, epochs=chosen["epochs"], patience=patience)

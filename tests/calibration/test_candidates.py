@@ -19,13 +19,15 @@ from custom_gaze.calibration.candidates import (
 )
 from custom_gaze.calibration.corrections import Polynomial
 from custom_gaze.common.errors import InputError
-from custom_gaze.config.candidate import BASE, FINETUNE, PROBE
+from custom_gaze.config.candidate import Candidate
 from custom_gaze.data import index as dataset
 from custom_gaze.faces.crops import normalise
 from custom_gaze.models.heads import FURTHEST_DEG
 from custom_gaze.models.network import GazeNetwork
 from custom_gaze.weights.base import build_base, expected_angles
 from headed_base import headed_base
+
+BASE, PROBE, FINETUNE = Candidate
 
 FORM = ClosedForm(
     Polynomial("quadratic", (0.02, -0.03), (-2.5, 3.0), (7.0, -4.0)),

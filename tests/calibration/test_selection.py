@@ -14,13 +14,15 @@ from custom_gaze.calibration.cross_validation import closed_held_out, cross_trai
 from custom_gaze.calibration.selection import Calibrated, calibrate, choice_of
 from custom_gaze.calibration.starting_head import starting_head
 from custom_gaze.common.errors import InputError
-from custom_gaze.config.candidate import BASE, FINETUNE, NAMES, PROBE
+from custom_gaze.config.candidate import Candidate
 from custom_gaze.config.params import Params, TrainParams
 from custom_gaze.geometry import angular_error_deg
 from custom_gaze.models import devices
 from custom_gaze.models.network import GazeNetwork
 from custom_gaze.weights.base import BinHeads
 from headed_base import fitted_heads
+
+BASE, PROBE, FINETUNE = Candidate
 
 RECIPE = TrainParams(
     schedule="constant", batch_size=16, epochs=4, patience=2, learning_rate=3e-4, seed=SEED
@@ -89,7 +91,7 @@ def test_what_only_the_features_tell_is_learned(recipe: str, tmp_path: Path) -> 
     known = world(False, 60, 0)
     made = known.calibrated(tmp_path, RECIPES[recipe])
     assert made.choice.method in (PROBE, FINETUNE)
-    errors = {name: made.held_out[name].errors_deg(60).mean() for name in NAMES}
+    errors = {name: made.held_out[name].errors_deg(60).mean() for name in Candidate}
     assert errors[made.choice.method] < 0.6 * errors[BASE]
     unseen = world(False, 100, 1)
     assert made.closed[PROBE].answers(unseen.seen).std(axis=0).min() > 3

@@ -6,11 +6,13 @@ from conftest import Project, small_base
 from custom_gaze.calibration.base_features import plain_features, seen_by
 from custom_gaze.calibration.candidates import closed_forms
 from custom_gaze.calibration.starting_head import head_from_bins, starting_network
-from custom_gaze.config.candidate import PROBE
+from custom_gaze.config.candidate import Candidate
 from custom_gaze.data import index as dataset
 from custom_gaze.faces.crops import normalise
 from custom_gaze.weights.base import BaseNetwork, BinHeads, build_base, expected_angles
 from headed_base import headed_base
+
+_, PROBE, _ = Candidate
 
 
 def bins(features: int, scale: float = 0.3) -> BinHeads:

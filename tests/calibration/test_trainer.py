@@ -14,12 +14,14 @@ from custom_gaze.calibration.finetune import fit
 from custom_gaze.calibration.optimizer import MOST_PROMISED, BoundedAdam
 from custom_gaze.calibration.starting_head import starting_head
 from custom_gaze.calibration.trainer import WORSE, Training, WorseThanStart, checked, epochs_of
-from custom_gaze.config.candidate import BASE, PROBE
+from custom_gaze.config.candidate import Candidate
 from custom_gaze.config.params import TrainParams
 from custom_gaze.faces.crops import normalise
 from custom_gaze.models.heads import FURTHEST_DEG, CorrectedHead
 from custom_gaze.models.network import GazeNetwork, take_batchnorm_statistics
 from custom_gaze.weights.base import BinHeads
+
+BASE, PROBE, _ = Candidate
 
 FRAMES, COPIES = 12, 3
 

@@ -23,7 +23,7 @@ from custom_gaze.calibration.optimizer import BoundedAdam
 from custom_gaze.cli import main
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.tables import read_columns
-from custom_gaze.config.candidate import BASE, FINETUNE, NAMES, PROBE
+from custom_gaze.config.candidate import Candidate
 from custom_gaze.data import index as dataset
 from custom_gaze.evaluation import comparisons as answers
 from custom_gaze.evaluation import report
@@ -37,6 +37,8 @@ from custom_gaze.models.network import GazeNetwork
 from custom_gaze.models.onnx_runtime import CHECKPOINT_KEY, cpu_session, predict_onnx
 from custom_gaze.stages import evaluate, export, train
 from custom_gaze.weights.base import read_base
+
+BASE, PROBE, FINETUNE = Candidate
 
 
 def known(project: Project) -> tuple[list[dataset.Sample], Seen]:
@@ -55,9 +57,9 @@ def outputs(project: Project) -> list[str]:
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
 
 
-@pytest.mark.parametrize("method", list(NAMES))
-def test_each_method_is_exported_as_it_was_fitted(headed: Project, method: str) -> None:
-    headed.change(train={"method": method})
+@pytest.mark.parametrize("method", list(Candidate))
+def test_each_method_is_exported_as_it_was_fitted(headed: Project, method: Candidate) -> None:
+    headed.change(train={"method": str(method)})
     result = train.run(headed.params, headed.paths)
     assert (result.method, result.reason) == (method, "train.method asks for it")
     kept = load_checkpoint(headed.paths.checkpoint)
@@ -99,7 +101,7 @@ def test_each_method_is_exported_as_it_was_fitted(headed: Project, method: str) 
 def test_auto_keeps_what_the_choice_was_made_by(chosen: Project) -> None:
     candidates = read_candidates(chosen.paths.candidates)
     kept = load_checkpoint(chosen.paths.checkpoint)
-    assert set(candidates.held_out_deg) == set(NAMES)
+    assert set(candidates.held_out_deg) == set(Candidate)
     assert kept.choice == {
         "method": candidates.method,
         "reason": candidates.reason,
@@ -151,8 +153,8 @@ def test_evaluate_measures_all_three_beside_the_exported_file(chosen: Project) -
         candidates.closed[PROBE].strength == float("inf")
     )
     page = chosen.paths.report.read_text()
-    assert f"Exported: {NAMES[candidates.method]}: {candidates.reason}." in page
-    for name in NAMES:
+    assert f"Exported: {candidates.method.label}: {candidates.reason}." in page
+    for name in Candidate:
         assert f"<td>{choice[f'held_out_{name}_deg']:.2f}°</td>" in page
     sessions = json.loads(chosen.paths.session_metrics.read_text())
     assert sessions["other"]["finetuned_deg"] == metrics["cross_session"]["finetuned_deg"]
@@ -194,7 +196,7 @@ def test_a_model_of_another_choice_is_not_measured(chosen: Project) -> None:
     model = onnx.load(chosen.paths.model)
     before = chosen.paths.metrics.read_bytes()
     [method] = [entry for entry in model.metadata_props if entry.key == "custom_gaze.method"]
-    method.value = next(name for name in NAMES if name != method.value)
+    method.value = next(str(name) for name in Candidate if name != method.value)
     onnx.save(model, chosen.paths.model)
     with pytest.raises(InputError, match=r"custom_gaze.onnx: is the .* run `custom-gaze export`"):
         evaluate.run(chosen.params, chosen.paths)

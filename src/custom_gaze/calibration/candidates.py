@@ -31,7 +31,7 @@ from custom_gaze.calibration.corrections import (
 from custom_gaze.calibration.linear_probe import fit_probe
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.untrusted import printable
-from custom_gaze.config.candidate import BASE, NAMES, PROBE
+from custom_gaze.config.candidate import Candidate
 from custom_gaze.models.checkpoint import (
     CORRECTED,
     LINEAR,
@@ -102,14 +102,14 @@ def probed(seen: Seen, base: ClosedForm, seed: int) -> ClosedForm:
     return ClosedForm(fitted.correction, fitted.weight, fitted.bias_deg, fitted.strength)
 
 
-def closed_forms(seen: Seen, seed: int) -> dict[str, ClosedForm]:
-    """Both closed forms fitted on these frames, by their keys in methods.NAMES.
+def closed_forms(seen: Seen, seed: int) -> dict[Candidate, ClosedForm]:
+    """Both closed forms fitted on these frames, by candidate.
 
     Raises:
         InputError: the frames have too few targets for cross-validation.
     """
     base = corrected_base(seen, seed)
-    return {BASE: base, PROBE: probed(seen, base, seed)}
+    return {Candidate.BASE: base, Candidate.PROBE: probed(seen, base, seed)}
 
 
 def closed_head(heads: BinHeads, form: ClosedForm) -> CorrectedHead:
@@ -156,19 +156,19 @@ class Candidates:
     """models/candidates.pt: what `evaluate` needs to measure every candidate.
 
     Attributes:
-        method: the key in methods.NAMES of the one that is exported.
+        method: the one that is exported.
         reason: why, in one line.
         held_out_deg: each candidate's mean error in degrees on targets its fit had not seen.
-        closed: by key; empty for a base network without angles.
+        closed: by candidate; empty for a base network without angles.
         frozen_through: of the fine-tuned network.
         fine_tuned: its `GazeNetwork.trained_state`; None where none was trained.
         head: the kind of its head (checkpoint.py).
     """
 
-    method: str
+    method: Candidate
     reason: str
-    held_out_deg: dict[str, float]
-    closed: dict[str, ClosedForm]
+    held_out_deg: dict[Candidate, float]
+    closed: dict[Candidate, ClosedForm]
     frozen_through: str
     fine_tuned: dict[str, Tensor] | None
     head: str
@@ -177,8 +177,10 @@ class Candidates:
 def save_candidates(candidates: Candidates, path: Path) -> None:
     """Write them, whole or not at all; equal candidates give equal bytes."""
     plain: dict[str, Any] = dict(vars(candidates))
+    plain["method"] = str(candidates.method)
+    plain["held_out_deg"] = {str(name): e for name, e in candidates.held_out_deg.items()}
     plain["closed"] = {
-        name: {
+        str(name): {
             **{key: getattr(form.correction, key) for key in ("curve", "gain", "offset_deg")},
             "name": form.correction.name,
             "weight": torch.from_numpy(form.weight.copy()),
@@ -201,9 +203,10 @@ def read_candidates(path: Path) -> Candidates:
     if content.pop("format", None) != FORMAT or content.pop("version", None) != VERSION:
         raise InputError(f"{path}: no candidates of this version; {remedy}")
     try:
-        checked_plain(content, Candidates, "candidates")
-        closed = {name: _closed(form) for name, form in content.pop("closed").items()}
-        candidates = Candidates(closed=closed, **content)
+        content["method"] = Candidate(content["method"])
+        content["held_out_deg"] = {Candidate(n): e for n, e in content["held_out_deg"].items()}
+        content["closed"] = {Candidate(n): _closed(f) for n, f in content["closed"].items()}
+        candidates = Candidates(**checked_plain(content, Candidates, "candidates"))
         _check(candidates)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         reason = printable(error)
@@ -212,14 +215,12 @@ def read_candidates(path: Path) -> Candidates:
 
 
 def _check(candidates: Candidates) -> None:
-    """Check what a candidate may be called and which numbers it may have.
+    """Check which numbers a candidate may have.
 
     Raises:
         ValueError: it has others; the message is for the end of a line.
     """
     errors = candidates.held_out_deg
-    if not {candidates.method, *errors, *candidates.closed} <= NAMES.keys():
-        raise ValueError("a candidate has an unknown name")
     if not all(isinstance(error, float) and 0 <= error <= 360 for error in errors.values()):
         raise ValueError("held_out_deg is no angle")
     if candidates.head not in (LINEAR, CORRECTED):

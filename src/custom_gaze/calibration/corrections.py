@@ -17,7 +17,7 @@ Cross-validation holds out whole targets, never single frames of one.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -52,6 +52,7 @@ class Correction(Protocol):
         """The base's angles (N, 2) → corrected angles (N, 2), degrees, float64."""
 
 
+Name = TypeVar("Name", bound=str)
 Fit = Callable[[Angles, Angles, Targets], Correction]
 
 
@@ -278,7 +279,7 @@ def held_out_error(
     return total / times
 
 
-def preferred(errors: Mapping[str, NDArray[np.float64]], targets: Targets) -> str:
+def preferred(errors: Mapping[Name, NDArray[np.float64]], targets: Targets) -> Name:
     """The simplest candidate that is as good as the best one.
 
     Args:

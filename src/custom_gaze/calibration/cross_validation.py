@@ -27,6 +27,7 @@ from custom_gaze.calibration.finetune import Epoch
 from custom_gaze.calibration.starting_head import starting_head
 from custom_gaze.calibration.trainer import COSINE, Training
 from custom_gaze.common.progress import bar
+from custom_gaze.config.candidate import Candidate
 from custom_gaze.config.params import TrainParams
 from custom_gaze.geometry import angular_error_deg
 from custom_gaze.models.checkpoint import save_tensors
@@ -91,13 +92,13 @@ def training_folds(targets: Targets, seed: int) -> list[NDArray[np.bool_]]:
     return folds_by_target(targets, seed, HELD_OUT_AT_LEAST, count)
 
 
-def closed_held_out(seen: Seen, folds: Folds, seed: int) -> dict[str, HeldOut]:
-    """Both closed forms cross-validated, by their keys in methods.NAMES.
+def closed_held_out(seen: Seen, folds: Folds, seed: int) -> dict[Candidate, HeldOut]:
+    """Both closed forms cross-validated, by candidate.
 
     Raises:
         InputError: a fold leaves too few targets to choose a correction by.
     """
-    answers: dict[str, list[Angles]] = {}
+    answers: dict[Candidate, list[Angles]] = {}
     for out in folds:
         for name, form in closed_forms(seen.rows(~out), seed).items():
             answers.setdefault(name, []).append(form.answers(seen.rows(out)))

@@ -23,7 +23,7 @@ from custom_gaze.calibration.feature_cache import Store
 from custom_gaze.calibration.finetune import Epoch
 from custom_gaze.calibration.starting_head import starting_head
 from custom_gaze.calibration.trainer import WorseThanStart
-from custom_gaze.config.candidate import FINETUNE, NAMES
+from custom_gaze.config.candidate import Candidate
 from custom_gaze.config.params import TrainParams
 from custom_gaze.models.network import GazeNetwork
 from custom_gaze.weights.base import BinHeads
@@ -33,9 +33,9 @@ ASKED_FOR = "train.method asks for it"
 
 @dataclass(frozen=True)
 class Choice:
-    """A candidate's key in methods.NAMES, and why it is the one, in one line."""
+    """A candidate, and why it is the one, in one line."""
 
-    method: str
+    method: Candidate
     reason: str
 
 
@@ -45,16 +45,16 @@ class Calibrated:
 
     Attributes:
         choice: the one to export.
-        held_out: each one's answers to targets its fit had not seen, by key.
-        closed: the closed forms fitted on all the frames, by key.
+        held_out: each one's answers to targets its fit had not seen, by candidate.
+        closed: the closed forms fitted on all the frames, by candidate.
         fine_tuned: the trained parameters, by name, after training on all the frames; None where
             the training was stopped.
         history: the epochs of the fine-tuned one's cross-validation; none where it was stopped.
     """
 
     choice: Choice
-    held_out: dict[str, HeldOut]
-    closed: dict[str, ClosedForm]
+    held_out: dict[Candidate, HeldOut]
+    closed: dict[Candidate, ClosedForm]
     fine_tuned: dict[str, Tensor] | None
     history: list[Epoch]
 
@@ -100,31 +100,31 @@ def calibrate(
         chosen = _chosen(held_out, seen)
         chosen = replace(chosen, reason=f"{chosen.reason}; {stop}")
         return Calibrated(chosen, held_out, closed, None, [])
-    held_out[FINETUNE] = crossed.held_out
+    held_out[Candidate.FINETUNE] = crossed.held_out
     chosen = _chosen(held_out, seen)
     return Calibrated(chosen, held_out, closed, network.trained_state(), crossed.history)
 
 
-def _chosen(held_out: Mapping[str, HeldOut], seen: Seen) -> Choice:
+def _chosen(held_out: Mapping[Candidate, HeldOut], seen: Seen) -> Choice:
     frames = len(seen.targets)
     return choice_of(
-        {name: held_out[name].errors_deg(frames) for name in NAMES if name in held_out},
+        {name: held_out[name].errors_deg(frames) for name in Candidate if name in held_out},
         seen.targets,
     )
 
 
-def choice_of(errors: Mapping[str, NDArray[np.float64]], targets: Targets) -> Choice:
+def choice_of(errors: Mapping[Candidate, NDArray[np.float64]], targets: Targets) -> Choice:
     """The simplest candidate that is as good as the best one (`baselines.preferred`).
 
     Args:
-        errors: each candidate's (N,) held-out errors in degrees, by key, the simplest first.
+        errors: each candidate's (N,) held-out errors in degrees, by candidate, the simplest first.
         targets: (N,) the frames' targets.
     """
     method = preferred(errors, targets)
     means = {name: float(some.mean()) for name, some in errors.items()}
     best = min(means, key=lambda name: means[name])
     if method == best:
-        others = ", ".join(f"{NAMES[n]} {mean:.2f}°" for n, mean in means.items() if n != method)
+        others = ", ".join(f"{n.label} {mean:.2f}°" for n, mean in means.items() if n != method)
         return Choice(method, f"the least held-out error, {means[method]:.2f}° ({others})")
     _, noise = mean_over_targets(errors[method] - errors[best], targets)
     alike = alike_deg(errors[best], targets)
@@ -136,12 +136,14 @@ def choice_of(errors: Mapping[str, NDArray[np.float64]], targets: Targets) -> Ch
     return Choice(
         method,
         f"its held-out error, {means[method]:.2f}°, is within {limit} of that of the "
-        f"{NAMES[best]}, {means[best]:.2f}°, and it is simpler",
+        f"{best.label}, {means[best]:.2f}°, and it is simpler",
     )
 
 
-def without_training(seen: Seen, seed: int) -> tuple[dict[str, ClosedForm], dict[str, HeldOut]]:
-    """The closed forms alone, fitted on all the frames and cross-validated, by key.
+def without_training(
+    seen: Seen, seed: int
+) -> tuple[dict[Candidate, ClosedForm], dict[Candidate, HeldOut]]:
+    """The closed forms alone, fitted on all the frames and cross-validated, by candidate.
 
     Raises:
         InputError: there are too few targets.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from custom_gaze.calibration.base_features import Seen, seen_by
 from custom_gaze.calibration.candidates import closed_forms, closed_head
-from custom_gaze.config.candidate import PROBE
+from custom_gaze.config.candidate import Candidate
 from custom_gaze.config.params import TrainParams
 from custom_gaze.config.paths import Paths
 from custom_gaze.data.index import Sample, load_crop
@@ -70,7 +70,7 @@ def starting_head(seen: Seen, heads: BinHeads | None, params: TrainParams) -> nn
         return linear_head(weight, torch.from_numpy(seen.true_deg.mean(axis=0)))
     if params.start == "base":
         return linear_head(*head_from_bins(torch.from_numpy(seen.features), heads))
-    return closed_head(heads, closed_forms(seen, params.seed)[PROBE])
+    return closed_head(heads, closed_forms(seen, params.seed)[Candidate.PROBE])
 
 
 def head_from_bins(features: Tensor, heads: BinHeads) -> tuple[Tensor, Tensor]:

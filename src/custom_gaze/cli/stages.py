@@ -75,11 +75,10 @@ def run_index(_: argparse.Namespace) -> None:
 
 def run_train(_: argparse.Namespace) -> None:
     params, paths = project()
-    from custom_gaze.config.candidate import NAMES
     from custom_gaze.stages import train
 
     result = train.run(params, paths)
-    say(f"to export: {NAMES[result.method]}: {result.reason}")
+    say(f"to export: {result.method.label}: {result.reason}")
     held_out = result.validation_frames
     apart = f", {held_out} held out to measure it" if held_out else ", each held out in turn"
     say(

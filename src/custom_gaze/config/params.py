@@ -3,7 +3,7 @@
 import dataclasses
 from collections import Counter
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -11,9 +11,15 @@ from pydantic.dataclasses import dataclass
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.untrusted import printable
 from custom_gaze.common.yaml_files import read_yaml, shown
+from custom_gaze.config.candidate import AUTO, Candidate
 from custom_gaze.config.sections import CHECKED, Ids, Seed, Text, section_of
 from custom_gaze.config.session_ids import check_session_id
 from custom_gaze.geometry import ScreenGeometry
+
+if TYPE_CHECKING:
+    Method = str
+else:  # which no type checker can read
+    Method = Literal[tuple([AUTO, *map(str, Candidate)])]
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -66,7 +72,7 @@ class AugmentParams:
 class TrainParams:
     """Which candidate is made, and the fine-tune."""
 
-    method: Literal["auto", "base", "probe", "finetune"] = "auto"
+    method: Method = AUTO
     start: Literal["probe", "base"] = "probe"
     frozen_through: Text = "layer3"
     schedule: Literal["cosine", "constant"] = "cosine"

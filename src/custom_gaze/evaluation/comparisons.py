@@ -12,7 +12,7 @@ from custom_gaze.calibration.candidates import Candidates
 from custom_gaze.calibration.corrections import CORRECTIONS, Correction, best_correction
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.progress import bar
-from custom_gaze.config.candidate import BASE, FINETUNE, PROBE
+from custom_gaze.config.candidate import Candidate
 from custom_gaze.config.paths import Paths
 from custom_gaze.data.index import Sample, labels_deg, load_crop
 from custom_gaze.faces.crops import normalise
@@ -24,10 +24,9 @@ from custom_gaze.weights.base import BaseNetwork, read_base
 Groups = Mapping[str, Sequence[Sample]]
 Angles = dict[str, NDArray[np.floating]]  # by group, (N, 2) [yaw, pitch] in degrees
 
-# Each candidate's key in the metrics. The corrected base is the best polynomial: it goes into the
+# Its key in the metrics. The corrected base is the best polynomial: it goes into the
 # exported file, and a support vector regressor does not.
 BEST_CORRECTION = "best_correction_deg"
-KEYS = {BASE: "corrected_deg", PROBE: "probe_deg", FINETUNE: "finetuned_deg"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Answers:
 
 def answers(
     candidates: Candidates,
-    exported: str,
+    exported: Candidate,
     known: Sequence[Sample],
     groups: Groups,
     predicted: Angles,
@@ -61,7 +60,7 @@ def answers(
 
     Args:
         candidates: what the train stage made.
-        exported: the key of the candidate that the file holds; `predicted` are its answers.
+        exported: the candidate that the file holds; `predicted` are its answers.
         known: all frames that training could use; the mean of their targets is the constant.
         groups: the frames to answer to.
         predicted: the exported file's answers.
@@ -81,11 +80,10 @@ def answers(
         best, closed = _closed(candidates, base, known, groups, seed, paths)
         correction = best.name
         found.update(closed)
-    if candidates.fine_tuned is not None and exported != FINETUNE:
-        found[KEYS[FINETUNE]] = _fine_tuned(candidates, base, groups, paths)
-    if exported in KEYS:
-        found[KEYS[exported]] = predicted
-    order = ("constant_deg", "base_deg", BEST_CORRECTION, *KEYS.values())
+    if candidates.fine_tuned is not None and exported != Candidate.FINETUNE:
+        found[Candidate.FINETUNE.metric] = _fine_tuned(candidates, base, groups, paths)
+    found[exported.metric] = predicted
+    order = ("constant_deg", "base_deg", BEST_CORRECTION, *(each.metric for each in Candidate))
     return Answers(correction, {key: found[key] for key in order if key in found})
 
 
@@ -102,13 +100,13 @@ def _closed(
     network = GazeNetwork(base.trunk, spec.frozen_through)
     network.load_trunk(base.trunk_state)
     network.eval()
-    if base.heads is None or candidates.closed[BASE].weight.shape[1] != spec.features:
+    if base.heads is None or candidates.closed[Candidate.BASE].weight.shape[1] != spec.features:
         raise _others(paths)
     fitted_on = seen_by(network, base.heads, known, paths)
     best = best_correction(
         fitted_on.base_deg, fitted_on.true_deg, fitted_on.targets, seed, among=tuple(CORRECTIONS)
     )
-    keys = ("base_deg", BEST_CORRECTION, *(KEYS[name] for name in candidates.closed))
+    keys = ("base_deg", BEST_CORRECTION, *(each.metric for each in candidates.closed))
     found: dict[str, Angles] = {key: {} for key in keys}
     row = {sample: number for number, sample in enumerate(known)}
     for group, samples in groups.items():
@@ -119,7 +117,7 @@ def _closed(
         found["base_deg"][group] = seen.base_deg
         found[BEST_CORRECTION][group] = best.apply(seen.base_deg)
         for name, form in candidates.closed.items():
-            found[KEYS[name]][group] = form.answers(seen)
+            found[name.metric][group] = form.answers(seen)
     return best, found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from custom_gaze.common.files import write_text
 from custom_gaze.common.tables import aligned
 from custom_gaze.common.untrusted import printable
-from custom_gaze.config.candidate import NAMES
+from custom_gaze.config.candidate import Candidate
 from custom_gaze.config.paths import Paths
 from custom_gaze.data.prepared import Manifest
 from custom_gaze.evaluation.results import read_metrics
@@ -46,8 +46,7 @@ BESIDE = {
     "constant_deg": "constant",
     "base_deg": "base as it is",
     "best_correction_deg": "best correction",
-    "probe_deg": "probe",
-    "finetuned_deg": "fine-tuned",
+    **{each.metric: each.label for each in (Candidate.PROBE, Candidate.FINETUNE)},
 }
 HEADER = (
     *("measured on", "frames", "targets", *BESIDE.values()),
@@ -57,7 +56,7 @@ HEADER = (
 
 def _chosen(metrics: dict[str, Any]) -> str:
     choice = metrics["choice"]
-    return f"{NAMES[choice['exported']]}: {printable(choice['reason'], 1000)}"
+    return f"{choice['exported'].label}: {printable(choice['reason'], 1000)}"
 
 
 def _rows(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -129,9 +128,9 @@ def _warnings(facts: dict[str, Any]) -> list[str]:
 
 def _held_out_rows(choice: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """What the choice was made by: no test target is among these."""
-    errors = {name: choice.get(f"held_out_{name}_deg") for name in NAMES}
+    errors = {name: choice.get(name.held_out) for name in Candidate}
     rows: list[tuple[str, ...]] = [
-        (NAMES[name], f"{error:.2f}°") for name, error in errors.items() if error is not None
+        (name.label, f"{error:.2f}°") for name, error in errors.items() if error is not None
     ]
     return ("candidate", "error on calibration targets held out"), rows
 
@@ -175,7 +174,7 @@ def _made_with(facts: dict[str, Any]) -> list[tuple[str, ...]]:
     manifest: Manifest = facts["manifests"][0]
     return [
         ("base network", f"{facts['trunk']}, {base.get('kind')}, {base.get('source')}"),
-        ("exported", NAMES.get(facts["method"], facts["method"])),
+        ("exported", facts["method"].label),
         ("best correction", str(facts["correction"])),
         ("face detector", f"{manifest.detector.kind}, {manifest.detector.sha256[:12]}"),
         ("crop from", manifest.crop_from),

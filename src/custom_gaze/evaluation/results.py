@@ -1,11 +1,12 @@
 """reports/metrics.json and reports/sessions.json, read again as `evaluate` writes them."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, RootModel, model_validator
 
 from custom_gaze.common.stage_files import Strict, read_json
+from custom_gaze.config.candidate import Candidate
 
 REMEDY = "run `dvc repro`, or `custom-gaze evaluate`"
 Degrees = Annotated[float, Field(ge=0.0, le=1e15)]  # an error; a dead network's may be large
@@ -43,7 +44,7 @@ class _OfSession(_Figures):
 
 
 class _Choice(Strict):
-    exported: Literal["base", "probe", "finetune"]
+    exported: Candidate
     reason: Line
     held_out_base_deg: Degrees | None = None
     held_out_probe_deg: Degrees | None = None

@@ -14,7 +14,7 @@ from custom_gaze.common.errors import InputError
 from custom_gaze.common.files import write_bytes
 from custom_gaze.common.tensor_files import read_tensors
 from custom_gaze.common.untrusted import MOST_MODEL_BYTES, printable, read_file
-from custom_gaze.config.candidate import NAMES
+from custom_gaze.config.candidate import Candidate
 from custom_gaze.data.specification import specification_of
 from custom_gaze.models.heads import CorrectedHead
 from custom_gaze.models.network import GazeNetwork, trunk_spec
@@ -189,7 +189,7 @@ def _check_facts(checkpoint: Checkpoint, path: Path, remedy: str) -> None:
     texts += [checkpoint.base[key] for key in ("source", "sha256", "kind")]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("its sessions, its base network or its reason are no texts")
-    if checkpoint.choice["method"] not in NAMES:
+    if checkpoint.choice["method"] not in list(Candidate):
         raise ValueError("it is no known candidate")
     if not math.isfinite(checkpoint.training.get("validation_error_deg", 0.0)):
         raise ValueError("its error on validation is no number")

@@ -18,7 +18,7 @@ from custom_gaze.common.errors import InputError
 from custom_gaze.common.files import sha256_of, write_json, write_text
 from custom_gaze.common.progress import bar
 from custom_gaze.common.tables import read_columns
-from custom_gaze.config.candidate import NAMES
+from custom_gaze.config.candidate import Candidate
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
 from custom_gaze.data import index as dataset
@@ -72,8 +72,8 @@ def run(params: Params, paths: Paths) -> EvaluateResult:
     candidates = read_candidates(paths.candidates)
     if facts["method"] != candidates.method:
         raise InputError(
-            f"{paths.model}: is the {NAMES[facts['method']]}, and {paths.candidates} has chosen "
-            f"the {NAMES[candidates.method]}; run `custom-gaze export` again"
+            f"{paths.model}: is the {facts['method'].label}, and {paths.candidates} has chosen "
+            f"the {candidates.method.label}; run `custom-gaze export` again"
         )
     if read_base(paths.base).sha256 != facts["base"].get("sha256"):
         raise InputError(
@@ -116,11 +116,11 @@ def _measure(
     return measure(predicted, labels_deg(samples), targets, geometry.deg_per_pixel)
 
 
-def _choice(candidates: Candidates, exported: str) -> dict[str, Any]:
+def _choice(candidates: Candidates, exported: Candidate) -> dict[str, Any]:
     """What is exported, why, and each candidate's error on targets that its fit had not seen."""
     held_out = {
-        f"held_out_{name}_deg": round(candidates.held_out_deg[name], 3)
-        for name in NAMES
+        name.held_out: round(candidates.held_out_deg[name], 3)
+        for name in Candidate
         if name in candidates.held_out_deg
     }
     return {"exported": exported, "reason": candidates.reason, **held_out}
@@ -170,11 +170,11 @@ def _facts(session: Any, samples: Sequence[Sample], paths: Paths) -> dict[str, A
         InputError: the model is none that `custom-gaze export` writes.
     """
     metadata = session.get_modelmeta().custom_metadata_map
-    said = {name: metadata.get(f"custom_gaze.{name}", "") for name in ("trunk", "method")}
     try:
+        method = Candidate(metadata["custom_gaze.method"])
         trained_on = json.loads(metadata["custom_gaze.trained_on"])
         base = json.loads(metadata["custom_gaze.base"])
-        known = {TRAIN, VALIDATION}.issuperset(trained_on) and said["method"] in NAMES
+        known = {TRAIN, VALIDATION}.issuperset(trained_on)
         if not (known and trained_on and isinstance(base, dict)):
             raise ValueError
     except (KeyError, ValueError, TypeError, RecursionError):
@@ -183,7 +183,8 @@ def _facts(session: Any, samples: Sequence[Sample], paths: Paths) -> dict[str, A
             "do; run `custom-gaze export` again"
         ) from None
     return {
-        **said,
+        "trunk": metadata.get("custom_gaze.trunk", ""),
+        "method": method,
         "base": base,
         "code_version": metadata.get("custom_gaze.code_version", ""),
         "model_sha256": sha256_of(paths.model),

@@ -30,7 +30,7 @@ from custom_gaze.common.errors import InputError
 from custom_gaze.common.files import sha256_of, write_text
 from custom_gaze.common.provenance import code_version
 from custom_gaze.common.scratch import scratch_folder
-from custom_gaze.config.candidate import AUTO, BASE, FINETUNE, PROBE
+from custom_gaze.config.candidate import AUTO, Candidate
 from custom_gaze.config.params import Params, TrainParams
 from custom_gaze.config.paths import Paths
 from custom_gaze.data import index as dataset
@@ -49,7 +49,7 @@ NO_ANGLES = "the base network is a trunk without heads: it has no angles to corr
 class TrainResult:
     """What `custom-gaze train` says it did."""
 
-    method: str  # what is exported: base, probe or finetune
+    method: Candidate  # what is exported
     reason: str
     epochs: int  # beside epoch 0, the start
     exported: Epoch  # the one whose network is exported; 0 of a closed form
@@ -114,8 +114,10 @@ def run(params: Params, paths: Paths) -> TrainResult:
         job = _Job(
             *(params, paths, specification, base, network, train, validation, device, scratch)
         )
-        make = {AUTO: _choose, BASE: _closed, PROBE: _closed, FINETUNE: _fine_tune}[method]
-        made = make(job)
+        if method is None:
+            made = _choose(job)
+        else:
+            made = _fine_tune(job) if method == Candidate.FINETUNE else _closed(job, method)
         _save(made, job)
     candidates = made.candidates
     said = candidates.method, candidates.reason, len(made.history) - 1, made.epoch
@@ -123,21 +125,23 @@ def run(params: Params, paths: Paths) -> TrainResult:
     return TrainResult(*said, len(train) + len(validation) - held_out, held_out)
 
 
-def _method(params: TrainParams, base: BaseNetwork) -> str:
+def _method(params: TrainParams, base: BaseNetwork) -> Candidate | None:
+    """The candidate to make; None: all of them, to choose from."""
+    method = None if params.method == AUTO else Candidate(params.method)
     if base.heads is not None:
-        return params.method
-    if params.method == BASE:
+        return method
+    if method == Candidate.BASE:
         raise InputError(
             f"train.method is 'base', but {base.source} is a trunk without heads, which has no "
             "angles to correct; set it to auto, or bring a base network with heads"
         )
-    return FINETUNE if params.method == AUTO else params.method
+    return method or Candidate.FINETUNE
 
 
-def _trained_on(method: str) -> tuple[str, ...]:
+def _trained_on(method: Candidate | None) -> tuple[str, ...]:
     """The sides of the split that a candidate is fitted to: all but the test targets, unless the
     fine-tune alone is asked for, which leaves the validation's out."""
-    return (TRAIN,) if method == FINETUNE else (TRAIN, VALIDATION)
+    return (TRAIN,) if method == Candidate.FINETUNE else (TRAIN, VALIDATION)
 
 
 def _choose(job: _Job) -> _Made:
@@ -157,7 +161,7 @@ def _choose(job: _Job) -> _Made:
 
     network = network.cpu()
     method = made.choice.method
-    if method == FINETUNE:
+    if method == Candidate.FINETUNE:
         exported, epoch = network, finetune.exported(made.history, params)
     else:
         exported = closed_network(untrained, heads, made.closed[method])
@@ -178,18 +182,18 @@ def _choose(job: _Job) -> _Made:
     return _Made(candidates, exported, epoch, network, last_epoch, made.history)
 
 
-def _closed(job: _Job) -> _Made:
+def _closed(job: _Job, method: Candidate) -> _Made:
     """The closed forms alone, on the frames of training and validation; nothing is trained."""
     params, heads = job.params.train, job.base.heads
     seen = seen_by(job.network, heads, (*job.train, *job.validation), job.paths)
     closed, held_out = selection.without_training(seen, params.seed)
-    epoch = selection.as_epoch(closed[params.method], seen, held_out[params.method])
-    network = closed_network(job.network, heads, closed[params.method])
+    epoch = selection.as_epoch(closed[method], seen, held_out[method])
+    network = closed_network(job.network, heads, closed[method])
     if heads is None:
-        del closed[BASE], held_out[BASE]
+        del closed[Candidate.BASE], held_out[Candidate.BASE]
     errors = {name: each.errors_deg(len(seen.targets)) for name, each in held_out.items()}
     candidates = Candidates(
-        params.method,
+        method,
         selection.ASKED_FOR,
         {name: float(some.mean()) for name, some in errors.items()},
         closed if heads is not None else {},
@@ -230,18 +234,18 @@ def _fine_tune(job: _Job) -> _Made:
     history, epoch = fit.history, finetune.exported(fit.history, params)
     last = copy.deepcopy(network).cpu()
     network.load_trained_state(fit.state)
-    reason = selection.ASKED_FOR if params.method == FINETUNE else NO_ANGLES
+    reason = selection.ASKED_FOR if params.method == Candidate.FINETUNE else NO_ANGLES
     if fit.stopped:
         last, reason = network.cpu(), f"{reason}; {fit.stopped}: its start is exported"
-    errors = {**errors, FINETUNE: epoch.validation_error_deg}
+    errors = {**errors, Candidate.FINETUNE: epoch.validation_error_deg}
     kind = head_kind(network)
     candidates = Candidates(
-        FINETUNE, reason, errors, closed, params.frozen_through, fit.state, kind
+        Candidate.FINETUNE, reason, errors, closed, params.frozen_through, fit.state, kind
     )
     return _Made(candidates, network.cpu(), epoch, last, history[-1], history)
 
 
-def _beside(job: _Job, seen: Seen) -> tuple[dict[str, ClosedForm], dict[str, float]]:
+def _beside(job: _Job, seen: Seen) -> tuple[dict[Candidate, ClosedForm], dict[Candidate, float]]:
     """The closed forms and their held-out errors, to be measured beside the fine-tuned network."""
     if job.base.heads is None:
         return {}, {}
@@ -261,8 +265,9 @@ def _save(made: _Made, job: _Job) -> None:
     """Write both checkpoints, the candidates and the losses per epoch."""
     provenance = _provenance(job)
     candidates = made.candidates
-    choice = {name: getattr(candidates, name) for name in ("reason", "held_out_deg")}
-    last_method = candidates.method if candidates.fine_tuned is None else FINETUNE
+    held_out_deg = {str(name): error for name, error in candidates.held_out_deg.items()}
+    choice = {"reason": candidates.reason, "held_out_deg": held_out_deg}
+    last_method = candidates.method if candidates.fine_tuned is None else Candidate.FINETUNE
     for path, network, epoch, method in (
         (job.paths.checkpoint, made.network, made.epoch, candidates.method),
         (job.paths.last_checkpoint, made.last, made.last_epoch, last_method),
@@ -270,7 +275,7 @@ def _save(made: _Made, job: _Job) -> None:
         state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
         training = {**provenance["training"], **dataclasses.asdict(epoch)}
         content = {**provenance, "head": head_kind(network), "state": state, "training": training}
-        checkpoint = Checkpoint(**content, choice={"method": method, **choice})
+        checkpoint = Checkpoint(**content, choice={"method": str(method), **choice})
         save_checkpoint(checkpoint, path)
     save_candidates(candidates, job.paths.candidates)
     write_text(job.paths.training_log, _as_csv(made))
