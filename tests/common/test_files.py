@@ -13,8 +13,13 @@ import pytest
 
 from custom_gaze.common import files, temporary
 from custom_gaze.common.errors import CustomGazeError
-from custom_gaze.common.exchange import exchange
-from custom_gaze.common.files import no_more_open_than, whole_file, whole_folder, write_bytes
+from custom_gaze.common.files import (
+    exchange,
+    no_more_open_than,
+    whole_file,
+    whole_folder,
+    write_bytes,
+)
 from killed import comes_to_its_end
 
 OLD, NEW = {"a": "old", "gone": "old"}, {"a": "new", "b": "new"}

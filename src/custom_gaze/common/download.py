@@ -2,7 +2,8 @@
 
 A download goes to a temporary file below the project's root and stays there when the connection
 breaks, so that the next try resumes it. What is complete is kept under its hash, and hashed again
-every time it is used.
+every time it is used. Not by pooch: it follows redirects to plain http and into private networks,
+limits neither size nor time, and starts anew after a cut.
 """
 
 import fcntl
@@ -22,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import requests
-import urllib3
+from requests.exceptions import InvalidURL, RequestException
+from urllib3.exceptions import HTTPError, LocationParseError
 
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.files import sha256_of, whole_file, write_text
@@ -39,17 +41,8 @@ SLOWEST_BYTES_PER_S = 2000
 CHUNK_BYTES = 1 << 18
 MOST_REDIRECTS = 5
 # What requests raises, what urllib3 raises while a body is read, and what the socket itself does.
-UNREACHABLE = (
-    requests.exceptions.RequestException,
-    urllib3.exceptions.HTTPError,
-    TimeoutError,
-    ConnectionError,
-)
-NO_HOST = (
-    requests.exceptions.InvalidURL,
-    urllib3.exceptions.LocationParseError,
-    UnicodeError,  # a name that IDNA cannot write
-)
+UNREACHABLE = (RequestException, HTTPError, TimeoutError, ConnectionError)
+NO_HOST = (InvalidURL, LocationParseError, UnicodeError)  # the last: what IDNA cannot write
 
 
 def is_address(source: str) -> bool:
@@ -69,7 +62,10 @@ def obtain(source: str, sha256: str | None, target: Path, root: Path) -> str:
         InputError: the source is missing, is something else than the hash says, or is neither.
         CustomGazeError: the connection or the server failed, or writing did.
     """
-    expected = _checked_hash(sha256, source)
+    expected = None if sha256 is None else sha256.strip().lower()
+    if expected is not None and not SHA256.fullmatch(expected):
+        named = repr((sha256 or "")[:80])
+        raise InputError(f"{shown(source)}: {named} is no SHA-256; expected 64 hexadecimal digits")
     if not is_address(source):
         return _copy(local_file(source, root), expected, target)
     _check_password(source)
@@ -79,17 +75,6 @@ def obtain(source: str, sha256: str | None, target: Path, root: Path) -> str:
     if target.is_file() and sha256_of(target) == expected:
         return expected
     return _copy(_downloaded(source, expected, root / DOWNLOADS_FOLDER), expected, target)
-
-
-def _checked_hash(sha256: str | None, source: str) -> str | None:
-    if sha256 is None:
-        return None
-    expected = sha256.strip().lower()
-    if not SHA256.fullmatch(expected):
-        raise InputError(
-            f"{shown(source)}: {sha256[:80]!r} is no SHA-256; expected 64 hexadecimal digits"
-        )
-    return expected
 
 
 def local_file(source: str, root: Path) -> Path:

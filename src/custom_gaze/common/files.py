@@ -1,19 +1,25 @@
 """Files and folders that appear whole or not at all."""
 
+import ctypes
 import errno
 import hashlib
 import json
 import os
 import shutil
 import stat
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from custom_gaze.common.errors import CustomGazeError
-from custom_gaze.common.exchange import exchange
 from custom_gaze.common.temporary import temporary_place
+
+# The system's, not the paths' fault.
+CANNOT_SWAP = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # Linux: fcntl.h, linux/fs.h
+RENAME_SWAP = 2  # macOS: stdio.h
 
 
 @contextmanager
@@ -135,6 +141,32 @@ def _replace_folder(new: Path, path: Path) -> None:
     _remove(old)
 
 
+def exchange(one: Path, other: Path) -> bool:
+    """Swap two paths that both exist, in one step: at no instant is either absent.
+
+    Returns False, with nothing changed, where the system or the file system has no such call.
+
+    Raises:
+        OSError: the system refused it.
+    """
+    names = os.fsencode(one), os.fsencode(other)
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        if sys.platform == "darwin":
+            failed = libc.renamex_np(*names, ctypes.c_uint(RENAME_SWAP))
+        else:
+            flags = ctypes.c_uint(RENAME_EXCHANGE)
+            failed = libc.renameat2(AT_FDCWD, names[0], AT_FDCWD, names[1], flags)
+    except AttributeError:  # the C library has no such function
+        return False
+    if not failed:
+        return True
+    code = ctypes.get_errno()
+    if code in CANNOT_SWAP:
+        return False
+    raise OSError(code, os.strerror(code), str(one), None, str(other))
+
+
 def _old(path: Path) -> Path:
     return path.with_name(f".{path.name}.old")
 
@@ -188,13 +220,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file as 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return sha256_of_bytes_iter(iter(lambda: file.read(1 << 20), b""))
-
-
-def sha256_of_bytes_iter(chunks: Iterator[bytes]) -> str:
-    """SHA-256 of the concatenated `chunks` as 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    for chunk in chunks:
-        digest.update(chunk)
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
     return digest.hexdigest()

@@ -1,4 +1,7 @@
-"""A folder for what an interrupted training leaves to its successor, one for each set of inputs."""
+"""A folder for what an interrupted training leaves to its successor, one for each set of inputs.
+
+Locked by hand and not by filelock, for the locked file is the one that says who holds it.
+"""
 
 import fcntl
 import os

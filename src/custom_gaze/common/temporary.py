@@ -2,7 +2,8 @@
 
 That is the project's .dvc/tmp/custom-gaze, which neither git nor DVC looks at, and outside a
 project, or on another file system than it, the folder of the target. Each of them is locked while
-it is in use: what a killed process left is nobody's, and the next use of the folder removes it.
+it is in use, itself and not by a file beside it as filelock does: what a killed process left is
+nobody's, and the next use of the folder removes it.
 """
 
 import fcntl
