@@ -18,7 +18,7 @@ import pytest
 
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.remote import fetch, mlflow_runs, repository, runs, setup
-from custom_gaze.remote.connection import Connection, FarError
+from custom_gaze.remote.connection import AgentError, Connection
 from custom_gaze.remote.display import Traffic
 from custom_gaze.remote.objects import Cache, send_objects
 from custom_gaze.remote.replies import AllTracked, Hello, NotAsked, Run, Status, understood
@@ -434,7 +434,7 @@ def test_lies_about_its_folder(found: str, asked: str, kind: type) -> None:
 def test_words_of_the_far_machine_are_shown_escaped() -> None:
     """Escape codes and newlines of a refusal, a card's name, a version."""
     connection = Liar({"make": [{"error": "\x1b]0;x\x07 \n\nno", "code": 2}]})
-    with pytest.raises(FarError, match="far: ") as caught:
+    with pytest.raises(AgentError, match="far: ") as caught:
         connection.ask("make", Status)
     assert str(caught.value) == "far: \\x1b]0;x\\x07 no"
     assert caught.value.exit_code == 2

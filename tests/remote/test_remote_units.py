@@ -147,7 +147,7 @@ def commit(root: Path, *more: str) -> None:
         subprocess.run(["git", "-C", str(root), *words], check=True)
 
 
-def packed(project: Project, cache: Cache, *changes: str) -> payload.Luggage:
+def packed(project: Project, cache: Cache, *changes: str) -> payload.Payload:
     experiment = request.Experiment("x", changes, request.changed_params(project.paths, changes))
     return payload.pack(project.paths.root, cache, request.Request("x", "HEAD", (experiment,)))
 

@@ -1,4 +1,4 @@
-"""The program that answers over there, for as long as one connection lasts.
+"""The agent: our program on the far machine, for as long as one connection lasts.
 
 It is sent as text and run by `python3 -I`: standard library only, Python 3.10 or newer. Each verb
 is a function `verb(link, header)` that replies through the link; a refusal is one line.
@@ -31,7 +31,7 @@ class Refused(Exception):
 
 
 class Link:
-    """The connection as seen from over there."""
+    """The connection as the agent sees it."""
 
     def __init__(self) -> None:
         self.inbox: queue.Queue[tuple[Header, bytes] | None] = queue.Queue(maxsize=8)
@@ -121,7 +121,7 @@ def answer(verbs: dict[str, Verb]) -> None:
 
 
 def project_of(header: Header) -> str:
-    """The DVC project there: the repository, or a folder in it."""
+    """The DVC project on the far machine: the repository, or a folder in it."""
     return os.path.join(header["dir"], "project", header["sub"]).rstrip("/")
 
 
@@ -136,7 +136,7 @@ def said(error: OSError) -> str:
 
 
 def git(project: str, *words: str, check: bool = True) -> str:
-    """What a git command in the repository there prints.
+    """What a git command in the far machine's repository prints.
 
     Raises:
         Refused: it failed.

@@ -1,7 +1,6 @@
-"""Over there: a run's supervisor, a session of its own that no connection holds."""
+"""The agent: a run's supervisor, a session of its own that no connection holds."""
 
 import glob
-import json
 import os
 import shutil
 import signal
@@ -12,22 +11,24 @@ from custom_gaze.remote.agent import Refused, git
 from custom_gaze.remote.agent_state import (
     DONE,
     FAILED,
+    MACHINE,
     MARK,
     RUNNING,
     STOPPED,
+    Run,
     all_runs,
     end_processes,
     experiment_ref,
+    read,
     ticks,
     write,
 )
-from custom_gaze.remote.frames import Header
 
 _PIPELINE = "dvc.yaml"
 KEPT_RUNS = 50
 
 
-def clear_leftovers(project: str, folder: str, run: Header) -> None:
+def clear_leftovers(project: str, folder: str, run: Run) -> None:
     """What a run of this name that failed or was killed has left.
 
     Its place in DVC's line too, which would be run in the place of the next experiment.
@@ -49,7 +50,7 @@ def clear_leftovers(project: str, folder: str, run: Header) -> None:
 def remove_copies(project: str) -> None:
     """The copies of the repository, data included, in which runs that did not end well worked.
 
-    Not those in which something works now: somebody may run DVC there by hand.
+    Not those in which something works now: somebody may run DVC in one by hand.
     """
     exps = os.path.join(os.path.realpath(project), ".dvc", "tmp", "exps")
     used = [working_folder(name) for name in os.listdir("/proc") if name.isdigit()]
@@ -76,7 +77,7 @@ def remove_old_runs(directory: str) -> None:
             shutil.rmtree(run["folder"], ignore_errors=True)
 
 
-def supervise(directory: str, project: str, folder: str, run: Header, told: int) -> None:
+def supervise(directory: str, project: str, folder: str, run: Run, told: int) -> None:
     """Run DVC in the project to its end and write down how it ended."""
     os.setsid()
     log = os.open(os.path.join(folder, "log"), os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
@@ -122,7 +123,7 @@ def _default_signals() -> None:
         signal.signal(kind, signal.SIG_DFL)
 
 
-def _commands(run: Header) -> list[list[str]]:
+def _commands(run: Run) -> list[list[str]]:
     """One experiment at once in a copy of the repository, or several through DVC's own queue.
 
     The pipeline is named as the target: without one DVC asks for the data of every .dvc file, of
@@ -141,12 +142,9 @@ def _commands(run: Header) -> list[list[str]]:
 
 
 def python_of(directory: str) -> str:
-    """The Python that setup chose: the environment made there, or one that the user named."""
-    try:
-        with open(os.path.join(directory, "machine.json"), encoding="utf-8") as file:
-            return str(json.load(file)["python"])
-    except (OSError, ValueError, KeyError):
-        return os.path.join(directory, "env", "bin", "python")
+    """The Python that setup chose: the environment that it made, or one that the user named."""
+    machine = read(os.path.join(directory, MACHINE)) or {}
+    return str(machine.get("python", os.path.join(directory, "env", "bin", "python")))
 
 
 def _environment(directory: str, folder: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Over there: what each request calls. Started by connection.py through its bootstrap."""
+"""The agent: what each request calls. Started by connection.py through its bootstrap."""
 
 from custom_gaze.remote import agent, agent_mlflow, agent_runs, agent_setup, agent_store
 

@@ -1,4 +1,4 @@
-"""Over there: MLflow's server, and what it has recorded."""
+"""The agent: MLflow's server, and what it has recorded."""
 
 import contextlib
 import glob
@@ -46,7 +46,7 @@ def serve(link: Link, header: Header) -> None:
 
 
 def free_port(link: Link, header: Header) -> None:
-    """A port of the loopback there that nobody uses now."""
+    """A port of the loopback that nobody uses now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         link.send({"port": probe.getsockname()[1]})

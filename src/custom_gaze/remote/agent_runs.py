@@ -1,15 +1,17 @@
-"""Over there: the requests about runs. One goes at a time: its supervisor holds the one lock."""
+"""The agent: the requests about runs. One goes at a time: its supervisor holds the one lock."""
 
 import fcntl
 import os
 import shutil
 import subprocess
 import time
+from typing import cast
 
 from custom_gaze.remote.agent import Link, Refused, project_of
 from custom_gaze.remote.agent_launch import clear_leftovers, remove_old_runs, supervise
 from custom_gaze.remote.agent_state import (
     RUNNING,
+    Run,
     all_ended,
     all_runs,
     end_of,
@@ -50,9 +52,9 @@ def start(link: Link, header: Header) -> None:
     """Start the run described by `run` in a session of its own; the lock passes on to it.
 
     Raises:
-        Refused: an experiment there that no run of ours has made bears the name.
+        Refused: an experiment that no run of ours has made bears the name.
     """
-    run = {**header["run"], "started": time.time()}
+    run = cast(Run, {**header["run"], "started": time.time()})
     project = project_of(header)
     folder = os.path.join(header["dir"], "runs", run["name"])
     clear_leftovers(project, folder, run)

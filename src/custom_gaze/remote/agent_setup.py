@@ -1,4 +1,4 @@
-"""Over there: what setup asks for."""
+"""The agent: what setup asks for."""
 
 import hashlib
 import json
@@ -13,6 +13,7 @@ import sys
 from custom_gaze.remote.agent import Link, Refused, git, project_of
 from custom_gaze.remote.agent_launch import python_of
 from custom_gaze.remote.agent_runs import gpu
+from custom_gaze.remote.agent_state import MACHINE, read, write
 from custom_gaze.remote.frames import Header
 
 FOLDERS = ("", "store", "project", "runs")
@@ -22,7 +23,7 @@ def hello(link: Link, header: Header) -> None:
     """What machine this is, and where it reaches its own sshd."""
     home = os.path.expanduser("~")
     folder = os.path.join(home, header["folder"])
-    there = folder if os.path.isdir(folder) else home
+    place = folder if os.path.isdir(folder) else home
     link.send(
         {
             "home": home,
@@ -31,7 +32,7 @@ def hello(link: Link, header: Header) -> None:
             "system": platform.system(),
             "python": platform.python_version(),
             "git": bool(shutil.which("git")),
-            "free": shutil.disk_usage(there).free,
+            "free": shutil.disk_usage(place).free,
             "sshd": _own_address(),
         }
     )
@@ -72,7 +73,7 @@ def make(link: Link, header: Header) -> None:
 
 
 def cache(link: Link, header: Header) -> None:
-    """Let the repository use the store as its cache: nothing is pulled or pushed over there."""
+    """Let the repository use the store as its cache: a run pulls and pushes nothing."""
     store = os.path.join(header["dir"], "store")
     path = os.path.join(project_of(header), ".dvc", "config.local")
     wanted = f"[cache]\n    dir = {store}\n[core]\n    analytics = false\n"
@@ -103,17 +104,14 @@ def environment(link: Link, header: Header) -> None:
     else:
         python = os.path.join(directory, "env", "bin", "python")
         pinned = _hash(requirements)
-    known = _machine(directory)
+    known = read(os.path.join(directory, MACHINE))
     wanted = {"python": python, "requirements": pinned}
     if known != wanted or not os.path.exists(python):
         if not header["python"]:
             _install(link, directory, project_of(header), python)
             changed.append(f"installed the project's requirements in {os.path.dirname(python)}")
         _check_environment(link, python)
-        path = os.path.join(directory, "machine.json")
-        with open(path + ".part", "w", encoding="utf-8") as file:
-            json.dump(wanted, file)
-        os.replace(path + ".part", path)
+        write(os.path.join(directory, MACHINE), wanted)
         changed.append(f"runs use {python}")
     link.send({"changed": changed})
 
@@ -142,15 +140,6 @@ def _check_environment(link: Link, python: str) -> None:
             raise Refused(f"{name} is not there; --python names an environment with custom-gaze", 2)
 
 
-def _machine(directory: str) -> Header | None:
-    try:
-        with open(os.path.join(directory, "machine.json"), encoding="utf-8") as file:
-            value = json.load(file)
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
 def _hash(path: str) -> str:
     try:
         with open(path, "rb") as file:
@@ -165,7 +154,7 @@ def ready(link: Link, header: Header) -> None:
     Raises:
         Refused: setup has not been run, or has to be run again.
     """
-    known = _machine(header["dir"])
+    known = read(os.path.join(header["dir"], MACHINE))
     if known is None or not os.path.exists(known["python"]):
         raise Refused("no environment there yet; run `custom-gaze remote setup`")
     now = _hash(os.path.join(project_of(header), "requirements.txt"))
@@ -175,7 +164,7 @@ def ready(link: Link, header: Header) -> None:
 
 
 def torch(link: Link, header: Header) -> None:
-    """What torch sees there, and what the driver says."""
+    """What torch sees, and what the driver says."""
     script = (
         "import json, torch; cuda = torch.cuda.is_available(); "
         "print(json.dumps([torch.__version__, torch.version.cuda, "

@@ -1,4 +1,4 @@
-"""Over there: what is known of runs and of their processes.
+"""The agent: what is known of runs and of their processes.
 
 A run is a folder runs/NAME with run.json, log and, when it has ended, result.json. Every process
 of a run carries CUSTOM_GAZE_RUN in its environment, whatever session DVC has put it in: that is
@@ -11,14 +11,37 @@ import json
 import os
 import signal
 import time
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from custom_gaze.remote.agent import Refused, git
 from custom_gaze.remote.frames import Header
 
 MARK = "CUSTOM_GAZE_RUN"
 DONE, FAILED, STOPPED, DIED, RUNNING = "done", "failed", "stopped", "died", "running"
+MACHINE = "machine.json"  # which Python runs use, and the requirements that it was made of
 TERMINATE_S = 5.0  # between asking a run's processes to end and ending them
+
+
+class Asked(TypedDict):
+    """One experiment of a run; `set` are its changes to params.yaml, as `-S` takes them."""
+
+    name: str
+    set: list[str]
+
+
+class Run(TypedDict, total=False):
+    """What is known of a run; `code`, `ended` and `refs` of one that has ended."""
+
+    name: str
+    commit: str
+    jobs: int
+    experiments: list[Asked]
+    started: float  # seconds since 1970, as `ended`
+    state: str
+    folder: str
+    code: int
+    ended: float
+    refs: dict[str, str]  # experiment → the full name of its ref, or nothing
 
 
 def experiment_ref(project: str, name: str) -> str:
@@ -28,7 +51,7 @@ def experiment_ref(project: str, name: str) -> str:
     return found[0] if found else ""
 
 
-def all_runs(directory: str) -> list[Header]:
+def all_runs(directory: str) -> list[Run]:
     """Every run with its state, the newest last."""
     runs = []
     for path in glob.glob(os.path.join(directory, "runs", "*", "run.json")):
@@ -39,11 +62,11 @@ def all_runs(directory: str) -> list[Header]:
         result = read(os.path.join(folder, "result.json"))
         if result is None:
             result = {"state": RUNNING if supervisor(folder) else DIED}
-        runs.append({**run, **result, "folder": folder})
+        runs.append(cast(Run, {**run, **result, "folder": folder}))
     return sorted(runs, key=lambda run: float(run["started"]))
 
 
-def find(directory: str, name: str) -> Header:
+def find(directory: str, name: str) -> Run:
     """The run of this name, or the one that goes on (else the newest) where none is given.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Over there: the store of objects and the repository.
+"""The agent: the store of objects and the repository.
 
 The store is a DVC remote and at the same time the cache of the repository beside it, so an object
 is written under another name, verified, and moved into place read-only: DVC takes a read-only
@@ -55,7 +55,7 @@ def lacking(link: Link, header: Header) -> None:
 
 
 def listed(link: Link, header: Header) -> None:
-    """These objects with their folders' files: sizes of those that are there, and the others."""
+    """These objects with their folders' files: the sizes of those in the store, and the others."""
     sizes, gone = {}, []
     todo = list(header["objects"])
     while todo:
@@ -153,7 +153,7 @@ def commit(link: Link, header: Header) -> None:
     """Take a bundle, if one is announced, and put the working tree on its commit.
 
     Raises:
-        Refused: somebody changed files there; they are not overwritten.
+        Refused: somebody changed files of the working tree; they are not overwritten.
     """
     project, wanted = header["project"], header["commit"]
     bundle = os.path.join(project, ".git", "incoming.bundle")

@@ -29,7 +29,7 @@ from custom_gaze.remote.replies import R, Refusal, understood
 from custom_gaze.remote.ssh import ANSWER_S, OPTIONS, VERIFY, Lost, Unreachable, check_host, explain
 
 _BEAT_S = 3.0
-_SILENCE_S = 15.0  # the far side says every three seconds that it is there
+_SILENCE_S = 15.0  # the agent says every three seconds that it lives
 
 _NO_FORWARDING = ["-o", "ClearAllForwardings=yes"]
 
@@ -50,8 +50,8 @@ _BOOTSTRAP = (
 )
 
 
-class FarError(CustomGazeError):
-    """The far side did not do what it was asked; `refusal` is its answer."""
+class AgentError(CustomGazeError):
+    """The agent did not do what it was asked; `refusal` is its answer."""
 
     def __init__(self, host: str, refusal: Refusal) -> None:
         super().__init__(f"{host}: {refusal.error}")
@@ -66,7 +66,7 @@ class Connection:
         self.host = check_host(host)
         self.sent_bytes = 0
         self.received_bytes = 0
-        self.greeting = ""  # what a shell there said before the first message
+        self.greeting = ""  # what the far machine's shell said before the first message
         # Few, so that a machine that floods us fills its own pipe and not our memory.
         self._inbox: queue.Queue[tuple[Header, bytes] | None] = queue.Queue(maxsize=2)
         self._broken = ""  # what it sent that is no message
@@ -121,7 +121,7 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """End the connection; whatever the far side was doing for it ends too."""
+        """End the connection; whatever the agent was doing for it ends too."""
         self._closing.set()
         process = self._process
         if process is None:
@@ -141,7 +141,7 @@ class Connection:
         """Ask for something; return the answer, which has to be of this kind.
 
         Raises:
-            FarError: it was refused or failed there.
+            AgentError: it was refused or failed.
             NotAsked: the answer is something else.
             Lost: the connection ended meanwhile.
         """
@@ -166,13 +166,13 @@ class Connection:
         """The next message, which has to be of this kind, and the bytes that it carries.
 
         Raises:
-            FarError: it says that something was refused or failed.
+            AgentError: it says that something was refused or failed.
             NotAsked: it is something else.
             Lost: the connection ended, or nothing was heard for 15 seconds.
         """
         header, payload = self._receive(_SILENCE_S)
         if "error" in header:
-            raise FarError(self.host, understood(self.host, Refusal, header))
+            raise AgentError(self.host, understood(self.host, Refusal, header))
         return understood(self.host, kind, header), payload
 
     def waiting(self) -> bool:

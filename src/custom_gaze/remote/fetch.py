@@ -69,7 +69,7 @@ def fetch(settings: Settings, root: Path, run: Run, traffic: Traffic, say: Say) 
                 beyond = repository.changes_beyond_an_experiment(root, commit)
                 found.append(Fetched(name, commit, count, here is not None, tuple(beyond)))
                 say(import_tracked(connection, cache, settings, name))
-            connection.ask("fetched", Done, **settings.there, name=run.name)
+            connection.ask("fetched", Done, **settings.place, name=run.name)
         finally:
             traffic.add(connection)
     return found

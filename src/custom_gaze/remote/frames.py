@@ -1,6 +1,6 @@
 """Messages over a pipe: one line of JSON, then as many bytes as its `bytes` says.
 
-Used on both sides; over there only the standard library is at hand. What is read may come from a
+Used on both sides; the agent has only the standard library at hand. What is read may come from a
 machine that lies: lines, payloads and numbers have a limit.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import IO, Any, NoReturn
 
 PAYLOAD = 1 << 16  # the most bytes one message carries: a slow line still shows life
-START = b"custom-gaze: messages follow\n"  # what a shell there says before is skipped
+START = b"custom-gaze: messages follow\n"  # what the far machine's shell says before is skipped
 MOST_GREETING = 1 << 16
 _LONGEST_LINE = 1 << 23  # the names of 200,000 objects
 _LONGEST_NUMBER = 30

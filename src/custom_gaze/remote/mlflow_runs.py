@@ -1,4 +1,4 @@
-"""What MLflow recorded over there: brought into the store here, or seen through a tunnel."""
+"""MLflow's records on the far machine: brought into the store here, or seen through a tunnel."""
 
 import contextlib
 import subprocess
@@ -38,12 +38,12 @@ def import_tracked(connection: Connection, cache: Cache, settings: Settings, nam
 
     A store that cannot be reached does not undo a fetch: the line returned says so.
     """
-    runs = connection.ask("tracked", AllTracked, **settings.there, name=name).runs
+    runs = connection.ask("tracked", AllTracked, **settings.place, name=name).runs
     if not runs:
         return f"MLflow there has no run of {name}"
     files = [[path, md5] for run in runs for _, path, md5 in run.files]
     if files:
-        connection.ask("offer", Done, **settings.there, files=files)
+        connection.ask("offer", Done, **settings.place, files=files)
     wanted = [Out(path, md5) for path, md5 in files if not cache.has(md5)]
     if wanted:
         fetch_objects(connection, cache, settings.store, wanted)
@@ -62,7 +62,7 @@ def _import(host: str, run: Tracked, cache: Cache) -> bool:
     from mlflow.entities import Metric, Param
 
     client = store.open_store()
-    if _is_known(client, run.id):  # the store here is the one there, through a tunnel
+    if _is_known(client, run.id):  # the store here is the far machine's, through a tunnel
         return False
     experiment_id = store.experiment_id(client, run.experiment)
     origin = f"{host}:{run.id}"
@@ -103,14 +103,14 @@ def _is_known(client: Any, run_id: str) -> bool:
 
 
 def serve(settings: Settings, port: int) -> None:
-    """Run the server there for as long as this command runs, and a tunnel to it.
+    """Run the far machine's server for as long as this command runs, and a tunnel to it.
 
     Raises:
         CustomGazeError: the port is taken here, or the server or the tunnel ended.
     """
     with connect(settings.host) as connection:
         far_port = connection.ask("free_port", FreePort).port
-        connection.send({"do": "serve", **settings.there, "port": far_port})
+        connection.send({"do": "serve", **settings.place, "port": far_port})
         with _tunnel(settings.host, port, far_port) as tunnel:
             _wait_for_answer(connection, tunnel, settings.host, port)
             print(

@@ -1,4 +1,4 @@
-"""DVC's cache here, and moving its objects to and from the store there.
+"""DVC's cache here, and moving its objects to and from the far machine's store.
 
 An object is a file named by its MD5; `<md5>.dir` is the JSON list of a folder's files.
 """
@@ -90,7 +90,7 @@ def send_objects(connection: Connection, cache: Cache, store: str, names: list[s
     """Send those of these objects that the store lacks; return their names.
 
     Raises:
-        FarError: the disk there is full, or it may not be written.
+        AgentError: its disk is full, or may not be written.
         NotAsked: the far machine asks for others: faces of another session, for instance.
         Lost: the connection was cut; what was taken whole need not be sent again.
     """
@@ -124,14 +124,14 @@ def fetch_objects(connection: Connection, cache: Cache, store: str, outs: list[O
     """
     wanted = list(dict.fromkeys(out.md5 for out in outs))
     answer = connection.ask("listed", Listed, store=store, objects=wanted)
-    _check_there(connection.host, wanted, answer, cache, outs)
+    _check_in_store(connection.host, wanted, answer, cache, outs)
     folders = _receive_folders(connection, cache, store, wanted, answer)
     files = [name for name in wanted if not name.endswith(FOLDER)]
     for name in wanted:
         if name.endswith(FOLDER):
             files += members_of(folders[name]) if name in folders else cache.members(name)
     missing = [name for name in dict.fromkeys(files) if not cache.has(name)]
-    _check_there(connection.host, missing, answer, cache, outs)
+    _check_in_store(connection.host, missing, answer, cache, outs)
     _check_room(cache, sum(answer.sizes[name] for name in missing))
     if missing:
         connection.send({"do": "get", "store": store, "objects": missing})
@@ -146,7 +146,7 @@ def fetch_objects(connection: Connection, cache: Cache, store: str, outs: list[O
     return len(missing) + len(folders)
 
 
-def _check_there(
+def _check_in_store(
     host: str, names: list[str], answer: Listed, cache: Cache, outs: list[Out]
 ) -> None:
     gone = {name for name in names if name not in answer.sizes and not cache.has(name)}

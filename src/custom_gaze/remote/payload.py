@@ -1,4 +1,4 @@
-"""What a run takes along: the commit, its sessions, and what the fetch stage has made here."""
+"""The payload of a run: its commit, its sessions, and what the fetch stage has made here."""
 
 import dataclasses
 import hashlib
@@ -22,10 +22,10 @@ _NO_FILES = ("embedded", "random")  # words of fetch.detector and fetch.base
 
 
 @dataclasses.dataclass(frozen=True)
-class Luggage:
+class Payload:
     """The objects that a run needs.
 
-    `here` are in the cache here; `elsewhere`, object → path, have to be there already.
+    `here` are in the cache here; `elsewhere`, object → path, the far machine has to have already.
     """
 
     here: list[str]
@@ -86,7 +86,7 @@ def check_sessions_saved(root: Path, sessions: list[str]) -> None:
             )
 
 
-def pack(root: Path, cache: Cache, request: Request) -> Luggage:
+def pack(root: Path, cache: Cache, request: Request) -> Payload:
     """The objects that a run needs: its sessions, and what the fetch stage has put in place.
 
     Raises:
@@ -110,16 +110,16 @@ def pack(root: Path, cache: Cache, request: Request) -> Luggage:
         wanted += _made_by_fetch(root, cache, request.commit, fetch, outs)
     here, gone = cache.whole(out.md5 for out in wanted)
     paths = {out.md5: out.path for out in wanted}
-    return Luggage(here, {name: paths.get(name, name) for name in gone}, list(sessions))
+    return Payload(here, {name: paths.get(name, name) for name in gone}, list(sessions))
 
 
 def _made_by_fetch(
     root: Path, cache: Cache, commit: str, fetch: FetchParams, outs: dict[str, Out]
 ) -> list[Out]:
-    """What the fetch stage has made here, if it spares the run there that stage.
+    """What the fetch stage has made here, if it spares the run that stage.
 
     Raises:
-        InputError: the stage has to run there and would not find a file.
+        InputError: the stage has to run on the far machine and would not find a file.
     """
     made = [outs[path] for path in _FETCHED if path in outs]
     only_here = _only_here(root, commit, fetch)
@@ -137,7 +137,7 @@ def _made_by_fetch(
 def _is_fetched(root: Path, commit: str, wanted: FetchParams) -> bool:
     """Whether the commit's dvc.lock has what this code's fetch stage makes of these parameters.
 
-    Then the stage is not run there: a file that lies here alone has become its outputs.
+    Then the run skips the stage: a file that lies here alone has become its outputs.
     """
     stage = (yaml_of(root, commit, "dvc.lock").get("stages") or {}).get("fetch") or {}
     made_of = ((stage.get("params") or {}).get("params.yaml") or {}).get("fetch")
@@ -154,7 +154,7 @@ def _md5(path: Path) -> str:
 
 
 def _only_here(root: Path, commit: str, wanted: FetchParams) -> str:
-    """A source that the fetch stage would not find there, a path outside of git; or nothing."""
+    """A source that the run's fetch stage would not find, a path outside of git; or nothing."""
     for key in ("detector", "mesh", "base"):
         source = getattr(wanted, key)
         if source is None or source in _NO_FILES or is_address(source):

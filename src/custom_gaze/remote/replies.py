@@ -1,4 +1,4 @@
-"""What the far machine answers, each kind of message with its exact form.
+"""What the agent replies, each kind of message with its exact form.
 
 Its host key is verified, its owner is not: whoever holds that machine may answer anything. So no
 answer is used before it has been checked here: names are of the form that we give, numbers lie in a
@@ -79,7 +79,7 @@ class Asked(Reply):
 
 
 class Run(Reply):
-    """A run there: what was asked for, and how far it is."""
+    """A run: what was asked for, and how far it is."""
 
     name: RunName
     commit: Commit
@@ -128,7 +128,7 @@ class Stopped(Reply):
 
 
 class Status(Reply):
-    """Every run there, its disk in bytes and its graphics cards."""
+    """Every run, the machine's disk in bytes and its graphics cards."""
 
     runs: list[Run]
     free: Count
@@ -149,7 +149,7 @@ class Hello(Reply):
 
 
 class Changed(Reply):
-    """What was changed there, a line each."""
+    """What the agent has changed, a line each."""
 
     changed: list[Words]
 
@@ -169,7 +169,7 @@ class Torch(Reply):
 
 
 class Tips(Reply):
-    """The commits known there."""
+    """The commits that the agent knows."""
 
     tips: list[Commit]
 
@@ -202,13 +202,13 @@ class Piece(Reply):
 
 
 class FreePort(Reply):
-    """A port of the loopback there."""
+    """A port of the far machine's loopback."""
 
     port: Port
 
 
 class Tracked(Reply):
-    """A run that MLflow has recorded there. Times in milliseconds since 1970."""
+    """A run that MLflow has recorded. Times in milliseconds since 1970."""
 
     id: File  # 32 hexadecimal digits too
     name: Annotated[Words, Field(max_length=500)]
@@ -222,7 +222,7 @@ class Tracked(Reply):
         list[tuple[_Label, Annotated[float, Field(allow_inf_nan=False)], Millis, Count]],
         Field(max_length=_MOST_ROWS),
     ]
-    # path in the run's folder, path there, MD5
+    # path in the run's folder, path on the far machine, MD5
     files: Annotated[
         list[tuple[Annotated[str, AfterValidator(_path_below)], str, File]], Field(max_length=1000)
     ]

@@ -116,10 +116,10 @@ def _known_of(root: Path, commits: list[str]) -> list[str]:
 
 
 def send_commit(connection: Connection, root: Path, project: str, commit: str) -> None:
-    """Put the repository there on `commit`, which is HEAD; only what is new is sent.
+    """Put the far machine's repository on `commit`, which is HEAD; only what is new is sent.
 
     Raises:
-        FarError: files were changed there, or the disk is full.
+        AgentError: files of it were changed, or its disk is full.
     """
     tips = connection.ask("tips", Tips, project=project).tips
     request = {"do": "commit", "project": project, "commit": commit}
@@ -169,8 +169,8 @@ def _receive_bundle(
 ) -> str | None:
     """Write the bundle of what is not here; or return the commit, where all of it is."""
     tips = git(root, "for-each-ref", "--format=%(objectname)").split()
-    there = set(connection.ask("tips", Tips, project=project).tips)
-    shared = [tip for tip in sorted({*tips, head(root)}) if tip in there]
+    known = set(connection.ask("tips", Tips, project=project).tips)
+    shared = [tip for tip in sorted({*tips, head(root)}) if tip in known]
     connection.send({"do": "bundle", "project": project, "ref": ref, "known": shared})
     left = _MOST_BUNDLE_BYTES
     with path.open("wb") as file:

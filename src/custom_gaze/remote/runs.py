@@ -6,7 +6,7 @@ from pathlib import Path
 
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.remote import repository
-from custom_gaze.remote.connection import Connection, FarError, connect
+from custom_gaze.remote.connection import AgentError, Connection, connect
 from custom_gaze.remote.display import (
     Say,
     Screen,
@@ -40,7 +40,7 @@ _MOST_CARDS = 16
 
 
 class RunFailed(CustomGazeError):
-    """The run itself failed over there."""
+    """The run itself failed."""
 
 
 class Detached(CustomGazeError):
@@ -52,35 +52,35 @@ class Detached(CustomGazeError):
 def begin(
     settings: Settings, root: Path, request: Request, traffic: Traffic, say: Say
 ) -> Run | None:
-    """Send what a run needs and start it there, detached from the connection.
+    """Send what a run needs and start it, detached from the connection.
 
     Returns:
-        None where it was started; the run there, where this very request was sent before.
+        None where it was started; the known run, where this very request was sent before.
 
     Raises:
         InputError: something is not committed, a session is missing, or the name is taken.
-        CustomGazeError: a run goes on there, or the far side failed.
+        CustomGazeError: another run goes on, or the agent failed.
         Lost: the connection was cut; nothing was started, and the same command goes on.
     """
     for path in check_committed(root)[:5]:
         say(f"not sent, git does not know it: {path}")
     cache = Cache(root)
-    luggage = pack(root, cache, request)
+    payload = pack(root, cache, request)
     with connect(settings.host) as connection:
         try:
             known = _known_run(connection, settings, root, request)
             if known is not None:
                 return known
             _hold(connection, settings)
-            check_sessions_saved(root, luggage.sessions)  # a second, so only where a run will start
+            check_sessions_saved(root, payload.sessions)  # a second, so only where a run will start
             repository.send_commit(connection, root, settings.project, request.commit)
-            connection.ask("ready", Done, **settings.there)
-            _check_there(connection, settings, luggage.elsewhere)
-            sent = send_objects(connection, cache, settings.store, luggage.here)
-            connection.ask("start", Done, **settings.there, run=request.as_dict())
+            connection.ask("ready", Done, **settings.place)
+            _check_in_store(connection, settings, payload.elsewhere)
+            sent = send_objects(connection, cache, settings.store, payload.here)
+            connection.ask("start", Done, **settings.place, run=request.as_dict())
         finally:
             traffic.add(connection)
-    say(f"{len(sent)} of {len(luggage.here)} files sent")
+    say(f"{len(sent)} of {len(payload.here)} files sent")
     say(f"{request.name} has started on {settings.host}")
     return None
 
@@ -89,7 +89,7 @@ def _known_run(
     connection: Connection, settings: Settings, root: Path, request: Request
 ) -> Run | None:
     """The run of this name, where the same command was given before and has not been ended."""
-    asked = {**settings.there, "name": request.name, "may_miss": True}
+    asked = {**settings.place, "name": request.name, "may_miss": True}
     run = connection.ask("look", Look, **asked).run
     here = [e.name for e in request.experiments if repository.experiment_ref(root, e.name)]
     if run is not None and request.is_same_as(run):
@@ -108,8 +108,8 @@ def _known_run(
 
 def _hold(connection: Connection, settings: Settings) -> None:
     try:
-        connection.ask("hold", Done, **settings.there)
-    except FarError as error:
+        connection.ask("hold", Done, **settings.place)
+    except AgentError as error:
         active = error.refusal.active
         if error.refusal.error != "busy":
             raise
@@ -123,8 +123,8 @@ def _hold(connection: Connection, settings: Settings) -> None:
         ) from None
 
 
-def _check_there(connection: Connection, settings: Settings, elsewhere: dict[str, str]) -> None:
-    """What is not in the cache here has to be in the store there."""
+def _check_in_store(connection: Connection, settings: Settings, elsewhere: dict[str, str]) -> None:
+    """What is not in the cache here has to be in the far machine's store."""
     if not elsewhere:
         return
     answer = connection.ask("listed", Listed, store=settings.store, objects=list(elsewhere))
@@ -152,7 +152,7 @@ def read_along(settings: Settings, name: str, traffic: Traffic, show: Say) -> Ru
         try:
             with connect(settings.host) as connection:
                 try:
-                    request = {"do": "follow", **settings.there, "name": name}
+                    request = {"do": "follow", **settings.place, "name": name}
                     connection.send({**request, "offset": position})
                     while True:
                         message, payload = connection.receive(Followed)
@@ -184,7 +184,7 @@ def read_along(settings: Settings, name: str, traffic: Traffic, show: Say) -> Ru
 def last_lines(settings: Settings, name: str) -> list[str]:
     """The end of a run's log."""
     with connect(settings.host) as connection:
-        connection.send({"do": "look", **settings.there, "name": name})
+        connection.send({"do": "look", **settings.place, "name": name})
         _, tail = connection.receive(Look)
     lines = [readable(line) for line in re.split(rb"[\r\n]", tail)]
     return [line for line in lines if line][-LAST_LINES:]
@@ -219,10 +219,10 @@ def find(settings: Settings, name: str) -> Run:
     """The run of this name, or the one that goes on (else the newest) where it is empty.
 
     Raises:
-        FarError: there is none.
+        AgentError: there is none.
     """
     with connect(settings.host) as connection:
-        run = connection.ask("look", Look, **settings.there, name=name).run
+        run = connection.ask("look", Look, **settings.place, name=name).run
     if run is None:
         raise not_asked(settings.host, f"no run for {name}")
     return _of_this_name(settings, run, name)
@@ -232,10 +232,10 @@ def stop(settings: Settings, name: str) -> str:
     """End a run with every process it started; return what was done.
 
     Raises:
-        FarError: there is no such run.
+        AgentError: there is no such run.
     """
     with connect(settings.host) as connection:
-        answer = connection.ask("stop", Stopped, **settings.there, name=name)
+        answer = connection.ask("stop", Stopped, **settings.place, name=name)
     run, count = _of_this_name(settings, answer.run, name), answer.processes
     if answer.was == "running":
         return f"{run.name}: ended with {count} processes"
@@ -244,9 +244,9 @@ def stop(settings: Settings, name: str) -> str:
 
 
 def status(settings: Settings) -> list[str]:
-    """What runs there, since when, on which epoch; graphics card and disk."""
+    """What runs, since when, on which epoch; graphics card and disk."""
     with connect(settings.host) as connection:
-        connection.send({"do": "status", **settings.there})
+        connection.send({"do": "status", **settings.place})
         about, tail = connection.receive(Status)
     lines = [f"{settings.host}: {in_bytes(about.free)} free of {in_bytes(about.total)}"]
     lines += [f"graphics card: {gpu_line(entry)}" for entry in about.gpu[:_MOST_CARDS]]
@@ -267,10 +267,10 @@ def logs(settings: Settings, name: str, show: Say) -> None:
     """Print a run's log as far as it has come.
 
     Raises:
-        FarError: there is no such run.
+        AgentError: there is no such run.
     """
     with connect(settings.host) as connection:
-        connection.send({"do": "logs", **settings.there, "name": name})
+        connection.send({"do": "logs", **settings.place, "name": name})
         screen = Screen(show)
         while (message := connection.receive(LogPiece))[0].log is not None:
             screen.write(message[1])

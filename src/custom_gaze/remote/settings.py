@@ -14,7 +14,7 @@ VERIFIED = "-verified"
 
 @dataclass(frozen=True)
 class Settings:
-    """The machine `host` as ssh knows it, and the absolute folder there.
+    """The far machine `host` as ssh knows it, and the absolute folder of ours on it.
 
     `subfolder`: the project's folder in its git repository, empty where it is the repository.
     """
@@ -24,18 +24,18 @@ class Settings:
     subfolder: str = ""
 
     @property
-    def there(self) -> dict[str, str]:
-        """What each request says of the place."""
+    def place(self) -> dict[str, str]:
+        """The place as each request names it: our folder, and the project in the repository."""
         return {"dir": self.directory, "sub": self.subfolder}
 
     @property
     def store(self) -> str:
-        """DVC's remote, and the cache of the repository there."""
+        """DVC's remote, and the cache of the far machine's repository."""
         return f"{self.directory}/store"
 
     @property
     def project(self) -> str:
-        """The repository there."""
+        """The far machine's repository."""
         return f"{self.directory}/project"
 
     @property

@@ -1,4 +1,4 @@
-"""`custom-gaze remote setup`: everything that training over there needs, once."""
+"""`custom-gaze remote setup`: everything that training on the far machine needs, once."""
 
 import contextlib
 import hashlib
@@ -13,7 +13,7 @@ from pathlib import Path
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.untrusted import printable
 from custom_gaze.remote import repository
-from custom_gaze.remote.connection import Connection, FarError, connect
+from custom_gaze.remote.connection import AgentError, Connection, connect
 from custom_gaze.remote.display import Say
 from custom_gaze.remote.hostkeys import Consent, check_entry, include_for_dvc, learn
 from custom_gaze.remote.objects import Cache
@@ -40,15 +40,15 @@ def setup(host: str, folder: str, python: str, root: Path, consent: Consent, say
 
     Args:
         host: the machine as ~/.ssh/config knows it.
-        folder: the folder there, in the home folder or absolute.
-        python: the Python of an environment there that has custom-gaze; empty: one is made.
+        folder: the folder on it, in the home folder or absolute.
+        python: the Python of an environment on it that has custom-gaze; empty: one is made.
         root: the project here.
         consent: asked before a host key is pinned and before ~/.ssh/config is changed.
         say: told what was changed.
 
     Raises:
         InputError: the user did not agree, or this is no project with a commit.
-        CustomGazeError: the machine cannot be reached or something failed there.
+        CustomGazeError: the machine cannot be reached or something failed on it.
     """
     if not (root / ".dvc").is_dir():
         raise InputError(f"{root / '.dvc'}: not found; run this in the project's folder")
@@ -61,7 +61,7 @@ def setup(host: str, folder: str, python: str, root: Path, consent: Consent, say
         settings = Settings(host, _checked_folder(host, about.dir, folder), subfolder)
         for line in include_for_dvc(host, about.sshd, consent):
             say(line)
-        _make_there(connection, settings, root, commit, python, say)
+        _make_ready(connection, settings, root, commit, python, say)
     for line in _configure(settings, root):
         say(line)
     check_entry(host)
@@ -89,7 +89,7 @@ def _check_machine(host: str, about: Hello) -> None:
 
 
 def _checked_folder(host: str, found: str, asked: str) -> str:
-    """The absolute folder there that `asked` names."""
+    """The absolute folder on the far machine that `asked` names."""
     if found != asked and not found.endswith(f"/{asked}"):
         raise not_asked(host, f"the folder {printable(found, 80)} for {printable(asked, 80)}")
     if not _FOLDER.fullmatch(found):
@@ -100,26 +100,26 @@ def _checked_folder(host: str, found: str, asked: str) -> str:
     return found
 
 
-def _make_there(
+def _make_ready(
     connection: Connection, settings: Settings, root: Path, commit: str, python: str, say: Say
 ) -> None:
-    there = settings.there
-    changed = connection.ask("make", Changed, **there).changed
+    place = settings.place
+    changed = connection.ask("make", Changed, **place).changed
     _hold_or_skip(connection, settings)
     repository.send_commit(connection, root, settings.project, commit)
-    changed += connection.ask("cache", Changed, **there).changed
+    changed += connection.ask("cache", Changed, **place).changed
     for line in changed:
         say(line)
-    connection.send({"do": "environment", **there, "python": python})
+    connection.send({"do": "environment", **place, "python": python})
     while (message := connection.receive(Installing)[0]).note is not None:
         say(f"{message.note}  ({_INSTALL_SILENCE})")
     for line in message.changed:
         say(line)
-    say(accelerator_line(connection.ask("torch", Torch, **there)))
+    say(accelerator_line(connection.ask("torch", Torch, **place)))
 
 
 def accelerator_line(seen: Torch) -> str:
-    """What trains there; a card that only the driver sees is named with what to do."""
+    """What a run trains on; a card that only the driver sees is named with what to do."""
     version, cuda, card = seen.torch
     if card is not None:
         return f"torch {version} there: CUDA {cuda}, {card}"
@@ -137,8 +137,8 @@ def accelerator_line(seen: Torch) -> str:
 def _hold_or_skip(connection: Connection, settings: Settings) -> None:
     """Nothing is changed under a run's feet."""
     try:
-        connection.ask("hold", Done, **settings.there)
-    except FarError as error:
+        connection.ask("hold", Done, **settings.place)
+    except AgentError as error:
         if error.refusal.error != "busy":
             raise
         raise CustomGazeError(
@@ -174,7 +174,7 @@ def _configure(settings: Settings, root: Path) -> list[str]:
 def _prove(settings: Settings, greeting: str) -> list[str]:
     """Push a file with DVC itself, fetch it back and compare, as `dvc push` and `pull` will.
 
-    `greeting`: what a shell there says before it runs anything; DVC takes it for an answer.
+    `greeting`: what its shell says before it runs anything; DVC takes it for an answer.
     """
     content = os.urandom(1 << 16)
     with tempfile.TemporaryDirectory(prefix="custom-gaze-") as scratch:
