@@ -204,12 +204,12 @@ def stages_table(costs: dict[int, dict[str, Cost]]) -> str:
         seconds = {count: by["prepare"].seconds for count, by in costs.items()}
         rate = [f"{count / seconds[count]:.1f}" for count in costs]
         rows.append(["prepare, frames a second, the program's start included", *rate])
-        # Growth is linear where each further frame costs the same.
-        further = [
+        # Growth is linear where each additional frame costs the same.
+        additional = [
             f"{(more - less) / (seconds[more] - seconds[less]):.1f}"
             for less, more in pairwise(seconds)
         ]
-        rows.append(["prepare, frames a second beyond the column before", "", *further])
+        rows.append(["prepare, frames a second beyond the column before", "", *additional])
     return markdown(("", *(f"{count} frames" for count in costs)), rows)
 
 

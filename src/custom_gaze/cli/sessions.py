@@ -65,8 +65,8 @@ def run_import(arguments: argparse.Namespace) -> None:
     if result.targets < MIN_TARGETS:
         warn(f"warning: a run needs {MIN_TARGETS} targets; name this session together with others")
     # Another person's session, left in params.yaml by the demo, is nothing to be tested on.
-    further = f" {sessions_option([], 'evaluate.sessions')}" if params.evaluate.sessions else ""
-    say(f"next: {result.next_command}{further}")
+    alone = f" {sessions_option([], 'evaluate.sessions')}" if params.evaluate.sessions else ""
+    say(f"next: {result.next_command}{alone}")
 
 
 def run_demo(arguments: argparse.Namespace) -> None:

@@ -39,7 +39,7 @@ def hello(link: Link, header: Header) -> None:
 
 
 def _own_address() -> list[str]:
-    """Where sshd listens, as seen from here: the loopback, or the address this login came to."""
+    """Where sshd listens, as reached from here: the loopback, or the address this login came to."""
     address, port = os.environ.get("SSH_CONNECTION", "- - 127.0.0.1 22").split()[2:4]
     try:
         with socket.create_connection(("localhost", int(port)), timeout=2):

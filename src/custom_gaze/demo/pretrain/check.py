@@ -21,14 +21,14 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Figures:
-    """All in degrees but the slopes, which are those of the answer against the truth.
+    """All in degrees but the slopes, which are those of the prediction against the truth.
 
     Attributes:
         own_error_deg: mean error on unseen persons of the domain it was trained on.
-        own_constant_deg: that of always answering straight ahead.
-        screen_error_deg: mean error on crops of demo sessions, as the network answers.
+        own_constant_deg: that of always predicting straight ahead.
+        screen_error_deg: mean error on crops of demo sessions, as the network predicts.
         screen_corrected_deg: what gain and offset, fitted per person on all of them, leave.
-        screen_constant_deg: that of always answering the screen's centre.
+        screen_constant_deg: that of always predicting the screen's centre.
         yaw_slope: mean over persons on demo sessions.
         pitch_slope: likewise.
     """
@@ -43,28 +43,29 @@ class Figures:
 
 
 def figures(network: BinNetwork, domain: DomainParams) -> Figures:
-    """Measure `network` (eval mode, CPU) on persons it has not seen."""
+    """Measure `network` (eval mode, CPU) on persons it was not trained on."""
     own = [
-        _answers(network, seed, replace(domain, crops_per_person=OWN_CROPS)) for seed in OWN_PERSONS
+        _predicted(network, seed, replace(domain, crops_per_person=OWN_CROPS))
+        for seed in OWN_PERSONS
     ]
     screen = replace(domain, kind=SCREEN, crops_per_person=SCREEN_CROPS)
-    seen = [_answers(network, seed, screen) for seed in SCREEN_PERSONS]
-    slopes = np.mean([_slopes(answer, truth) for answer, truth in seen], axis=0)
+    on_screen = [_predicted(network, seed, screen) for seed in SCREEN_PERSONS]
+    slopes = np.mean([_slopes(predicted, truth) for predicted, truth in on_screen], axis=0)
     return Figures(
         own_error_deg=_mean_error(own),
         own_constant_deg=_mean_error([(0 * truth, truth) for _, truth in own]),
-        screen_error_deg=_mean_error(seen),
-        screen_corrected_deg=_mean_error([(_fitted(a, truth), truth) for a, truth in seen]),
-        screen_constant_deg=_mean_error([(0 * truth, truth) for _, truth in seen]),
+        screen_error_deg=_mean_error(on_screen),
+        screen_corrected_deg=_mean_error([(_fitted(p, truth), truth) for p, truth in on_screen]),
+        screen_constant_deg=_mean_error([(0 * truth, truth) for _, truth in on_screen]),
         yaw_slope=float(slopes[0]),
         pitch_slope=float(slopes[1]),
     )
 
 
-Pair = tuple[NDArray[np.float64], NDArray[np.float64]]  # answers and truth, each (N, 2) degrees
+Pair = tuple[NDArray[np.float64], NDArray[np.float64]]  # predictions and truth, each (N, 2) degrees
 
 
-def _answers(network: BinNetwork, seed: int, domain: DomainParams) -> Pair:
+def _predicted(network: BinNetwork, seed: int, domain: DomainParams) -> Pair:
     check_person_seed(seed, "tuning")
     crops = crops_of([seed], domain)
     width, first = BIN_LAYOUTS[90]
@@ -81,17 +82,19 @@ def _answers(network: BinNetwork, seed: int, domain: DomainParams) -> Pair:
 
 
 def _mean_error(pairs: list[Pair]) -> float:
-    return float(np.mean([angular_error_deg(answer, truth).mean() for answer, truth in pairs]))
+    return float(
+        np.mean([angular_error_deg(predicted, truth).mean() for predicted, truth in pairs])
+    )
 
 
-def _slopes(answer: NDArray[np.float64], truth: NDArray[np.float64]) -> list[float]:
-    return [float(np.polyfit(truth[:, axis], answer[:, axis], 1)[0]) for axis in (0, 1)]
+def _slopes(predicted: NDArray[np.float64], truth: NDArray[np.float64]) -> list[float]:
+    return [float(np.polyfit(truth[:, axis], predicted[:, axis], 1)[0]) for axis in (0, 1)]
 
 
-def _fitted(answer: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[np.float64]:
+def _fitted(predicted: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[np.float64]:
     """Gain and offset per axis, least squares."""
     columns = [
-        np.polyval(np.polyfit(answer[:, axis], truth[:, axis], 1), answer[:, axis])
+        np.polyval(np.polyfit(predicted[:, axis], truth[:, axis], 1), predicted[:, axis])
         for axis in (0, 1)
     ]
     return np.stack(columns, -1)

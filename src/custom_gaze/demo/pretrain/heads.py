@@ -1,10 +1,10 @@
-"""The heads, trained anew on a frozen trunk: why the base answers as L2CS-Net does on a laptop.
+"""The heads, trained anew on a frozen trunk: why the base predicts as L2CS-Net does on a laptop.
 
-A trunk that has learnt wide gaze sees the eyes of the demo's sessions well, and heads trained with
-it answer within a few degrees: a base that leaves nothing to calibrate. The real L2CS-Net knows
+A trunk that has learnt wide gaze knows the eyes of the demo's sessions well, and heads trained with
+it are right within a few degrees: a base that leaves nothing to calibrate. The real L2CS-Net knows
 the head's pose best and counts the eyes' own turn for little (slope 0.3 to 0.4 across a laptop's
 screen). So the heads are finished on people far away, whose labels count it for little too. What
-the trunk has seen of the eyes stays in its features, for training to find.
+the trunk has learnt of the eyes stays in its features, for training to find.
 """
 
 import numpy as np

@@ -8,7 +8,6 @@ import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -64,8 +63,8 @@ def run(params_path: Path, output: Path, start: Path | None = None) -> PretrainR
         crops = drawn_crops(params.domain, drawn / "trunk")
         network, learning_s = learn(crops, params.learn, device, scratch / "state.pt", first)
         if params.heads.steps > 0:
-            far = drawn_crops(params.heads_domain, drawn / "heads")
-            finish_heads(network, far, params.heads, params.learn.regression_weight)
+            for_heads = drawn_crops(params.heads_domain, drawn / "heads")
+            finish_heads(network, for_heads, params.heads, params.learn.regression_weight)
         measured = figures(network, params.domain)
         base = as_base(network)
         save_base(base, output)
@@ -104,12 +103,12 @@ def _code() -> str:
     return code_version("demo.pretrain.run")
 
 
-def _key(*parts: Any) -> str:
+def _key(*parts: object) -> str:
     said = json.dumps([*parts, _code(), torch.__version__])
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
-def _machine(device: torch.device) -> dict[str, Any]:
+def _machine(device: torch.device) -> dict[str, str | int | None]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {"device": f"{device.type}: {name}", "cores": os.cpu_count(), "torch": torch.__version__}
 

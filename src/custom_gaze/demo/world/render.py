@@ -148,10 +148,10 @@ class Scene:
         eyes, 1 for shut ones.
         """
         self._draw_eyes(gaze_deg, pose, closed)
-        seen = image(sample(self._layer, self._picture_px(pose, framing)))
-        opacity = image(cv2.cvtColor(seen[..., 3], cv2.COLOR_GRAY2RGB))
+        layer = image(sample(self._layer, self._picture_px(pose, framing)))
+        opacity = image(cv2.cvtColor(layer[..., 3], cv2.COLOR_GRAY2RGB))
         behind = cv2.multiply(self._room(framing.size_px), 255 - opacity, scale=1 / 255)
-        shown = image(cv2.add(cv2.cvtColor(seen, cv2.COLOR_RGBA2RGB), behind))
+        shown = image(cv2.add(cv2.cvtColor(layer, cv2.COLOR_RGBA2RGB), behind))
         if self._glasses is not None:
             lay_over(shown, self._glasses, self.px_per_mm, pose, self.scale, framing.center_px)
         return shown
