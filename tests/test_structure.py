@@ -35,7 +35,7 @@ AGAINST_THE_DIRECTION = {
     "models/l2cs_export.py -> faces",
     "models/l2cs_export.py -> rustyeyes",
 }
-TOO_LONG = {"calibration/finetune.py: fit", "common/download.py"}
+TOO_LONG = {"calibration/finetune.py: fit"}
 UNTYPED = {
     "calibration/finetune.py",
     "calibration/trainer.py",
