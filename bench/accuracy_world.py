@@ -14,14 +14,13 @@ from custom_gaze.common.files import whole_folder, write_bytes
 from custom_gaze.common.provenance import code_version
 from custom_gaze.config.params import EvaluateParams, Params
 from custom_gaze.config.paths import Paths
-from custom_gaze.data import index as dataset
-from custom_gaze.data.index import Sample, labels_deg, of_split, targets_of
+from custom_gaze.data.index import Sample, labels_deg, of_split, read_index, targets_of
 from custom_gaze.data.splits import CROSS_SESSION
 from custom_gaze.demo.seeds import PERSON_SEEDS, check_person_seed
 from custom_gaze.demo.session import write_session
 from custom_gaze.faces.detectors import embedded_detector
 from custom_gaze.faces.finder import DETECTOR_FILE
-from custom_gaze.stages import prepare
+from custom_gaze.stages import index, prepare
 
 DAYS = ("day1", "day2")
 PARAMS = replace(Params(), sessions=(DAYS[0],), evaluate=EvaluateParams(sessions=(DAYS[1],)))
@@ -146,7 +145,7 @@ def prepared_person(seed: int, settings: Settings, work: Path) -> Person:
         with whole_folder(folder) as temporary:
             _make_project(seed, settings, Paths(temporary))
     paths = Paths(folder)
-    samples = dataset.read_index(paths.index)
+    samples = read_index(paths.index)
     own = tuple(sample for sample in samples if sample.split != CROSS_SESSION)
     samples = (*own, *of_split(samples, CROSS_SESSION))
     targets = targets_of(samples)
@@ -173,7 +172,7 @@ def _make_project(seed: int, settings: Settings, paths: Paths) -> None:
             purpose=settings.purpose,
         )
         prepare.run(DAYS[day - 1], PARAMS, paths)
-    dataset.run(PARAMS, paths)
+    index.run(PARAMS, paths)
 
 
 def _world_key(settings: Settings) -> str:

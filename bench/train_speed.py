@@ -34,8 +34,7 @@ from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.config.candidate import AUTO, Candidate
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
-from custom_gaze.data import index as dataset
-from custom_gaze.data.index import of_split
+from custom_gaze.data.index import of_split, read_index
 from custom_gaze.data.splits import TRAIN, VALIDATION
 from custom_gaze.models.devices import pick_device
 from speed_world import machine, markdown
@@ -164,7 +163,7 @@ def run(plan: Plan) -> str:
             train = replace(plan.params.train, method=AUTO)
             job = plan.job(paths, replace(plan.params, train=train))
             outcomes |= taking_turns({AUTO: (whole, job)})
-        copies = len(of_split(dataset.read_index(paths.index), TRAIN))
+        copies = len(of_split(read_index(paths.index), TRAIN))
         copies *= plan.params.augment.copies + 1
         parts = [said(plan, paths), speed_table(outcomes, copies), notes(outcomes)]
         return "\n\n".join(parts) + "\n"
@@ -172,7 +171,7 @@ def run(plan: Plan) -> str:
 
 def said(plan: Plan, paths: Paths) -> str:
     """What was measured, and where."""
-    train, samples = plan.recipe.train, dataset.read_index(paths.index)
+    train, samples = plan.recipe.train, read_index(paths.index)
     device = pick_device(train.device, "--device")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
     threads = plan.arguments.threads or torch.get_num_threads()

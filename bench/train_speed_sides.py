@@ -22,8 +22,7 @@ from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.common.tables import read_columns
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
-from custom_gaze.data import index as dataset
-from custom_gaze.data.index import of_split
+from custom_gaze.data.index import of_split, read_index
 from custom_gaze.data.splits import TRAIN, VALIDATION
 from custom_gaze.models.devices import pick_device
 from custom_gaze.stages import train
@@ -135,7 +134,7 @@ def reference(job: Job, turns: Turns) -> Outcome:
     """The plain reference on the same frames, from the base network's own head."""
     params, paths = replace(job.params.train, start="base"), job.paths
     device = pick_device(params.device, "--device")
-    samples = dataset.read_index(paths.index)
+    samples = read_index(paths.index)
     made = of_split(samples, TRAIN), of_split(samples, VALIDATION)
     torch.manual_seed(params.seed)
     network = starting_network(read_base(paths.base), params, made[0], paths).to(device)

@@ -13,14 +13,13 @@ from custom_gaze.calibration.base_features import plain_features
 from custom_gaze.common.files import write_json, write_text
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
-from custom_gaze.data import index as dataset
-from custom_gaze.data.index import labels_deg, load_crop
+from custom_gaze.data.index import labels_deg, load_crop, read_index
 from custom_gaze.data.prepared import LABELS_FILE, MANIFEST_FILE, read_manifest
 from custom_gaze.demo.seeds import PERSON_SEEDS
 from custom_gaze.demo.session import write_session
 from custom_gaze.faces.crops import normalise
 from custom_gaze.models.network import GazeNetwork, take_batchnorm_statistics
-from custom_gaze.stages import fetch, prepare
+from custom_gaze.stages import fetch, index, prepare
 from custom_gaze.weights import BaseNetwork, save_base
 from custom_gaze.weights.base import BIN_LAYOUTS, BinHeads
 from speed_world import grid_of
@@ -49,7 +48,7 @@ def make_project(root: Path, targets: int, params: Params, trunk: str) -> Paths:
     source = EMBEDDED if made or trunk == EMBEDDED else str(Path(trunk).expanduser().resolve())
     fetch.run(replace(params, fetch=replace(params.fetch, base=source)), paths)
     _prepared(paths, SESSION, PERSON_SEEDS["bench"][0], targets, params)
-    dataset.run(params, paths)
+    index.run(params, paths)
     if made:
         save_base(headed_resnet50(root / "others", params), paths.base)
     return paths
@@ -81,8 +80,8 @@ def headed_resnet50(root: Path, params: Params) -> BaseNetwork:
     shutil.copytree(root.parent / "models" / "faces", paths.faces)
     for session, seed in zip(sessions, OTHERS, strict=True):
         _prepared(paths, session, seed, 16, params)
-    dataset.run(replace(params, sessions=sessions), paths)
-    samples = dataset.read_index(paths.index)
+    index.run(replace(params, sessions=sessions), paths)
+    samples = read_index(paths.index)
     crops = np.stack([load_crop(sample, paths) for sample in samples[::2]])
     take_batchnorm_statistics(network, torch.from_numpy(normalise(crops)))
     features = plain_features(network, samples, paths).double().numpy()
@@ -136,4 +135,4 @@ def multiply(paths: Paths, frames: int, params: Params) -> None:
     manifest = read_manifest(folder / MANIFEST_FILE, SESSION).model_dump()
     manifest["counts"]["used"] = frames
     write_json(folder / MANIFEST_FILE, manifest)
-    dataset.run(params, paths)
+    index.run(params, paths)

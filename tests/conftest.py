@@ -22,13 +22,12 @@ from filelock import FileLock
 import custom_gaze  # noqa: F401  sets what torch and onnxruntime read when they are loaded
 from custom_gaze.config.params import Params, load_params
 from custom_gaze.config.paths import Paths
-from custom_gaze.data import index as dataset
 from custom_gaze.data.prepared import COLUMNS
 from custom_gaze.data.specification import Specification
 from custom_gaze.faces.crops import Preprocessing
 from custom_gaze.models import onnx_trial
 from custom_gaze.models.network import GazeNetwork
-from custom_gaze.stages import evaluate, export, train
+from custom_gaze.stages import evaluate, export, index, train
 from custom_gaze.weights.base import BaseNetwork, save_base
 
 REPOSITORY = Path(__file__).parent.parent
@@ -250,7 +249,7 @@ def make_ready(project: Project) -> None:
     write_synthetic(project, "one", 4, 4)
     write_synthetic(project, "other", 3, 3)
     project.change(evaluate={"sessions": ["other"]})
-    dataset.run(project.params, project.paths)
+    index.run(project.params, project.paths)
     save_base(small_base(), project.paths.base)
 
 
@@ -287,7 +286,7 @@ def make_headed(project: Project) -> None:
     write_synthetic(project, "other", 2, 2)
     project.change(evaluate={"sessions": ["other"]}, augment={"copies": 1})
     project.change(train={"schedule": "cosine", "steps": 20})
-    dataset.run(project.params, project.paths)
+    index.run(project.params, project.paths)
     save_base(headed_base(), project.paths.base)
 
 

@@ -13,7 +13,6 @@ REPOSITORY = Path(__file__).parent.parent
 # The module whose `run` each stage's command calls, where it has another name.
 MODULE = {
     "prepare_cross_session": "stages.prepare",
-    "index": "data.index",
     "pretrain": "demo.pretrain.run",
 }
 # Files that a stage's code reads and no import shows.

@@ -19,10 +19,10 @@ from custom_gaze.calibration.trainer import Training
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.tables import read_columns
 from custom_gaze.config.params import TrainParams
-from custom_gaze.data import index as dataset
-from custom_gaze.data.index import labels_deg, load_crop, of_split
+from custom_gaze.data.index import Sample, labels_deg, load_crop, of_split, read_index
 from custom_gaze.faces.crops import normalise
 from custom_gaze.models.network import GazeNetwork
+from custom_gaze.stages import index
 from custom_gaze.weights import read_base
 from custom_gaze.weights.base import expected_angles
 
@@ -46,8 +46,8 @@ def tuned(headed: Project) -> Project:
     return headed
 
 
-def train_samples(project: Project) -> tuple[dataset.Sample, ...]:
-    return of_split(dataset.read_index(project.paths.index), "train")
+def train_samples(project: Project) -> tuple[Sample, ...]:
+    return of_split(read_index(project.paths.index), "train")
 
 
 def copies_of(project: Project) -> OnTheFly:
@@ -64,7 +64,7 @@ def started(project: Project, params: TrainParams) -> GazeNetwork:
 def side(project: Project, **changes: Any) -> Reference:
     params = dataclasses.replace(project.params.train, **changes)
     augment = dataclasses.replace(project.params.augment, copies=0)
-    held_out = of_split(dataset.read_index(project.paths.index), "validation")
+    held_out = of_split(read_index(project.paths.index), "validation")
     plain = OnTheFly(held_out, project.paths, augment, 1)
     return Reference(started(project, params), copies_of(project), plain, params, 0)
 
@@ -98,7 +98,7 @@ def test_both_sides_begin_with_the_same_losses(tuned: Project) -> None:
     loss = own.epoch(0)
     assert loss > 10  # degrees²: there is something to agree on
     assert plain.epoch() == pytest.approx(loss, rel=2e-3)
-    held_out = of_split(dataset.read_index(tuned.paths.index), "validation")
+    held_out = of_split(read_index(tuned.paths.index), "validation")
     crops = np.stack([load_crop(sample, tuned.paths) for sample in held_out])
     with torch.no_grad():
         answers = own.network(torch.from_numpy(normalise(crops)))
@@ -297,10 +297,10 @@ def test_bad_input_is_one_line_and_exit_2(
 def test_a_session_is_multiplied(project: Project, prepare_synthetic: Any) -> None:
     prepare_synthetic(SESSION, 3, 3, 1)
     params = dataclasses.replace(project.params, sessions=(SESSION,))
-    dataset.run(params, project.paths)
-    few = dataset.read_index(project.paths.index)
+    index.run(params, project.paths)
+    few = read_index(project.paths.index)
     multiply(project.paths, 40, params)
-    many = dataset.read_index(project.paths.index)
+    many = read_index(project.paths.index)
     assert len(many) == 40
     assert len({sample.crop_sha256 for sample in many}) == 40
     assert {sample.target for sample in many} == {sample.target for sample in few}

@@ -20,10 +20,11 @@ from custom_gaze.calibration.candidates import (
 from custom_gaze.calibration.corrections import Polynomial
 from custom_gaze.common.errors import InputError
 from custom_gaze.config.candidate import Candidate
-from custom_gaze.data import index as dataset
+from custom_gaze.data.index import labels_deg, load_crop, read_index
 from custom_gaze.faces.crops import normalise
 from custom_gaze.models.heads import FURTHEST_DEG
 from custom_gaze.models.network import GazeNetwork
+from custom_gaze.stages import index
 from custom_gaze.weights.base import build_base, expected_angles
 from headed_base import headed_base
 
@@ -92,12 +93,12 @@ def test_what_the_network_sees_is_what_the_base_answers(
     project: Project, prepare_synthetic: Callable
 ) -> None:
     prepare_synthetic("one", 3, 2, 2)
-    dataset.run(project.params, project.paths)
-    samples = dataset.read_index(project.paths.index)
+    index.run(project.params, project.paths)
+    samples = read_index(project.paths.index)
     base = headed_base()
     network, _ = trunk()
     seen = seen_by(network, base.heads, samples, project.paths)
-    crops = np.stack([dataset.load_crop(sample, project.paths) for sample in samples])
+    crops = np.stack([load_crop(sample, project.paths) for sample in samples])
     with torch.inference_mode():
         logits = build_base(base)(torch.from_numpy(normalise(crops)))
         expected = expected_angles(*logits, base.heads).numpy()
@@ -106,7 +107,7 @@ def test_what_the_network_sees_is_what_the_base_answers(
     assert seen.features.shape == (12, 256)
     assert [len(set(seen.targets[i : i + 2])) for i in range(0, 12, 2)] == [1] * 6
     assert len(set(seen.targets)) == 6
-    np.testing.assert_allclose(seen.true_deg, dataset.labels_deg(samples))
+    np.testing.assert_allclose(seen.true_deg, labels_deg(samples))
     part = seen.rows(seen.targets == 2)
     np.testing.assert_array_equal(part.features, seen.features[4:6])
     assert not seen_by(network, None, samples[:2], project.paths).base_deg.any()

@@ -10,9 +10,9 @@ from custom_gaze.calibration import feature_cache as features
 from custom_gaze.calibration.feature_cache import Copies, Mapped, Recomputed, frozen_features
 from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.config.paths import Paths
-from custom_gaze.data import index as dataset
-from custom_gaze.data.index import Sample
+from custom_gaze.data.index import Sample, of_split, read_index
 from custom_gaze.models.network import GazeNetwork, take_batchnorm_statistics
+from custom_gaze.stages import index
 
 CPU = torch.device("cpu")
 ALL = np.arange(24)
@@ -21,8 +21,8 @@ ALL = np.arange(24)
 @pytest.fixture
 def copies(project: Project, prepare_synthetic: Callable) -> Copies:
     prepare_synthetic("one", 4, 4)
-    dataset.run(project.params, project.paths)
-    samples = dataset.of_split(dataset.read_index(project.paths.index), "train")[:8]
+    index.run(project.params, project.paths)
+    samples = of_split(read_index(project.paths.index), "train")[:8]
     return Copies(samples, project.paths, project.params.augment, seed=1)
 
 

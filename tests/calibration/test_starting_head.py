@@ -7,7 +7,7 @@ from custom_gaze.calibration.base_features import plain_features, seen_by
 from custom_gaze.calibration.candidates import closed_forms
 from custom_gaze.calibration.starting_head import head_from_bins, starting_network
 from custom_gaze.config.candidate import Candidate
-from custom_gaze.data import index as dataset
+from custom_gaze.data.index import labels_deg, load_crop, of_split, read_index
 from custom_gaze.faces.crops import normalise
 from custom_gaze.weights.base import BaseNetwork, BinHeads, build_base, expected_angles
 from headed_base import headed_base
@@ -70,11 +70,11 @@ def test_epoch_zero_is_the_base_network(ready: Project) -> None:
     base = BaseNetwork(
         plain.trunk, plain.trunk_state, bins(256, scale=0.05), "a base", "0" * 64, "embedded"
     )
-    samples = dataset.of_split(dataset.read_index(ready.paths.index), "train")
+    samples = of_split(read_index(ready.paths.index), "train")
     ready.change(train={"start": "base"})
     network = starting_network(base, ready.params.train, samples, ready.paths)
     ours = network.head(plain_features(network, samples, ready.paths))
-    crops = np.stack([dataset.load_crop(sample, ready.paths) for sample in samples])
+    crops = np.stack([load_crop(sample, ready.paths) for sample in samples])
     assert base.heads is not None
     with torch.inference_mode():
         logits = build_base(base)(torch.from_numpy(normalise(crops)))
@@ -84,7 +84,7 @@ def test_epoch_zero_is_the_base_network(ready: Project) -> None:
 
 
 def test_epoch_zero_is_the_probe(ready: Project) -> None:
-    samples = dataset.of_split(dataset.read_index(ready.paths.index), "train")
+    samples = of_split(read_index(ready.paths.index), "train")
     base = headed_base()
     assert ready.params.train.start == "probe"
     network = starting_network(base, ready.params.train, samples, ready.paths)
@@ -97,8 +97,8 @@ def test_epoch_zero_is_the_probe(ready: Project) -> None:
 
 
 def test_a_trunk_alone_starts_from_the_mean_label(ready: Project) -> None:
-    samples = dataset.of_split(dataset.read_index(ready.paths.index), "train")
+    samples = of_split(read_index(ready.paths.index), "train")
     network = starting_network(small_base(), ready.params.train, samples, ready.paths)
     answers = network.head(plain_features(network, samples, ready.paths)).detach().numpy()
-    mean = dataset.labels_deg(samples).mean(axis=0)
+    mean = labels_deg(samples).mean(axis=0)
     assert answers.mean(axis=0) == pytest.approx(mean, abs=0.5)

@@ -13,9 +13,10 @@ from conftest import Project, write_synthetic
 from custom_gaze.cli import main
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.tables import read_columns
-from custom_gaze.data import index as dataset
+from custom_gaze.data.index import read_index, read_manifests
 from custom_gaze.data.prepared import read_labels, read_manifest
 from custom_gaze.evaluation.results import read_metrics, read_session_metrics
+from custom_gaze.stages import index
 
 Change = Callable[[str], str]
 Reader = Callable[[Path], Any]
@@ -219,7 +220,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Rea
 
     project = make_project(tmp_path_factory.mktemp("stage_files") / "project")
     write_synthetic(project, "one", 4, 4)
-    dataset.run(project.params, project.paths)
+    index.run(project.params, project.paths)
     folder = project.paths.dataset / "one"
     written = {
         "training": (project.paths.training_log, TRAINING),
@@ -238,8 +239,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Rea
     return {
         "labels": (folder / "labels.csv", lambda path: read_labels(path, "one")),
         "manifest": (folder / "manifest.json", lambda path: read_manifest(path, "one")),
-        "index": (project.paths.index, dataset.read_index),
-        "manifests": (project.paths.index_manifests, dataset.read_manifests),
+        "index": (project.paths.index, read_index),
+        "manifests": (project.paths.index_manifests, read_manifests),
         "training": (project.paths.training_log, read_columns),
         "metrics": (project.paths.metrics, read_metrics),
         "sessions": (project.paths.session_metrics, read_session_metrics),
@@ -314,7 +315,7 @@ def test_labels_have_to_be_those_of_their_targets(project: Project) -> None:
     ):
         path.write_text(change(before))
         with pytest.raises(InputError, match=wanted):
-            dataset.run(project.params, project.paths)
+            index.run(project.params, project.paths)
         assert not project.paths.index.exists()
 
 

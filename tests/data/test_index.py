@@ -6,16 +6,17 @@ import pytest
 
 from conftest import Project
 from custom_gaze.common.errors import InputError
-from custom_gaze.data import index as dataset
+from custom_gaze.data.index import labels_deg, load_crop, of_split, read_index
 from custom_gaze.data.splits import CROSS_SESSION, TEST, TRAIN, VALIDATION
+from custom_gaze.stages import index
 
 
 def test_the_index_splits_by_target(project: Project, prepare_synthetic: Callable) -> None:
     prepare_synthetic("one", 5, 5, per_target=2)
-    result = dataset.run(project.params, project.paths)
+    result = index.run(project.params, project.paths)
     assert result.frames == {TRAIN: 30, VALIDATION: 10, TEST: 10}
     assert result.targets == {TRAIN: 15, VALIDATION: 5, TEST: 5}
-    samples = dataset.read_index(project.paths.index)
+    samples = read_index(project.paths.index)
     sides: dict[int, set[str]] = {}
     for sample in samples:
         sides.setdefault(sample.target, set()).add(sample.split)
@@ -28,9 +29,9 @@ def test_targets_that_two_sessions_share_stay_on_one_side(
     prepare_synthetic("one", 4, 4)
     prepare_synthetic("two", 4, 4)
     project.change(sessions=["one", "two"])
-    dataset.run(project.params, project.paths)
+    index.run(project.params, project.paths)
     sides: dict[tuple[float, float], set[str]] = {}
-    for sample in dataset.read_index(project.paths.index):
+    for sample in read_index(project.paths.index):
         point = (sample.target_x_px, sample.target_y_px // 10)
         sides.setdefault(point, set()).add(sample.split)
     assert len(sides) == 16
@@ -41,9 +42,9 @@ def test_cross_session_frames_are_set_apart(project: Project, prepare_synthetic:
     prepare_synthetic("one")
     prepare_synthetic("other")
     project.change(evaluate={"sessions": ["other"]})
-    dataset.run(project.params, project.paths)
-    samples = dataset.read_index(project.paths.index)
-    assert {s.session for s in dataset.of_split(samples, CROSS_SESSION)} == {"other"}
+    index.run(project.params, project.paths)
+    samples = read_index(project.paths.index)
+    assert {s.session for s in of_split(samples, CROSS_SESSION)} == {"other"}
     assert {s.split for s in samples if s.session == "other"} == {CROSS_SESSION}
 
 
@@ -55,9 +56,9 @@ def test_a_target_is_a_target_in_every_session(
     for session in ("one", "other", "third"):
         prepare_synthetic(session, 4, 4, per_target=2)
     project.change(evaluate={"sessions": ["other", "third"]})
-    result = dataset.run(project.params, project.paths)
+    result = index.run(project.params, project.paths)
     assert result.targets == {TRAIN: 10, VALIDATION: 3, TEST: 3, CROSS_SESSION: 32}
-    samples = dataset.read_index(project.paths.index)
+    samples = read_index(project.paths.index)
     numbers = {
         session: [s.target for s in samples if s.session == session]
         for session in ("one", "other", "third")
@@ -69,10 +70,10 @@ def test_a_target_is_a_target_in_every_session(
 
 def test_sessions_left_on_disk_are_not_seen(project: Project, prepare_synthetic: Callable) -> None:
     prepare_synthetic("one")
-    dataset.run(project.params, project.paths)
+    index.run(project.params, project.paths)
     before = project.paths.index.read_bytes()
     prepare_synthetic("stale")
-    dataset.run(project.params, project.paths)
+    index.run(project.params, project.paths)
     assert project.paths.index.read_bytes() == before
 
 
@@ -86,22 +87,22 @@ def test_one_frame_in_two_sessions_is_refused(
     shutil.copy(project.paths.dataset / "one" / name, project.paths.dataset / "again" / name)
     project.change(evaluate={"sessions": ["again"]})
     with pytest.raises(InputError, match=rf"again/{name} and one/{name} are the same frame"):
-        dataset.run(project.params, project.paths)
+        index.run(project.params, project.paths)
 
 
 def test_a_changed_crop_changes_the_index(project: Project, prepare_synthetic: Callable) -> None:
     prepare_synthetic("one")
-    dataset.run(project.params, project.paths)
+    index.run(project.params, project.paths)
     before = project.paths.index.read_bytes()
     crop = sorted((project.paths.dataset / "one").glob("*.jpg"))[0]
     crop.write_bytes(crop.read_bytes() + b"\0")
-    dataset.run(project.params, project.paths)
+    index.run(project.params, project.paths)
     assert project.paths.index.read_bytes() != before
 
 
 def test_an_unprepared_session_is_named(project: Project) -> None:
     with pytest.raises(InputError, match=r"one/labels.csv: not found; .*custom-gaze prepare one"):
-        dataset.run(project.params, project.paths)
+        index.run(project.params, project.paths)
 
 
 def test_labels_that_name_a_missing_crop_are_refused(
@@ -110,43 +111,43 @@ def test_labels_that_name_a_missing_crop_are_refused(
     prepare_synthetic("one")
     sorted((project.paths.dataset / "one").glob("*.jpg"))[2].unlink()
     with pytest.raises(InputError, match=r"labels.csv: line 4: .*img_1766068421002.jpg: not found"):
-        dataset.run(project.params, project.paths)
+        index.run(project.params, project.paths)
     assert not project.paths.index.exists()
 
 
 def test_too_few_targets(project: Project, prepare_synthetic: Callable) -> None:
     prepare_synthetic("one", 2, 2)
     with pytest.raises(InputError, match="4 different targets"):
-        dataset.run(project.params, project.paths)
+        index.run(project.params, project.paths)
 
 
 def test_the_index_round_trips_exactly(project: Project, prepare_synthetic: Callable) -> None:
     prepare_synthetic("one")
-    dataset.run(project.params, project.paths)
-    samples = dataset.read_index(project.paths.index)
+    index.run(project.params, project.paths)
+    samples = read_index(project.paths.index)
     geometry = project.params.geometry
     for sample in samples:
         expected = geometry.to_degrees([sample.target_x_px, sample.target_y_px])
         assert [sample.yaw_deg, sample.pitch_deg] == expected.tolist()
-    assert dataset.labels_deg(samples).shape == (32, 2)
+    assert labels_deg(samples).shape == (32, 2)
 
 
 def test_a_crop_other_than_the_indexed_one_is_refused(
     project: Project, prepare_synthetic: Callable
 ) -> None:
     prepare_synthetic("one")
-    dataset.run(project.params, project.paths)
-    sample = dataset.read_index(project.paths.index)[0]
-    assert dataset.load_crop(sample, project.paths).shape == (64, 64, 3)
+    index.run(project.params, project.paths)
+    sample = read_index(project.paths.index)[0]
+    assert load_crop(sample, project.paths).shape == (64, 64, 3)
     sample.path(project.paths).write_bytes(b"something else")
     with pytest.raises(InputError, match="not the crop that the index names"):
-        dataset.load_crop(sample, project.paths)
+        load_crop(sample, project.paths)
 
 
 def test_a_crop_is_read_as_rgb(project: Project, prepare_synthetic: Callable) -> None:
     prepare_synthetic("one")
-    dataset.run(project.params, project.paths)
-    crop = dataset.load_crop(dataset.read_index(project.paths.index)[0], project.paths)
+    index.run(project.params, project.paths)
+    crop = load_crop(read_index(project.paths.index)[0], project.paths)
     dark = crop[crop.sum(axis=2) < 200]  # the discs are (30, 40, 60)
     red, _, blue = np.median(dark, axis=0)
     assert blue - red > 20
@@ -156,4 +157,4 @@ def test_a_damaged_index_is_refused(project: Project) -> None:
     project.paths.index.parent.mkdir(parents=True, exist_ok=True)
     project.paths.index.write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="its header is a,b"):
-        dataset.read_index(project.paths.index)
+        read_index(project.paths.index)

@@ -10,7 +10,6 @@ import pytest
 
 from conftest import Project
 from custom_gaze.common.errors import InputError
-from custom_gaze.data import index as dataset
 from custom_gaze.data.specification import (
     Specification,
     agreed,
@@ -19,6 +18,7 @@ from custom_gaze.data.specification import (
 )
 from custom_gaze.faces.crops import Preprocessing
 from custom_gaze.geometry import ScreenGeometry
+from custom_gaze.stages import index
 
 SPEC = Specification(ScreenGeometry(), Preprocessing(), "detector box")
 
@@ -28,7 +28,7 @@ def test_the_index_keeps_what_was_prepared_whatever_params_say(
 ) -> None:
     prepare_synthetic("one")
     project.change(geometry={"deg_per_pixel": 0.05}, prepare={"margin": 2.0, "size_px": 96})
-    dataset.run(project.params, project.paths)
+    index.run(project.params, project.paths)
     kept = read_specification(project.paths.specification)
     assert kept == replace(SPEC, preprocessing=Preprocessing(size_px=64))
 
@@ -45,7 +45,7 @@ def test_sessions_that_were_prepared_differently_are_named(
         r"one and 960.0 in the other; prepare both again: custom-gaze prepare one and"
     )
     with pytest.raises(InputError, match=said):
-        dataset.run(project.params, project.paths)
+        index.run(project.params, project.paths)
     assert not project.paths.index.exists()
     other = replace(SPEC, preprocessing=Preprocessing(margin=1.6), crop_from="mesh")
     with pytest.raises(InputError, match="a and c .*: preprocessing.margin is 1.5 .* and 1.6 in"):

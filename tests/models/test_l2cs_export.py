@@ -8,13 +8,14 @@ from onnx import helper
 
 from conftest import Project
 from custom_gaze.common.errors import CustomGazeError, InputError
-from custom_gaze.data import index as dataset
+from custom_gaze.data.index import load_crop, of_split, read_index
 from custom_gaze.faces.crops import normalise
 from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.models import l2cs_export
 from custom_gaze.models.onnx_files import inputs_of, outputs_of
 from custom_gaze.models.onnx_runtime import cpu_session
 from custom_gaze.rustyeyes.contract import model_facts
+from custom_gaze.stages import index
 from gaze_files import expected_deg, write_network
 
 
@@ -22,7 +23,7 @@ from gaze_files import expected_deg, write_network
 def ready(project: Project, prepare_synthetic: Callable) -> Project:
     """A project with crops, an index and an exported network that answers large angles too."""
     prepare_synthetic("one", 4, 4, 1)
-    dataset.run(project.params, project.paths)
+    index.run(project.params, project.paths)
     write_network(
         project.paths.model, sessions=["one"], margin=1.5, geometry=ScreenGeometry(), scale=4.0
     )
@@ -43,11 +44,11 @@ def test_the_two_forms_agree_on_the_validation_crops(ready: Project) -> None:
     assert inputs_of(model) == [("input", (1, 3, 64, 64))]
     assert outputs_of(model) == [("yaw", (1, 90)), ("pitch", (1, 90))]
     session = cpu_session(result.path)
-    validation = dataset.of_split(dataset.read_index(ready.paths.index), "validation")
+    validation = of_split(read_index(ready.paths.index), "validation")
     assert result.crops == len(validation) > 2
     worst = 0.0
     for sample in validation:
-        crop = dataset.load_crop(sample, ready.paths)
+        crop = load_crop(sample, ready.paths)
         yaw, pitch = session.run(["yaw", "pitch"], {"input": normalise(crop[None])})
         read = np.array([stock_reading(yaw[0]), stock_reading(pitch[0])])
         worst = max(worst, float(np.abs(read - 4 * expected_deg(crop)).max()))

@@ -13,7 +13,7 @@ from conftest import Project
 from custom_gaze.cli import main
 from custom_gaze.common.errors import InputError
 from custom_gaze.config.paths import Paths
-from custom_gaze.data import index as dataset
+from custom_gaze.data.index import labels_deg, load_crop, of_split, read_index
 from custom_gaze.evaluation import report
 from custom_gaze.faces.crops import normalise
 from custom_gaze.geometry import angular_error_deg
@@ -22,17 +22,17 @@ from custom_gaze.stages import evaluate
 
 
 def answers(project: Project, split: str) -> tuple[np.ndarray, np.ndarray]:
-    samples = dataset.of_split(dataset.read_index(project.paths.index), split)
-    crops = np.stack([dataset.load_crop(sample, project.paths) for sample in samples])
+    samples = of_split(read_index(project.paths.index), split)
+    crops = np.stack([load_crop(sample, project.paths) for sample in samples])
     predicted = predict_onnx(cpu_session(project.paths.model), normalise(crops))
-    return predicted, dataset.labels_deg(samples)
+    return predicted, labels_deg(samples)
 
 
 def test_the_metrics_are_those_of_the_exported_file(evaluated: Project) -> None:
     metrics = json.loads(evaluated.paths.metrics.read_text())
-    samples = dataset.read_index(evaluated.paths.index)
+    samples = read_index(evaluated.paths.index)
     known = [sample for sample in samples if sample.split in ("train", "validation")]
-    constant = dataset.labels_deg(known).mean(axis=0)
+    constant = labels_deg(known).mean(axis=0)
     assert set(metrics) == {"choice", "test", "cross_session", "train"}
     for split, frames, targets in (("test", 6, 3), ("cross_session", 18, 9)):
         predicted, truth = answers(evaluated, split)

@@ -11,7 +11,7 @@ from custom_gaze.common import provenance
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.files import sha256_of
 from custom_gaze.common.provenance import code_version
-from custom_gaze.data import index as dataset
+from custom_gaze.data.index import load_crop, read_index
 from custom_gaze.faces.crops import normalise
 from custom_gaze.models.checkpoint import load_checkpoint
 from custom_gaze.stages import export
@@ -29,8 +29,8 @@ def test_the_file_keeps_the_app_s_contract(evaluated: Project) -> None:
 
 
 def test_onnxruntime_answers_what_pytorch_answers(evaluated: Project) -> None:
-    samples = dataset.read_index(evaluated.paths.index)[:6]
-    x = normalise(np.stack([dataset.load_crop(sample, evaluated.paths) for sample in samples]))
+    samples = read_index(evaluated.paths.index)[:6]
+    x = normalise(np.stack([load_crop(sample, evaluated.paths) for sample in samples]))
     session = onnxruntime.InferenceSession(evaluated.paths.model)
     with torch.inference_mode():
         ours = load_checkpoint(evaluated.paths.checkpoint).network()(torch.from_numpy(x)).numpy()

@@ -11,7 +11,7 @@ import pytest
 from conftest import REPOSITORY, Once, Project, filled, made_once, make_headed
 from custom_gaze.common.errors import InputError
 from custom_gaze.config.paths import Paths
-from custom_gaze.data import index as dataset
+from custom_gaze.data.index import Sample, load_crop, of_split, read_index
 from custom_gaze.faces import crops
 from custom_gaze.geometry import angular_error_deg
 from custom_gaze.models.onnx_runtime import cpu_session, predict_onnx
@@ -39,8 +39,8 @@ def metadata_of(path: Path) -> dict[str, str]:
 
 
 def crops_of(project: Project, split: str) -> np.ndarray:
-    samples = dataset.of_split(dataset.read_index(project.paths.index), split)
-    images = np.stack([dataset.load_crop(sample, project.paths) for sample in samples])
+    samples = of_split(read_index(project.paths.index), split)
+    images = np.stack([load_crop(sample, project.paths) for sample in samples])
     return crops.normalise(images)
 
 
@@ -107,7 +107,7 @@ def test_each_frame_serves_one_purpose_and_twice_gives_the_same_bytes(
     seen: list[str] = []
     load = quantise.load_crop
 
-    def noted(sample: dataset.Sample, paths: Paths) -> np.ndarray:
+    def noted(sample: Sample, paths: Paths) -> np.ndarray:
         seen.append(sample.split)
         return load(sample, paths)
 

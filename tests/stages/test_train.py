@@ -15,7 +15,7 @@ from custom_gaze.calibration.feature_cache import features_of
 from custom_gaze.calibration.starting_head import starting_network
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.tables import read_columns
-from custom_gaze.data import index as dataset
+from custom_gaze.data.index import labels_deg, load_crop, of_split, read_index
 from custom_gaze.models.checkpoint import load_checkpoint
 from custom_gaze.stages import train
 from custom_gaze.weights import BaseNetwork, load_base, read_base, save_base
@@ -39,7 +39,7 @@ def test_training_learns(ready: Project) -> None:
 
 def test_frozen_means_frozen_to_the_bit(ready: Project) -> None:
     ready.change(train={"learning_rate": 1e-3})
-    samples = dataset.of_split(dataset.read_index(ready.paths.index), "train")
+    samples = of_split(read_index(ready.paths.index), "train")
     torch.manual_seed(ready.params.train.seed)
     base = read_base(ready.paths.base)
     start = starting_network(base, ready.params.train, samples, ready.paths)
@@ -81,9 +81,9 @@ def test_best_and_last_are_apart(ready: Project) -> None:
     assert np.flatnonzero(log["exported"]).tolist() == [best.training["epoch"]]
     assert last.training["epoch"] == log["epoch"][-1] < 60
     assert best.training["epoch"] + 1 == last.training["epoch"]  # stopped by the first worse one
-    validation = dataset.of_split(dataset.read_index(ready.paths.index), "validation")
-    crops = [dataset.load_crop(sample, ready.paths) for sample in validation]
-    labels = torch.from_numpy(dataset.labels_deg(validation))
+    validation = of_split(read_index(ready.paths.index), "validation")
+    crops = [load_crop(sample, ready.paths) for sample in validation]
+    labels = torch.from_numpy(labels_deg(validation))
     for checkpoint in (best, last):
         network = checkpoint.network()
         features = features_of(network, crops, torch.device("cpu"))

@@ -24,7 +24,7 @@ from custom_gaze.cli import main
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.tables import read_columns
 from custom_gaze.config.candidate import Candidate
-from custom_gaze.data import index as dataset
+from custom_gaze.data.index import Sample, load_crop, of_split, read_index
 from custom_gaze.evaluation import comparisons as answers
 from custom_gaze.evaluation import report
 from custom_gaze.faces.crops import normalise
@@ -41,13 +41,13 @@ from custom_gaze.weights.base import read_base
 BASE, PROBE, FINETUNE = Candidate
 
 
-def known(project: Project) -> tuple[list[dataset.Sample], Seen]:
+def known(project: Project) -> tuple[list[Sample], Seen]:
     """The frames that may be calibrated on, as the base network sees them."""
-    samples = dataset.read_index(project.paths.index)
+    samples = read_index(project.paths.index)
     base = read_base(project.paths.base)
     network = GazeNetwork(base.trunk, "layer3")
     network.load_trunk(base.trunk_state)
-    mine = [*dataset.of_split(samples, "train"), *dataset.of_split(samples, "validation")]
+    mine = [*of_split(samples, "train"), *of_split(samples, "validation")]
     return mine, seen_by(network.eval(), base.heads, mine, project.paths)
 
 
@@ -74,7 +74,7 @@ def test_each_method_is_exported_as_it_was_fitted(headed: Project, method: Candi
     assert metadata["custom_gaze.method"] == method
 
     samples, seen = known(headed)
-    crops = np.stack([dataset.load_crop(sample, headed.paths) for sample in samples])
+    crops = np.stack([load_crop(sample, headed.paths) for sample in samples])
     answers = predict_onnx(cpu_session(headed.paths.model), normalise(crops))
     log = read_columns(headed.paths.training_log)
     # The exported epoch, the same one everywhere: a cosine schedule's last, whatever was better.
@@ -131,14 +131,14 @@ def test_evaluate_measures_all_three_beside_the_exported_file(chosen: Project) -
         assert choice[f"held_out_{name}_deg"] == pytest.approx(error, abs=1e-3)
     keys = {BASE: "corrected_deg", PROBE: "probe_deg", FINETUNE: "finetuned_deg"}
     base = read_base(chosen.paths.base)
-    samples = dataset.read_index(chosen.paths.index)
+    samples = read_index(chosen.paths.index)
     last = load_checkpoint(chosen.paths.last_checkpoint).network()
     for split in ("test", "cross_session"):
-        some = dataset.of_split(samples, split)
+        some = of_split(samples, split)
         network = GazeNetwork(base.trunk, "layer3")
         network.load_trunk(base.trunk_state)
         seen = seen_by(network.eval(), base.heads, some, chosen.paths)
-        crops = np.stack([dataset.load_crop(sample, chosen.paths) for sample in some])
+        crops = np.stack([load_crop(sample, chosen.paths) for sample in some])
         with torch.inference_mode():
             tuned = last(torch.from_numpy(normalise(crops))).numpy()
         answers = {name: form.answers(seen) for name, form in candidates.closed.items()}
@@ -162,7 +162,7 @@ def test_evaluate_measures_all_three_beside_the_exported_file(chosen: Project) -
 
 def test_what_auto_trained_on_is_said_to_be_trained_on(chosen: Project) -> None:
     """All but the test targets: the validation's frames are fitted to like the others."""
-    samples = dataset.read_index(chosen.paths.index)
+    samples = read_index(chosen.paths.index)
     known = [sample for sample in samples if sample.split in ("train", "validation")]
     assert len(known) == 14
     assert json.loads(chosen.paths.metrics.read_text())["train"]["frames"] == 14

@@ -65,9 +65,9 @@ def run_prepare(arguments: argparse.Namespace) -> None:
 
 def run_index(_: argparse.Namespace) -> None:
     params, paths = project()
-    from custom_gaze.data import index as dataset
+    from custom_gaze.stages import index
 
-    result = dataset.run(params, paths)
+    result = index.run(params, paths)
     for side, frames in result.frames.items():
         say(f"{side:<10} {frames} frames of {result.targets[side]} targets")
     say(f"→ {paths.index}")

@@ -5,8 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.files import no_more_open_than, whole_folder
 from custom_gaze.common.progress import bar
@@ -32,7 +30,7 @@ from custom_gaze.data.sessions import (
     load_frame,
     read_session,
 )
-from custom_gaze.data.splits import target_groups
+from custom_gaze.data.splits import number_targets, points_px
 from custom_gaze.geometry import ScreenGeometry
 
 SIDE_FILES = ("calibration.json", "dataset.csv")  # the app's own: kept, never read
@@ -93,7 +91,7 @@ def import_session(
             with whole_or_taken_back(folder, paths):
                 _copy(source, belonging, folder)
                 put_under_dvc(folder, paths)
-    points = np.array([(frame.target_x_px, frame.target_y_px) for frame in session.frames])
+    points = points_px(session.frames)
     left, top = points.min(axis=0).tolist()
     right, bottom = points.max(axis=0).tolist()
     copied = {str(relative) for relative in belonging}
@@ -101,7 +99,7 @@ def import_session(
         session_id=session_id,
         folder=folder,
         frames=len(session.frames),
-        targets=int(target_groups(points, same_target_px).max()) + 1,
+        targets=int(number_targets(session.frames, same_target_px).max()) + 1,
         extent_px=(left, top, right, bottom),
         left_out=tuple(entry for entry in session.left_out if entry.filename in copied),
         not_copied=tuple(entry for entry in session.left_out if entry.filename not in copied),

@@ -21,6 +21,7 @@ COLUMNS = (
     *("filename", "yaw", "pitch", "session", "target_x", "target_y"),
     *("face_score", "box_x1", "box_y1", "box_x2", "box_y2"),
 )
+MOST_CROP_BYTES = 16 << 20  # of 1024 x 1024 pixels, the largest, 3 MB
 MOST_DEG = 180.0  # of an angle, either way
 MOST_PX = 1e6  # of a place on a screen or in a frame, either way
 

@@ -1,5 +1,8 @@
 """The split: whole targets go to training, validation or test, never single frames."""
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,7 +10,31 @@ from custom_gaze.common.errors import InputError
 from custom_gaze.config.params import SplitParams
 
 TRAIN, VALIDATION, TEST, CROSS_SESSION = "train", "validation", "test", "cross_session"
+SIDES = (TRAIN, VALIDATION, TEST, CROSS_SESSION)
 MIN_TARGETS = 5  # three to train on, one to validate, one to test
+
+
+class OnScreen(Protocol):
+    """A frame, a label or a sample: what has a target on the screen, in pixels."""
+
+    @property
+    def target_x_px(self) -> float: ...
+    @property
+    def target_y_px(self) -> float: ...
+
+
+def points_px(frames: Sequence[OnScreen]) -> NDArray[np.float64]:
+    """The frames' targets (N, 2) [x, y] in pixels."""
+    points = [[frame.target_x_px, frame.target_y_px] for frame in frames]
+    return np.array(points, np.float64).reshape(-1, 2)
+
+
+def number_targets(frames: Sequence[OnScreen], tolerance_px: float) -> NDArray[np.int64]:
+    """The numbers (N,) of some frames' targets, as `target_groups` gives them.
+
+    An indexed frame has its number already: data/index.py.
+    """
+    return target_groups(points_px(frames), tolerance_px)
 
 
 def target_groups(points_px: NDArray[np.float64], tolerance_px: float) -> NDArray[np.int64]:
@@ -15,7 +42,8 @@ def target_groups(points_px: NDArray[np.float64], tolerance_px: float) -> NDArra
 
     Points closer than `tolerance_px` share a target, and so do points linked by a chain of such
     pairs (single linkage): whatever the tolerance, no two frames on opposite sides of a split are
-    closer to each other than that.
+    closer to each other than that. scipy's single linkage rounds a distance in another way, so
+    that one equal to the tolerance may fall on the other side, and takes no single point.
     """
     labels = np.full(len(points_px), -1, dtype=np.int64)
     count = 0

@@ -1,6 +1,7 @@
 """Contact sheets: a session's frames, or many persons, as one picture to look at."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from custom_gaze.common.files import no_more_open_than, whole_file
 from custom_gaze.common.progress import bar
 from custom_gaze.data.sessions import Frame, load_frame, read_session
-from custom_gaze.data.splits import target_groups
+from custom_gaze.data.splits import number_targets
 from custom_gaze.geometry import ScreenGeometry
 
 if TYPE_CHECKING:
@@ -42,11 +43,9 @@ def sheet(folder: Path, output: Path, geometry: ScreenGeometry, same_target_px: 
         CustomGazeError: the picture cannot be written.
     """
     session = read_session(folder, geometry)
-    points = np.array([[f.target_x_px, f.target_y_px] for f in session.frames])
-    firsts: dict[int, Frame] = {}
-    for frame, target in zip(session.frames, target_groups(points, same_target_px), strict=True):
-        firsts.setdefault(int(target), frame)
-    rows = _rows(list(firsts.values()), same_target_px)
+    _, first = np.unique(number_targets(session.frames, same_target_px), return_index=True)
+    firsts = [session.frames[row] for row in first]
+    rows = _rows(firsts, same_target_px)
     shown = [frame for row in rows for frame in row][:MAX_TILES]
     columns = min(max(len(rows[0]), 3), 8)  # what a page holds
     tiles = [_frame_tile(frame, geometry) for frame in bar(shown, f"sheet of {session.id}")]
@@ -105,12 +104,11 @@ def sessions_sheet(output: Path, seed: int, days: Sequence[int] = (1, 2, 3, 4)) 
 
 def _rows(frames: Sequence[Frame], same_target_px: float) -> list[list[Frame]]:
     """The frames by the rows of their targets, from the top, each from the left."""
-    heights = np.array([[0.0, frame.target_y_px] for frame in frames])
-    rows: dict[int, list[Frame]] = {}
-    for frame, row in zip(frames, target_groups(heights, same_target_px), strict=True):
-        rows.setdefault(int(row), []).append(frame)
-    from_top = sorted(rows.values(), key=lambda row: min(frame.target_y_px for frame in row))
-    return [sorted(row, key=lambda frame: frame.target_x_px) for row in from_top]
+    from_top = sorted(frames, key=lambda frame: frame.target_y_px)
+    steps_px = np.diff([frame.target_y_px for frame in from_top])
+    ends = [0, *(np.flatnonzero(steps_px > same_target_px) + 1), len(frames)]
+    rows = [from_top[start:end] for start, end in pairwise(ends)]
+    return [sorted(row, key=lambda frame: frame.target_x_px) for row in rows]
 
 
 def _frame_tile(frame: Frame, geometry: ScreenGeometry) -> Image:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from custom_gaze.common.errors import InputError
 from custom_gaze.data.sessions import TURNED, UPRIGHT, Frame, FrameError, is_turned, load_frame
-from custom_gaze.data.splits import target_groups
+from custom_gaze.data.splits import number_targets
 from custom_gaze.doctor.findings import Finding, Severity
 from custom_gaze.faces.crops import Box, gaze_crop_box, resize
 from custom_gaze.faces.eye_points import EyeFinder, Point
@@ -231,8 +231,7 @@ def _closed_eyes(looks: Sequence[FrameLook], session: str) -> list[Finding]:
 def _duplicates(looks: Sequence[FrameLook], same_target_px: float, session: str) -> list[Finding]:
     findings = []
     usable = [look for look in looks if look.small is not None]
-    points = np.array([[look.frame.target_x_px, look.frame.target_y_px] for look in usable])
-    targets = target_groups(points.reshape(-1, 2), same_target_px)
+    targets = number_targets([look.frame for look in usable], same_target_px)
     for number, look in enumerate(usable):
         earlier = usable[max(0, number - NEIGHBOURS) : number]
         behind = (n for n in range(len(earlier)) if _same_picture(look, earlier[-1 - n]))

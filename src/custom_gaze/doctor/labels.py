@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from custom_gaze.data.splits import target_groups
+from custom_gaze.data.splits import number_targets, points_px
 from custom_gaze.doctor.findings import Finding, Severity
 from custom_gaze.doctor.frames import RECAPTURE, FrameLook, closed_eyes
 from custom_gaze.geometry import ScreenGeometry, angular_error_deg
@@ -133,8 +133,8 @@ def check_labels(
     """
     closed = {look.name for look, _ in closed_eyes(looks)}
     known = [look for look in looks if look.eyes is not None and look.name not in closed]
-    points = np.array([[k.frame.target_x_px, k.frame.target_y_px] for k in known]).reshape(-1, 2)
-    targets = target_groups(points, same_target_px)
+    points = points_px([look.frame for look in known])
+    targets = number_targets([look.frame for look in known], same_target_px)
     count = len(set(targets.tolist()))
     if count < LEAST_TARGETS:
         what = f"labels were not checked: {count} targets tell too little about each other"

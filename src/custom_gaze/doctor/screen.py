@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from custom_gaze.data.sessions import Frame
-from custom_gaze.data.splits import MIN_TARGETS, target_groups
+from custom_gaze.data.splits import MIN_TARGETS, number_targets, points_px
 from custom_gaze.doctor.findings import Finding, Severity
 from custom_gaze.geometry import ScreenGeometry
 
@@ -36,8 +36,8 @@ def look_at_screen(
     frames: Sequence[Frame], geometry: ScreenGeometry, same_target_px: float, session: str
 ) -> tuple[Coverage, list[Finding]]:
     """Check where the targets of a session's usable frames lie."""
-    points = np.array([[f.target_x_px, f.target_y_px] for f in frames]).reshape(-1, 2)
-    targets = _targets(points, same_target_px)
+    points = points_px(frames)
+    targets = _middles(points, number_targets(frames, same_target_px))
     screen_px = np.array([2 * geometry.center_x_px, 2 * geometry.center_y_px])
     added = worth_adding(targets / screen_px)
     add_px = tuple((round(x), round(y)) for x, y in added * screen_px)
@@ -50,11 +50,9 @@ def look_at_screen(
     return coverage, findings
 
 
-def _targets(points: NDArray[np.float64], same_target_px: float) -> NDArray[np.float64]:
+def _middles(points: NDArray[np.float64], targets: NDArray[np.int64]) -> NDArray[np.float64]:
     """The middle of each target's frames, (T, 2) in pixels."""
-    groups = target_groups(points, same_target_px)
-    count = int(groups.max()) + 1 if len(groups) else 0
-    middles = [points[groups == number].mean(axis=0) for number in range(count)]
+    middles = [points[targets == number].mean(axis=0) for number in np.unique(targets)]
     return np.array(middles).reshape(-1, 2)
 
 

@@ -27,8 +27,7 @@ from custom_gaze.common.files import write_bytes
 from custom_gaze.common.progress import bar
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
-from custom_gaze.data import index as dataset
-from custom_gaze.data.index import load_crop, of_split
+from custom_gaze.data.index import load_crop, of_split, read_index
 from custom_gaze.data.splits import VALIDATION
 from custom_gaze.faces import crops
 from custom_gaze.models.onnx_files import describe, outputs_of, read_onnx, run_session
@@ -78,7 +77,7 @@ def run(params: Params, paths: Paths, output: Path | None = None) -> L2csExportR
     if not paths.model.exists():
         raise InputError(f"{paths.model}: not found; run `custom-gaze export` first")
     original, _ = read_onnx(paths.model)
-    validation = of_split(dataset.read_index(paths.index), VALIDATION)
+    validation = of_split(read_index(paths.index), VALIDATION)
     images = [load_crop(sample, paths) for sample in validation]
 
     content = _serialised(with_bins(original, str(paths.model)), target)

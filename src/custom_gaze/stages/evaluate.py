@@ -21,8 +21,15 @@ from custom_gaze.common.tables import read_columns
 from custom_gaze.config.candidate import Candidate
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
-from custom_gaze.data import index as dataset
-from custom_gaze.data.index import Sample, labels_deg, load_crop, of_split, targets_of
+from custom_gaze.data.index import (
+    Sample,
+    labels_deg,
+    load_crop,
+    of_split,
+    read_index,
+    read_manifests,
+    targets_of,
+)
 from custom_gaze.data.specification import read_specification
 from custom_gaze.data.splits import CROSS_SESSION, TEST, TRAIN, VALIDATION
 from custom_gaze.evaluation import plots, report
@@ -54,7 +61,7 @@ def run(params: Params, paths: Paths) -> EvaluateResult:
         InputError: the model, the index, a crop, the base network or the candidates are missing
             or damaged.
     """
-    samples = dataset.read_index(paths.index)
+    samples = read_index(paths.index)
     log = read_columns(paths.training_log)
     geometry = read_specification(paths.specification).geometry
     session = exported_session(paths.model, paths.checkpoint)
@@ -191,7 +198,7 @@ def _facts(session: Any, samples: Sequence[Sample], paths: Paths) -> dict[str, A
         "dataset_sha256": sha256_of(paths.index),
         "trained_on": trained_on,
         "train_frames": sum(sample.split in trained_on for sample in samples),
-        "manifests": dataset.read_manifests(paths.index_manifests),
+        "manifests": read_manifests(paths.index_manifests),
     }
 
 

@@ -20,8 +20,7 @@ from custom_gaze.common.files import sha256_of, write_bytes
 from custom_gaze.common.progress import bar
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
-from custom_gaze.data import index as dataset
-from custom_gaze.data.index import load_crop, of_split
+from custom_gaze.data.index import load_crop, of_split, prepared_by, read_index
 from custom_gaze.data.splits import VALIDATION
 from custom_gaze.faces import crops
 from custom_gaze.models.checkpoint import Checkpoint, load_checkpoint
@@ -51,15 +50,15 @@ def run(params: Params, paths: Paths) -> ExportResult:
         CustomGazeError: the exported network's angles differ by more than export.tolerance_deg.
     """
     checkpoint = load_checkpoint(paths.checkpoint)
-    validation = of_split(dataset.read_index(paths.index), VALIDATION)
-    prepared_by = dataset.prepared_by(paths.index_manifests, checkpoint.sessions)
+    validation = of_split(read_index(paths.index), VALIDATION)
+    preparers = prepared_by(paths.index_manifests, checkpoint.sessions)
     network = checkpoint.network()
     images = [load_crop(sample, paths) for sample in validation]
 
     size_px = checkpoint.specification["preprocessing"]["size_px"]
     model = to_onnx(network, size_px, params.export.opset)
     made_from = {CHECKPOINT_KEY: sha256_of(paths.checkpoint)}
-    onnx.helper.set_model_props(model, metadata(checkpoint, prepared_by) | made_from)
+    onnx.helper.set_model_props(model, metadata(checkpoint, preparers) | made_from)
     onnx.checker.check_model(model, full_check=True)
     content = model.SerializeToString(deterministic=True)
     difference = largest_difference_deg(network, content, images)

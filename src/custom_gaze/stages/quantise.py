@@ -34,8 +34,7 @@ from custom_gaze.common.files import whole_folder, write_json
 from custom_gaze.common.progress import bar
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
-from custom_gaze.data import index as dataset
-from custom_gaze.data.index import Sample, load_crop, of_split
+from custom_gaze.data.index import Sample, load_crop, of_split, read_index
 from custom_gaze.data.splits import CROSS_SESSION, TEST, TRAIN, VALIDATION
 from custom_gaze.faces import crops
 from custom_gaze.geometry import angular_error_deg
@@ -87,7 +86,7 @@ def run(params: Params, paths: Paths) -> QuantiseResult:
 def _measured(paths: Paths) -> tuple[bytes, dict[str, Any]]:
     """The 8-bit model's content, and the report on it: of the first try that the validation's
     crops find close enough, else of the last."""
-    samples = dataset.read_index(paths.index)
+    samples = read_index(paths.index)
     calibration = spread(of_split(samples, TRAIN), CALIBRATION_CROPS)
     choosing = spread(of_split(samples, VALIDATION), COMPARED_CROPS)
     unseen = [sample for sample in samples if sample.split in (TEST, CROSS_SESSION)]

@@ -33,8 +33,7 @@ from custom_gaze.common.scratch import scratch_folder
 from custom_gaze.config.candidate import AUTO, Candidate
 from custom_gaze.config.params import Params, TrainParams
 from custom_gaze.config.paths import Paths
-from custom_gaze.data import index as dataset
-from custom_gaze.data.index import Sample, labels_deg, load_crop, of_split
+from custom_gaze.data.index import Sample, labels_deg, load_crop, of_split, read_index
 from custom_gaze.data.specification import Specification, read_specification
 from custom_gaze.data.splits import TRAIN, VALIDATION
 from custom_gaze.models.checkpoint import Checkpoint, head_kind, save_checkpoint
@@ -102,7 +101,7 @@ def run(params: Params, paths: Paths) -> TrainResult:
         InputError: the index, a crop or the base network is missing or damaged, a parameter does
             not fit the network, there are too few targets, or the device asked for is not there.
     """
-    samples = dataset.read_index(paths.index)
+    samples = read_index(paths.index)
     specification = read_specification(paths.specification)
     train, validation = of_split(samples, TRAIN), of_split(samples, VALIDATION)
     device = pick_device(params.train.device, "train.device")

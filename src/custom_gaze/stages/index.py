@@ -1,0 +1,154 @@
+"""The index stage: prepared sessions → data/index.csv, its specification and its manifests."""
+
+import csv
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from custom_gaze.common.errors import InputError
+from custom_gaze.common.files import sha256_of, write_json, write_text
+from custom_gaze.common.untrusted import read_file
+from custom_gaze.config.params import Params
+from custom_gaze.config.paths import Paths
+from custom_gaze.data.index import HEADER, Manifests, Sample, of_split, targets_of
+from custom_gaze.data.prepared import (
+    LABELS_FILE,
+    MANIFEST_FILE,
+    MOST_CROP_BYTES,
+    Manifest,
+    read_labels,
+    read_manifest,
+)
+from custom_gaze.data.specification import (
+    Specification,
+    agreed,
+    specification_of,
+    write_specification,
+)
+from custom_gaze.data.splits import (
+    CROSS_SESSION,
+    SIDES,
+    number_targets,
+    points_px,
+    split_by_target,
+)
+
+SAME_ANGLE_DEG = 1e-6  # between a label and what its target's pixels give
+
+
+@dataclass(frozen=True)
+class IndexResult:
+    """What `custom-gaze index` says it did: frames and targets per split."""
+
+    frames: dict[str, int]
+    targets: dict[str, int]
+
+
+def run(params: Params, paths: Paths) -> IndexResult:
+    """Write data/index.csv from the prepared sessions that `params` names.
+
+    Here, and nowhere else, targets get their numbers, from 0: those of the sessions that are
+    trained on together, so that a target they share stays on one side of the split, and those of
+    each session of evaluate.sessions, after them. Everything that counts or groups targets of an
+    indexed frame reads that number.
+
+    Raises:
+        InputError: a session is not prepared, its labels cannot be read or name a crop that is
+            not there, two sessions were prepared for different screens or crops, or the sessions
+            hold too few targets to split.
+    """
+    named = (*params.sessions, *params.evaluate.sessions)
+    prepared = {name: _prepared(name, paths) for name in named}
+    manifests = [manifest for _, manifest in prepared.values()]
+    specification = agreed([(each.session, _specification(each, paths)) for each in manifests])
+    tolerance_px = params.split.same_target_px
+    own = [sample for name in params.sessions for sample in prepared[name][0]]
+    targets = number_targets(own, tolerance_px)
+    samples = _placed(own, targets, split_by_target(points_px(own), targets, params.split))
+    for name in params.evaluate.sessions:
+        others = prepared[name][0]
+        targets = 1 + int(targets.max()) + number_targets(others, tolerance_px)
+        samples += _placed(others, targets, [CROSS_SESSION] * len(others))
+    _refuse_shared_frames(samples)
+    _write_index(samples, paths.index)
+    write_specification(specification, paths.specification)
+    kept = Manifests(index_sha256=sha256_of(paths.index), manifests=manifests)
+    write_json(paths.index_manifests, kept.model_dump())
+    by_side = {side: of_split(samples, side) for side in SIDES}
+    return IndexResult(
+        frames={side: len(some) for side, some in by_side.items() if some},
+        targets={side: len(set(targets_of(some))) for side, some in by_side.items() if some},
+    )
+
+
+def _placed(
+    samples: Sequence[Sample], targets: NDArray[np.int64], sides: Sequence[str]
+) -> list[Sample]:
+    return [
+        replace(sample, target=int(target), split=side)
+        for sample, target, side in zip(samples, targets, sides, strict=True)
+    ]
+
+
+def _prepared(session: str, paths: Paths) -> tuple[list[Sample], Manifest]:
+    """The frames of one prepared session, in the order of labels.csv, and its manifest.
+
+    They have no target's number and no side yet.
+    """
+    folder = paths.dataset / session
+    labels = read_labels(folder / LABELS_FILE, session)
+    manifest = read_manifest(folder / MANIFEST_FILE, session)
+    geometry = _specification(manifest, paths).geometry
+    remedy = f"prepare the session again: custom-gaze prepare {session}"
+    if len(labels) != manifest.counts.used:
+        raise InputError(
+            f"{folder / LABELS_FILE}: has {len(labels)} lines behind its header, and "
+            f"{MANIFEST_FILE} counts {manifest.counts.used} frames; {remedy}"
+        )
+    samples = []
+    for label in labels:
+        where = f"{folder / LABELS_FILE}: line {label.line}"
+        angles = geometry.to_degrees([label.target_x_px, label.target_y_px])
+        if np.abs(angles - [label.yaw_deg, label.pitch_deg]).max() > SAME_ANGLE_DEG:
+            raise InputError(f"{where}: its angles are not those of its target; {remedy}")
+        try:
+            crop = read_file(folder / label.filename, MOST_CROP_BYTES)
+        except InputError as error:
+            raise InputError(f"{where}: {error}; {remedy}") from None
+        angles_deg = label.yaw_deg, label.pitch_deg
+        point_px = label.target_x_px, label.target_y_px
+        checksum = hashlib.sha256(crop).hexdigest()
+        samples.append(Sample(session, label.filename, *angles_deg, *point_px, -1, "", checksum))
+    return samples, manifest
+
+
+def _refuse_shared_frames(samples: Sequence[Sample]) -> None:
+    """One frame in two sessions could be trained on as the one and tested on as the other."""
+    first: dict[str, Sample] = {}
+    for sample in samples:
+        other = first.setdefault(sample.crop_sha256, sample)
+        if other is not sample:
+            raise InputError(
+                f"{sample.session}/{sample.filename} and {other.session}/{other.filename} are the "
+                "same frame; a session that was imported twice can be named only once"
+            )
+
+
+def _specification(manifest: Manifest, paths: Paths) -> Specification:
+    path = paths.dataset / manifest.session / MANIFEST_FILE
+    remedy = f"prepare the session again: custom-gaze prepare {manifest.session}"
+    return specification_of(manifest.model_dump(), path, remedy)
+
+
+def _write_index(samples: Sequence[Sample], path: Path) -> None:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(HEADER)
+    for sample in samples:
+        writer.writerow([getattr(sample, name) for name in HEADER])
+    write_text(path, out.getvalue())
