@@ -19,11 +19,11 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from custom_gaze.calibration import trainer
 from custom_gaze.calibration.starting_head import starting_network
 from custom_gaze.common.errors import CustomGazeError
-from custom_gaze.common.tables import read_columns
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
 from custom_gaze.data.index import of_split, read_index
 from custom_gaze.data.splits import TRAIN, VALIDATION
+from custom_gaze.evaluation.results import read_training_log
 from custom_gaze.models.devices import pick_device
 from custom_gaze.stages import train
 from custom_gaze.weights import read_base
@@ -126,7 +126,7 @@ def ours(job: Job, turns: Turns) -> Outcome:
         outcome.method = train.run(job.params, job.paths).method
     outcome.total_s = turns.now_s()
     outcome.known_s = [*begun_s[1:], outcome.total_s]
-    outcome.losses = read_columns(job.paths.training_log)["validation_loss"].tolist()
+    outcome.losses = read_training_log(job.paths.training_log).validation_loss.tolist()
     return outcome
 
 

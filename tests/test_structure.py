@@ -40,13 +40,7 @@ UNTYPED = {
     "calibration/finetune.py",
     "calibration/trainer.py",
     "data/prepared.py",
-    "evaluation/plots.py",
-    "evaluation/report.py",
-    "evaluation/results.py",
-    "evaluation/tracking/pending.py",
-    "evaluation/tracking/record.py",
     "models/checkpoint.py",
-    "stages/evaluate.py",
     "weights/base.py",
 }
 

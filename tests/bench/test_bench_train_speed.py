@@ -17,9 +17,9 @@ from custom_gaze.calibration.feature_cache import Copies, frozen_features
 from custom_gaze.calibration.starting_head import starting_network
 from custom_gaze.calibration.trainer import Training
 from custom_gaze.common.errors import CustomGazeError, InputError
-from custom_gaze.common.tables import read_columns
 from custom_gaze.config.params import TrainParams
 from custom_gaze.data.index import Sample, labels_deg, load_crop, of_split, read_index
+from custom_gaze.evaluation.results import read_training_log
 from custom_gaze.faces.crops import normalise
 from custom_gaze.models.network import GazeNetwork
 from custom_gaze.stages import index
@@ -143,7 +143,7 @@ def job_of(project: Project, **changes: Any) -> Job:
 def test_what_the_sides_report(tuned: Project) -> None:
     turns = NoTurns()
     own = ours(job_of(tuned), turns)
-    assert own.losses == read_columns(tuned.paths.training_log)["validation_loss"].tolist()
+    assert own.losses == read_training_log(tuned.paths.training_log).validation_loss.tolist()
     assert own.method == "finetune"
     assert turns.passed == len(own.losses) == 4
     plain = reference(job_of(tuned), turns)

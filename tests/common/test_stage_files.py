@@ -12,10 +12,9 @@ import pytest
 from conftest import Project, write_synthetic
 from custom_gaze.cli import main
 from custom_gaze.common.errors import InputError
-from custom_gaze.common.tables import read_columns
 from custom_gaze.data.index import read_index, read_manifests
 from custom_gaze.data.prepared import read_labels, read_manifest
-from custom_gaze.evaluation.results import read_metrics, read_session_metrics
+from custom_gaze.evaluation.results import TrainingLog, read_metrics, read_training_log
 from custom_gaze.stages import index
 
 Change = Callable[[str], str]
@@ -201,11 +200,6 @@ METRICS = {
     **keys(NO_TEXT, "choice.reason", "test"),
     "a key more": (key("test.x", 1.0), r"test\.x"),
 }
-SESSIONS = {
-    **JSON_DAMAGES,
-    **keys(NO_FIGURE, "one.error_deg", "one.targets"),
-    **keys(NO_TEXT, "one.tested_as"),
-}
 FIGURES = {
     **{name: 1.5 for name in ("error_deg", "median_deg", "p95_deg", "error_px", "constant_deg")},
     **{"frames": 6, "targets": 3, "low_deg": 1.0, "high_deg": 2.0},
@@ -228,10 +222,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Rea
             project.paths.metrics,
             json.dumps({"choice": CHOICE, "test": FIGURES, "train": FIGURES}),
         ),
-        "sessions": (
-            project.paths.session_metrics,
-            json.dumps({"one": {**FIGURES, "tested_as": "held-out targets"}}),
-        ),
     }
     for path, content in written.values():
         path.parent.mkdir(exist_ok=True)
@@ -241,9 +231,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Rea
         "manifest": (folder / "manifest.json", lambda path: read_manifest(path, "one")),
         "index": (project.paths.index, read_index),
         "manifests": (project.paths.index_manifests, read_manifests),
-        "training": (project.paths.training_log, read_columns),
+        "training": (project.paths.training_log, read_training_log),
         "metrics": (project.paths.metrics, read_metrics),
-        "sessions": (project.paths.session_metrics, read_session_metrics),
     }
 
 
@@ -261,7 +250,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Rea
         },
         "training": LOG,
         "metrics": METRICS,
-        "sessions": SESSIONS,
     }.items(),
 )
 def test_a_damaged_file_is_one_line(
@@ -339,9 +327,9 @@ def test_the_log_s_columns_are_those_that_training_writes() -> None:
     import dataclasses
 
     from custom_gaze.calibration.finetune import Epoch
-    from custom_gaze.common.tables import LOG_COLUMNS
 
-    assert [entry.name for entry in dataclasses.fields(Epoch)] == list(LOG_COLUMNS[:-1])
+    columns = [entry.name for entry in dataclasses.fields(TrainingLog)]
+    assert [*(entry.name for entry in dataclasses.fields(Epoch)), "exported"] == columns
 
 
 def test_a_figure_that_there_is_none_of_is_a_dash(

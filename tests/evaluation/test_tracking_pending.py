@@ -174,18 +174,16 @@ def test_an_interrupt_is_no_reason_to_keep_a_run(
     def interrupted(*_: object) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pending, "record_of", lambda *_: made)
-    monkeypatch.setattr(pending, "files_of", lambda _: [])
     monkeypatch.setattr(pending, "deliver", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        pending.record(*[None] * 5)  # type: ignore[arg-type]
+        pending.record(made, [])
     assert waiting() == []
 
     def gone(*_: object) -> str:
         raise CustomGazeError("no store")
 
     monkeypatch.setattr(pending, "deliver", gone)
-    said = pending.record(*[None] * 5)  # type: ignore[arg-type]
+    said = pending.record(made, [])
     assert "did not record this run (no store); it waits in" in said
     assert len(waiting()) == 1
 

@@ -14,8 +14,8 @@ from custom_gaze.calibration import finetune
 from custom_gaze.calibration.feature_cache import features_of
 from custom_gaze.calibration.starting_head import starting_network
 from custom_gaze.common.errors import InputError
-from custom_gaze.common.tables import read_columns
 from custom_gaze.data.index import labels_deg, load_crop, of_split, read_index
+from custom_gaze.evaluation.results import read_training_log
 from custom_gaze.models.checkpoint import load_checkpoint
 from custom_gaze.stages import train
 from custom_gaze.weights import BaseNetwork, load_base, read_base, save_base
@@ -29,11 +29,11 @@ def sha256(path: Path) -> str:
 def test_training_learns(ready: Project) -> None:
     ready.change(train={"epochs": 8, "learning_rate": 1e-3, "patience": 8})
     result = train.run(ready.params, ready.paths)
-    log = read_columns(ready.paths.training_log)
-    assert log["epoch"].tolist() == list(range(9))  # epoch 0 is the start
+    log = read_training_log(ready.paths.training_log)
+    assert log.epoch.tolist() == list(range(9))  # epoch 0 is the start
     assert result.epochs == 8
-    assert log["train_loss"][-1] < 0.3 * log["train_loss"][0]
-    assert result.exported.validation_loss == log["validation_loss"].min()
+    assert log.train_loss[-1] < 0.3 * log.train_loss[0]
+    assert result.exported.validation_loss == log.validation_loss.min()
     assert (result.train_frames, result.validation_frames) == (20, 6)
 
 
@@ -72,14 +72,14 @@ def test_two_trainings_give_the_same_bytes(ready: Project) -> None:
 def test_best_and_last_are_apart(ready: Project) -> None:
     ready.change(train={"epochs": 60, "learning_rate": 3e-3, "patience": 1})
     train.run(ready.params, ready.paths)
-    log = read_columns(ready.paths.training_log)
+    log = read_training_log(ready.paths.training_log)
     best, last = (
         load_checkpoint(ready.paths.checkpoint),
         load_checkpoint(ready.paths.last_checkpoint),
     )
-    assert best.training["epoch"] == int(np.argmin(log["validation_loss"]))
-    assert np.flatnonzero(log["exported"]).tolist() == [best.training["epoch"]]
-    assert last.training["epoch"] == log["epoch"][-1] < 60
+    assert best.training["epoch"] == int(np.argmin(log.validation_loss))
+    assert np.flatnonzero(log.exported).tolist() == [best.training["epoch"]]
+    assert last.training["epoch"] == log.epoch[-1] < 60
     assert best.training["epoch"] + 1 == last.training["epoch"]  # stopped by the first worse one
     validation = of_split(read_index(ready.paths.index), "validation")
     crops = [load_crop(sample, ready.paths) for sample in validation]
@@ -217,7 +217,7 @@ def test_a_folded_base_trains_as_an_unfolded_one(
         assert base.batchnorm_folded is folded
         save_base(base, ready.paths.base)
         train.run(ready.params, ready.paths)
-        logs.append(read_columns(ready.paths.training_log)["validation_loss"])
+        logs.append(read_training_log(ready.paths.training_log).validation_loss)
     for log in logs:
         assert log.min() < 0.8 * log[0]
     one, other = logs

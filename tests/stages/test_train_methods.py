@@ -22,11 +22,10 @@ from custom_gaze.calibration.candidates import closed_forms, read_candidates
 from custom_gaze.calibration.optimizer import BoundedAdam
 from custom_gaze.cli import main
 from custom_gaze.common.errors import InputError
-from custom_gaze.common.tables import read_columns
 from custom_gaze.config.candidate import Candidate
 from custom_gaze.data.index import Sample, load_crop, of_split, read_index
-from custom_gaze.evaluation import comparisons as answers
-from custom_gaze.evaluation import report
+from custom_gaze.evaluation import comparisons, report
+from custom_gaze.evaluation.results import read_training_log
 from custom_gaze.faces.crops import normalise
 from custom_gaze.geometry import angular_error_deg
 from custom_gaze.inference.predictor import load_gaze_model
@@ -76,18 +75,18 @@ def test_each_method_is_exported_as_it_was_fitted(headed: Project, method: Candi
     samples, seen = known(headed)
     crops = np.stack([load_crop(sample, headed.paths) for sample in samples])
     answers = predict_onnx(cpu_session(headed.paths.model), normalise(crops))
-    log = read_columns(headed.paths.training_log)
+    log = read_training_log(headed.paths.training_log)
     # The exported epoch, the same one everywhere: a cosine schedule's last, whatever was better.
-    assert log["exported"].tolist() == ([0, 0, 1] if method == FINETUNE else [1])
-    assert kept.training["epoch"] == result.exported.epoch == len(log["epoch"]) - 1
-    assert kept.training["validation_loss"] == pytest.approx(log["validation_loss"][-1])
+    assert log.exported.tolist() == ([0, 0, 1] if method == FINETUNE else [1])
+    assert kept.training["epoch"] == result.exported.epoch == len(log.epoch) - 1
+    assert kept.training["validation_loss"] == pytest.approx(log.validation_loss[-1])
     if method == FINETUNE:
         with torch.inference_mode():
             expected = kept.network()(torch.from_numpy(normalise(crops))).numpy()
     else:
         expected = closed_forms(seen, headed.params.train.seed)[method].answers(seen)
-        assert log["epoch"].tolist() == [0]
-        assert log["train_loss"][0] == pytest.approx(((expected - seen.true_deg) ** 2).mean())
+        assert log.epoch.tolist() == [0]
+        assert log.train_loss[0] == pytest.approx(((expected - seen.true_deg) ** 2).mean())
     assert np.ptp(expected, axis=0).min() > 3
     np.testing.assert_allclose(answers, expected, atol=1e-3)
     # The app's other form, and the app's own way to read it.
@@ -110,9 +109,9 @@ def test_auto_keeps_what_the_choice_was_made_by(chosen: Project) -> None:
     error = candidates.held_out_deg[candidates.method]
     assert kept.training["validation_error_deg"] == pytest.approx(error)
     assert f"{error:.2f}°" in candidates.reason
-    log = read_columns(chosen.paths.training_log)
-    assert log["epoch"].tolist() == [0, 1, 2]
-    assert log["exported"].tolist() == [0, 0, int(candidates.method == FINETUNE)]
+    log = read_training_log(chosen.paths.training_log)
+    assert log.epoch.tolist() == [0, 1, 2]
+    assert log.exported.tolist() == [0, 0, int(candidates.method == FINETUNE)]
     last = load_checkpoint(chosen.paths.last_checkpoint)
     assert last.choice["method"] == FINETUNE
     assert candidates.fine_tuned is not None
@@ -183,12 +182,12 @@ def test_the_best_correction_is_one_of_all_the_app_has(
         asked.append((len(known[0]), among))
         return corrections.fit_svr(*known[:3])
 
-    monkeypatch.setattr(answers, "best_correction", svr)
-    metrics = evaluate.run(chosen.params, chosen.paths).metrics
+    monkeypatch.setattr(comparisons, "best_correction", svr)
+    test = evaluate.run(chosen.params, chosen.paths).metrics.test
     assert asked == [(14, ("constant", "gain_offset", "quadratic", "svr"))]
-    assert metrics["test"]["best_correction_deg"] != metrics["test"]["corrected_deg"]
+    assert test.best_correction_deg != test.corrected_deg
     assert "<td>best correction</td><td>svr</td>" in chosen.paths.report.read_text()
-    shown = f"{metrics['test']['best_correction_deg']:.2f}°"
+    shown = f"{test.best_correction_deg:.2f}°"
     assert shown in report.closing_table(chosen.paths).splitlines()[2]
 
 
@@ -284,7 +283,7 @@ def test_the_specification_s_start_is_a_parameter_away(headed: Project) -> None:
         headed.change(train={"method": "finetune", "start": start, "steps": 10})
         train.run(headed.params, headed.paths)
         assert load_checkpoint(headed.paths.checkpoint).head == kind
-        logs[start] = read_columns(headed.paths.training_log)["train_loss"][0]
+        logs[start] = read_training_log(headed.paths.training_log).train_loss[0]
     # The base's angles are mirrored and compressed; the probe's are those of the frames.
     assert logs["probe"] < 0.3 * logs["base"]
 
@@ -350,7 +349,7 @@ def test_a_dead_fine_tune_leaves_the_other_candidates_or_its_start(
     assert result.reason.endswith(": its start is exported")
     kept = load_checkpoint(headed.paths.checkpoint)
     assert kept.training["epoch"] == result.exported.epoch == 0
-    assert read_columns(headed.paths.training_log)["exported"].tolist() == [1]
+    assert read_training_log(headed.paths.training_log).exported.tolist() == [1]
     error = kept.training["validation_error_deg"]
     assert error < 90  # the start's, and the network is the start
     assert np.abs(kept.network().head.change.bias.detach().numpy()).max() < 500

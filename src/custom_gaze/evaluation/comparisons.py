@@ -1,150 +1,246 @@
-"""What the reports show beside the exported file: the other candidates, the base, a constant."""
+"""What is measured: for groups of frames the exported file's predictions, and beside them, for the
+same frames, those of the other candidates, of the base network and of a constant."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from custom_gaze.calibration.base_features import seen_by
+from custom_gaze.calibration.base_features import Seen, seen_by
 from custom_gaze.calibration.candidates import Candidates
 from custom_gaze.calibration.corrections import CORRECTIONS, Correction, best_correction
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.progress import bar
 from custom_gaze.config.candidate import Candidate
 from custom_gaze.config.paths import Paths
-from custom_gaze.data.index import Sample, labels_deg, load_crop
+from custom_gaze.data.index import Sample, labels_deg, load_crop, targets_of
+from custom_gaze.evaluation.metrics import measure
+from custom_gaze.evaluation.results import TESTED_AS, Figures, PredictionRow
 from custom_gaze.faces.crops import normalise
+from custom_gaze.geometry import ScreenGeometry, angular_error_deg
 from custom_gaze.models.checkpoint import CORRECTED
 from custom_gaze.models.heads import CorrectedHead
 from custom_gaze.models.network import GazeNetwork, trunk_spec
-from custom_gaze.weights.base import BaseNetwork, read_base
+from custom_gaze.models.onnx_runtime import predict_onnx
+from custom_gaze.weights.base import BaseNetwork
 
-Groups = Mapping[str, Sequence[Sample]]
-Angles = dict[str, NDArray[np.floating]]  # by group, (N, 2) [yaw, pitch] in degrees
-
-# Its key in the metrics. The corrected base is the best polynomial: it goes into the
-# exported file, and a support vector regressor does not.
-BEST_CORRECTION = "best_correction_deg"
+Angles = NDArray[np.floating]  # (N, 2) [yaw, pitch] in degrees
+Run = Callable[[NDArray[np.float32]], Angles]  # from crops (N, 3, H, W), normalised
+NO_CORRECTION = "none"  # for a base without angles
 
 
 @dataclass(frozen=True)
-class Answers:
-    """Answers to the same frames as the exported file's.
+class Predictors:
+    """All that predicts: the exported file, as an onnxruntime session, the base network, and the
+    candidates, of which `candidates.method` is what the file holds."""
+
+    session: Any
+    base: BaseNetwork
+    candidates: Candidates
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions for a group of N frames, (N, 2) [yaw, pitch] in degrees each.
 
     Attributes:
-        correction: the best of all the app's corrections, its key in baselines.CORRECTIONS, or
-            "none" for a base without angles.
-        angles_deg: by key of the metrics ("constant_deg" …) and group, (N, 2) [yaw, pitch].
+        name: TEST, CROSS_SESSION or TRAIN.
+        samples: the N frames.
+        exported_deg: the exported file's.
+        compared_deg: those beside it, by their keys in the metrics ("constant_deg" …).
     """
 
+    name: str
+    samples: tuple[Sample, ...]
+    exported_deg: Angles
+    compared_deg: Mapping[str, Angles]
+
+    def figures(self, geometry: ScreenGeometry) -> Figures:
+        """The errors, rounded as the reports have them."""
+        true_deg, targets = labels_deg(self.samples), targets_of(self.samples).tolist()
+        exported = measure(self.exported_deg, true_deg, targets, geometry.deg_per_pixel)
+        compared = {
+            key: round(float(angular_error_deg(predicted_deg, true_deg).mean()), 3)
+            for key, predicted_deg in self.compared_deg.items()
+        }
+        return Figures.model_validate({**exported.as_dict(), **compared})
+
+    def by_session(self) -> dict[str, "Predictions"]:
+        """The same, session by session, by their ids in the order of the frames."""
+        rows: dict[str, list[int]] = {}
+        for row, sample in enumerate(self.samples):
+            rows.setdefault(sample.session, []).append(row)
+        return {session: self._rows(mine) for session, mine in rows.items()}
+
+    def _rows(self, wanted: list[int]) -> "Predictions":
+        return replace(
+            self,
+            samples=tuple(self.samples[row] for row in wanted),
+            exported_deg=self.exported_deg[wanted],
+            compared_deg={key: angles[wanted] for key, angles in self.compared_deg.items()},
+        )
+
+    def table(self, geometry: ScreenGeometry) -> list[PredictionRow]:
+        """The exported file's predictions as lines of predictions.csv."""
+        points = geometry.to_pixels(self.exported_deg)
+        errors = angular_error_deg(self.exported_deg, labels_deg(self.samples))
+        return [
+            PredictionRow(
+                session=sample.session,
+                filename=sample.filename,
+                tested_as=self.name,
+                target=sample.target,
+                target_x=round(sample.target_x_px, 2),
+                target_y=round(sample.target_y_px, 2),
+                predicted_x=round(float(point[0]), 2),
+                predicted_y=round(float(point[1]), 2),
+                error_deg=round(float(error), 3),
+            )
+            for sample, point, error in zip(self.samples, points, errors, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every group's predictions, and the name of the best of the app's corrections."""
+
     correction: str
-    angles_deg: dict[str, Angles]
+    groups: tuple[Predictions, ...]
+
+    def tested(self) -> list[Predictions]:
+        """The groups of frames that were not trained on."""
+        return [group for group in self.groups if group.name in TESTED_AS]
 
 
-def answers(
-    candidates: Candidates,
-    exported: Candidate,
+def compare(
+    predictors: Predictors,
     known: Sequence[Sample],
-    groups: Groups,
-    predicted: Angles,
+    groups: Mapping[str, tuple[Sample, ...]],
     seed: int,
     paths: Paths,
-) -> Answers:
-    """The constant answer, the base as it is, its best correction, and all candidates.
+) -> Comparison:
+    """Predict groups of frames by the exported file, all candidates, the base as it is, its best
+    correction and a constant.
 
     The best correction is what a user has without this project: the one of the app's, its support
     vector regressor among them, that cross-validation prefers, fitted on the same frames as the
-    candidates' closed forms.
+    candidates' closed forms. The corrected base, a candidate, is the best polynomial alone.
 
     Args:
-        candidates: what the train stage made.
-        exported: the candidate that the file holds; `predicted` are its answers.
+        predictors: what predicts.
         known: all frames that training could use; the mean of their targets is the constant.
-        groups: the frames to answer to.
-        predicted: the exported file's answers.
+        groups: the frames to predict, by group; without frames a group is left out.
         seed: of the folds that choose the best correction.
-        paths: where crops and the base network lie.
+        paths: where the crops lie.
 
     Raises:
-        InputError: the base network is missing or damaged, or the candidates are not made from it.
+        InputError: a crop cannot be read, or the candidates are not made from the base network.
     """
+    candidates = predictors.candidates
+    run_exported = partial(predict_onnx, predictors.session)
     constant = labels_deg(known).mean(axis=0, dtype=np.float64)
-    found: dict[str, Angles] = {
-        "constant_deg": {n: np.broadcast_to(constant, (len(g), 2)) for n, g in groups.items()}
-    }
-    base = read_base(paths.base)
-    correction = "none"
-    if candidates.closed:
-        best, closed = _closed(candidates, base, known, groups, seed, paths)
-        correction = best.name
-        found.update(closed)
-    if candidates.fine_tuned is not None and exported != Candidate.FINETUNE:
-        found[Candidate.FINETUNE.metric] = _fine_tuned(candidates, base, groups, paths)
-    found[exported.metric] = predicted
-    order = ("constant_deg", "base_deg", BEST_CORRECTION, *(each.metric for each in Candidate))
-    return Answers(correction, {key: found[key] for key in order if key in found})
+    from_base = _from_base(predictors, known, seed, paths) if candidates.closed else None
+    tuned = None
+    if candidates.fine_tuned is not None and candidates.method != Candidate.FINETUNE:
+        tuned = _fine_tuned(predictors, paths)
+    predictions = []
+    for name, samples in groups.items():
+        if not samples:
+            continue
+        exported = _predicted(run_exported, samples, "evaluating", paths)
+        compared = {
+            "constant_deg": np.broadcast_to(constant, (len(samples), 2)),
+            **(from_base.predict(samples) if from_base else {}),
+            candidates.method.metric: exported,
+        }
+        if tuned is not None:
+            compared[Candidate.FINETUNE.metric] = _predicted(tuned, samples, "fine-tuned", paths)
+        predictions.append(Predictions(name, samples, exported, compared))
+    correction = from_base.best.name if from_base else NO_CORRECTION
+    return Comparison(correction, tuple(predictions))
 
 
-def _closed(
-    candidates: Candidates,
-    base: BaseNetwork,
-    known: Sequence[Sample],
-    groups: Groups,
-    seed: int,
-    paths: Paths,
-) -> tuple[Correction, dict[str, Angles]]:
-    """The best correction of the base's angles; its answers, the base's and the closed forms'."""
+def _predicted(run: Run, samples: Sequence[Sample], what: str, paths: Paths) -> Angles:
+    """(N, 2), crop by crop."""
+    crops = (load_crop(sample, paths) for sample in bar(samples, what, unit="crops"))
+    return np.concatenate([run(normalise(crop[None])) for crop in crops])
+
+
+@dataclass(frozen=True)
+class _FromBase:
+    """What needs no more than the base network's features and angles of a frame.
+
+    Attributes:
+        network: the base's trunk.
+        best: the best of the app's corrections.
+        known: the frames that it was fitted on, with their rows in `seen`.
+    """
+
+    predictors: Predictors
+    network: GazeNetwork
+    best: Correction
+    known: Mapping[Sample, int]
+    seen: Seen
+    paths: Paths
+
+    def predict(self, samples: Sequence[Sample]) -> dict[str, Angles]:
+        """The base's angles, the best correction's and the closed forms', each by its key."""
+        if all(sample in self.known for sample in samples):  # they went through already
+            seen = self.seen.rows(np.array([self.known[sample] for sample in samples]))
+        else:
+            seen = seen_by(self.network, self.predictors.base.heads, samples, self.paths)
+        closed = self.predictors.candidates.closed
+        return {
+            "base_deg": seen.base_deg,
+            "best_correction_deg": self.best.apply(seen.base_deg),
+            **{candidate.metric: form.answers(seen) for candidate, form in closed.items()},
+        }
+
+
+def _from_base(
+    predictors: Predictors, known: Sequence[Sample], seed: int, paths: Paths
+) -> _FromBase:
+    base, closed = predictors.base, predictors.candidates.closed
     spec = trunk_spec(base.trunk)
+    if base.heads is None or closed[Candidate.BASE].weight.shape[1] != spec.features:
+        raise _not_made_from(paths)
     network = GazeNetwork(base.trunk, spec.frozen_through)
     network.load_trunk(base.trunk_state)
-    network.eval()
-    if base.heads is None or candidates.closed[Candidate.BASE].weight.shape[1] != spec.features:
-        raise _others(paths)
-    fitted_on = seen_by(network, base.heads, known, paths)
+    seen = seen_by(network.eval(), base.heads, known, paths)
     best = best_correction(
-        fitted_on.base_deg, fitted_on.true_deg, fitted_on.targets, seed, among=tuple(CORRECTIONS)
+        seen.base_deg, seen.true_deg, seen.targets, seed, among=tuple(CORRECTIONS)
     )
-    keys = ("base_deg", BEST_CORRECTION, *(each.metric for each in candidates.closed))
-    found: dict[str, Angles] = {key: {} for key in keys}
-    row = {sample: number for number, sample in enumerate(known)}
-    for group, samples in groups.items():
-        if all(sample in row for sample in samples):  # training frames: they went through already
-            seen = fitted_on.rows(np.array([row[sample] for sample in samples]))
-        else:
-            seen = seen_by(network, base.heads, samples, paths)
-        found["base_deg"][group] = seen.base_deg
-        found[BEST_CORRECTION][group] = best.apply(seen.base_deg)
-        for name, form in candidates.closed.items():
-            found[name.metric][group] = form.answers(seen)
-    return best, found
+    rows = {sample: row for row, sample in enumerate(known)}
+    return _FromBase(predictors, network, best, rows, seen, paths)
 
 
-def _fine_tuned(candidates: Candidates, base: BaseNetwork, groups: Groups, paths: Paths) -> Angles:
+def _fine_tuned(predictors: Predictors, paths: Paths) -> Run:
+    base, candidates = predictors.base, predictors.candidates
     assert candidates.fine_tuned is not None
     head = None
     if candidates.head == CORRECTED and base.heads is not None:
         head = CorrectedHead(trunk_spec(base.trunk).features, base.heads.bins)
     network = GazeNetwork(base.trunk, candidates.frozen_through, head)
     network.load_trunk(base.trunk_state)
-    network.eval()
     try:
         network.load_trained_state(candidates.fine_tuned)
     except (ValueError, RuntimeError):
-        raise _others(paths) from None
-    found: Angles = {}
-    with torch.inference_mode():
-        for group, samples in groups.items():
-            crops = (
-                torch.from_numpy(normalise(load_crop(sample, paths)[None]))
-                for sample in bar(samples, "fine-tuned", unit="crops")
-            )
-            found[group] = torch.cat([network(x) for x in crops]).numpy()
-    return found
+        raise _not_made_from(paths) from None
+    network.eval()
+
+    def run(x: NDArray[np.float32]) -> Angles:
+        with torch.inference_mode():
+            angles: Angles = network(torch.from_numpy(x)).numpy()
+        return angles
+
+    return run
 
 
-def _others(paths: Paths) -> InputError:
+def _not_made_from(paths: Paths) -> InputError:
     return InputError(
         f"{paths.candidates}: not made from {paths.base}; run `custom-gaze train` again"
     )

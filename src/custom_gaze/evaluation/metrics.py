@@ -1,38 +1,45 @@
 """Errors with their uncertainty: what every figure in the reports is made of."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, model_validator
 
+from custom_gaze.common.stage_files import Strict
 from custom_gaze.geometry import angular_error_deg
 
 LEAST_TARGETS = 3  # two differ, but say nothing about by how much targets differ
+Degrees = Annotated[float, Field(ge=0.0)]
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
-@dataclass(frozen=True)
-class Measure:
+class Measure(Strict):
     """Angular error over some frames, in degrees and in screen pixels."""
 
-    error_deg: float  # mean
-    low_deg: float | None  # 95 % interval of the mean; None with fewer than LEAST_TARGETS targets
-    high_deg: float | None
-    median_deg: float
-    p95_deg: float
-    error_px: float  # mean
-    frames: int
-    targets: int
+    model_config = ConfigDict(frozen=True)
+
+    error_deg: Degrees  # mean
+    low_deg: Degrees | None = None  # 95 % interval of the mean; None below LEAST_TARGETS targets
+    high_deg: Degrees | None = None
+    median_deg: Degrees
+    p95_deg: Degrees
+    error_px: float = Field(ge=0.0)  # mean
+    frames: Count
+    targets: Count
+
+    @model_validator(mode="after")
+    def _whole_interval(self) -> "Measure":
+        if (self.low_deg is None) != (self.high_deg is None):
+            raise ValueError("low_deg and high_deg go together")
+        return self
 
     def as_dict(self) -> dict[str, float | int]:
-        """Plain values, rounded to what the measurement can tell (a thousandth).
-
-        What there is not is left out: DVC takes no null for a metric, MLflow fails at one.
-        """
+        """Plain values of what there is, rounded to what the measurement can tell (0.001)."""
         return {
             name: round(value, 3) if isinstance(value, float) else value
-            for name, value in asdict(self).items()
-            if value is not None
+            for name, value in self.model_dump(exclude_none=True).items()
         }
 
 

@@ -1,8 +1,7 @@
-"""The reports' pictures: loss per epoch, answers on the screen, error over the screen."""
+"""The reports' pictures: loss per epoch, predictions on the screen, error over the screen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,91 +12,79 @@ from numpy.typing import NDArray
 
 from custom_gaze.common.files import whole_file
 from custom_gaze.config.paths import Paths
+from custom_gaze.evaluation.results import TESTED_AS, Evaluation, PredictionRow, TrainingLog
 from custom_gaze.geometry import ScreenGeometry
 
-TARGET, ANSWER, LINE = "#1b6ca8", "#d1495b", "#9aa5b1"
-NAMES = {"test": "held-out targets", "cross_session": "another session"}
+TARGET, PREDICTION, LINE = "#1b6ca8", "#d1495b", "#9aa5b1"
 
 
-def draw(
-    rows: Sequence[dict[str, Any]],
-    log: Mapping[str, NDArray[np.float64]],
-    paths: Paths,
-    geometry: ScreenGeometry,
-) -> None:
-    """Draw all three pictures. `rows` has one entry a tested frame, as in predictions.csv; `log`
-    are the columns of training.csv."""
-    _loss(log, paths.loss_plot)
-    _screen(rows, paths.screen_plot, geometry)
-    _error_map(rows, paths.error_plot, geometry)
+def draw(evaluation: Evaluation, paths: Paths, geometry: ScreenGeometry) -> None:
+    """Draw all three pictures; `geometry` is that of the targets' screen."""
+    _loss(evaluation.log, paths.loss_plot)
+    _screen(evaluation.predictions, paths.screen_plot, geometry)
+    _error_map(evaluation.predictions, paths.error_plot, geometry)
 
 
-def _loss(log: Mapping[str, NDArray[np.float64]], path: Path) -> None:
+def _loss(log: TrainingLog, path: Path) -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    axes.plot(log["epoch"], log["train_loss"], color=TARGET, label="training (augmented copies)")
+    axes.plot(log.epoch, log.train_loss, color=TARGET, label="training (augmented samples)")
     held_out = "held-out targets (plain frames)"
-    axes.plot(log["epoch"], log["validation_loss"], color=ANSWER, label=held_out)
+    axes.plot(log.epoch, log.validation_loss, color=PREDICTION, label=held_out)
     title = "Loss per epoch of the fine-tuned candidate, which is not exported"
-    for row in np.flatnonzero(log["exported"]):  # one at most
-        axes.plot(log["epoch"][row], log["validation_loss"][row], "o", color=ANSWER)
-        error_deg = log["validation_error_deg"][row]
+    for row in np.flatnonzero(log.exported):  # one at most
+        axes.plot(log.epoch[row], log.validation_loss[row], "o", color=PREDICTION)
+        error_deg = log.validation_error_deg[row]
         title = f"Loss per epoch; exported: epoch {row}, {error_deg:.2f}° on held-out targets"
     axes.set(xlabel="epoch", ylabel="mean squared error (degrees²)", title=title)
-    axes.set_ylim(0, 1.15 * max(log["train_loss"].max(), log["validation_loss"].max()))
+    axes.set_ylim(0, 1.15 * max(log.train_loss.max(), log.validation_loss.max()))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()
     _save(figure, path)
 
 
-def _screen(rows: Sequence[dict[str, Any]], path: Path, geometry: ScreenGeometry) -> None:
+def _screen(rows: Sequence[PredictionRow], path: Path, geometry: ScreenGeometry) -> None:
     kinds = _kinds(rows)
     figure = Figure(figsize=(6.5 * len(kinds), 4.8), layout="constrained")
     for kind, axes in zip(kinds, np.atleast_1d(figure.subplots(1, len(kinds))), strict=True):
-        mine = [row for row in rows if row["tested_as"] == kind]
+        mine = [row for row in rows if row.tested_as == kind]
         _screen_frame(axes, geometry)
-        for row in mine:
-            axes.plot(
-                [row["target_x"], row["predicted_x"]],
-                [row["target_y"], row["predicted_y"]],
-                color=LINE,
-                linewidth=1,
-                zorder=1,
-            )
-        axes.scatter(*_points(mine, "target"), color=TARGET, marker="+", s=70, label="target")
-        axes.scatter(*_points(mine, "predicted"), color=ANSWER, s=14, label="answer", zorder=3)
-        error = float(np.mean([row["error_deg"] for row in mine]))
-        axes.set_title(f"{NAMES[kind]}: {error:.2f}° over {len(mine)} frames")
+        targets, predicted = _points(mine)
+        ends = np.stack([targets, predicted])  # (2, N, 2): a line a frame
+        axes.plot(ends[..., 0], ends[..., 1], color=LINE, linewidth=1, zorder=1)
+        axes.scatter(*targets.T, color=TARGET, marker="+", s=70, label="target")
+        axes.scatter(*predicted.T, color=PREDICTION, s=14, label="prediction", zorder=3)
+        error = float(np.mean([row.error_deg for row in mine]))
+        axes.set_title(f"{TESTED_AS[kind]}: {error:.2f}° over {len(mine)} frames")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=2, frameon=False)
     _save(figure, path)
 
 
-def _error_map(rows: Sequence[dict[str, Any]], path: Path, geometry: ScreenGeometry) -> None:
-    """Each target as a disc: its colour is the mean error, its arrow leads to the mean answer."""
+def _error_map(rows: Sequence[PredictionRow], path: Path, geometry: ScreenGeometry) -> None:
+    """Each target as a disc: its colour is the mean error, its arrow the mean shift."""
     kinds = _kinds(rows)
     figure = Figure(figsize=(7 * len(kinds), 4.8), layout="constrained")
-    worst = max(row["error_deg"] for row in rows)
+    worst = max(row.error_deg for row in rows)
     for kind, axes in zip(kinds, np.atleast_1d(figure.subplots(1, len(kinds))), strict=True):
-        mine = [row for row in rows if row["tested_as"] == kind]
+        mine = [row for row in rows if row.tested_as == kind]
         discs = _error_discs(axes, mine, geometry, worst)
-        axes.set_title(f"Error over the screen: {NAMES[kind]}")
+        axes.set_title(f"Error over the screen: {TESTED_AS[kind]}")
     figure.colorbar(discs, label="mean error (degrees)")
     _save(figure, path)
 
 
 def _error_discs(
-    axes: Axes, rows: Sequence[dict[str, Any]], geometry: ScreenGeometry, worst: float
+    axes: Axes, rows: Sequence[PredictionRow], geometry: ScreenGeometry, worst: float
 ) -> PathCollection:
     _screen_frame(axes, geometry)
-    points = np.array([[row["target_x"], row["target_y"]] for row in rows])
-    answers = np.array([[row["predicted_x"], row["predicted_y"]] for row in rows])
-    errors = np.array([row["error_deg"] for row in rows])
-    _, group = np.unique([row["target"] for row in rows], return_inverse=True)
+    targets, predicted = _points(rows)
+    errors = np.array([row.error_deg for row in rows])
+    _, group = np.unique([row.target for row in rows], return_inverse=True)
     counts = np.bincount(group)
     mean = np.bincount(group, errors) / counts
-    where = np.stack([np.bincount(group, c) / counts for c in points.T], axis=1)
-    shift = np.stack([np.bincount(group, d) / counts for d in (answers - points).T])
+    where = np.stack([np.bincount(group, c) / counts for c in targets.T], axis=1)
+    shift = np.stack([np.bincount(group, d) / counts for d in (predicted - targets).T])
     discs = axes.scatter(
         *(where[:, 0], where[:, 1]),
         c=mean,
@@ -122,13 +109,16 @@ def _screen_frame(axes: Axes, geometry: ScreenGeometry) -> None:
     axes.set_ylim(1.1 * height, -0.1 * height)  # down is positive, as on the screen
 
 
-def _kinds(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """What was tested, in the order of NAMES."""
-    return [kind for kind in NAMES if any(row["tested_as"] == kind for row in rows)]
+def _kinds(rows: Sequence[PredictionRow]) -> list[str]:
+    """What was tested, in the order of TESTED_AS."""
+    return [kind for kind in TESTED_AS if any(row.tested_as == kind for row in rows)]
 
 
-def _points(rows: Sequence[dict[str, Any]], what: str) -> tuple[list[float], list[float]]:
-    return [row[f"{what}_x"] for row in rows], [row[f"{what}_y"] for row in rows]
+def _points(rows: Sequence[PredictionRow]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(N, 2) each: the targets and the predictions, in pixels."""
+    points = [(row.target_x, row.target_y, row.predicted_x, row.predicted_y) for row in rows]
+    targets, predicted = np.split(np.array(points), 2, axis=1)
+    return targets, predicted
 
 
 def _save(figure: Figure, path: Path) -> None:

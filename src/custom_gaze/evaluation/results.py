@@ -1,30 +1,38 @@
-"""reports/metrics.json and reports/sessions.json, read again as `evaluate` writes them."""
+"""What an evaluation found, in memory and as the files that keep it.
 
+reports/metrics.json is `Metrics`, written and read by the same schema; reports/sessions.json and
+reports/predictions.csv have the same figures session by session and each prediction. Beside them
+stands reports/training.csv, which `train` writes, as `TrainingLog`.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Field, RootModel, model_validator
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
 
-from custom_gaze.common.stage_files import Strict, read_json
+from custom_gaze.common.files import write_json, write_text
+from custom_gaze.common.stage_files import Strict, read_json, read_table
 from custom_gaze.config.candidate import Candidate
+from custom_gaze.config.paths import Paths
+from custom_gaze.data.prepared import Manifest
+from custom_gaze.data.splits import CROSS_SESSION, TEST, TRAIN
+from custom_gaze.evaluation.metrics import Degrees, Measure
 
 REMEDY = "run `dvc repro`, or `custom-gaze evaluate`"
-Degrees = Annotated[float, Field(ge=0.0, le=1e15)]  # an error; a dead network's may be large
-Count = Annotated[int, Field(ge=1, le=10_000_000)]
-Line = Annotated[str, Field(max_length=2000)]
+TESTED_AS = {TEST: "held-out targets", CROSS_SESSION: "another session"}
+MOST_LOSS = 1e30  # degrees²; a training may go far astray before it is stopped
 
 
-class _Figures(Strict):
-    """Errors over some frames: the exported file's, and what was measured beside it."""
+class Figures(Measure):
+    """Errors over some frames: the exported file's, and mean errors in degrees of what was
+    measured beside it, on the same frames; what there is not is None."""
 
-    error_deg: Degrees
-    low_deg: Degrees | None = None
-    high_deg: float | None = Field(default=None, ge=0.0)
-    median_deg: Degrees
-    p95_deg: Degrees
-    error_px: float = Field(ge=0.0)
-    frames: Count
-    targets: Count
     constant_deg: Degrees
     base_deg: Degrees | None = None
     best_correction_deg: Degrees | None = None
@@ -32,51 +40,176 @@ class _Figures(Strict):
     probe_deg: Degrees | None = None
     finetuned_deg: Degrees | None = None
 
-    @model_validator(mode="after")
-    def _whole_interval(self) -> "_Figures":
-        if (self.low_deg is None) != (self.high_deg is None):
-            raise ValueError("low_deg and high_deg go together")
-        return self
 
+class Choice(Strict):
+    """Which candidate is exported, why, and each candidate's error on calibration targets that its
+    fit had not seen."""
 
-class _OfSession(_Figures):
-    tested_as: Line
+    model_config = ConfigDict(frozen=True)
 
-
-class _Choice(Strict):
     exported: Candidate
-    reason: Line
+    reason: Annotated[str, Field(max_length=2000)]
     held_out_base_deg: Degrees | None = None
     held_out_probe_deg: Degrees | None = None
     held_out_finetune_deg: Degrees | None = None
 
-
-class _Metrics(Strict):
-    choice: _Choice
-    test: _Figures
-    cross_session: _Figures | None = None
-    train: _Figures
+    def held_out_deg(self, candidate: Candidate) -> float | None:
+        """The error of one candidate; None where it was not measured."""
+        error: float | None = getattr(self, candidate.held_out)
+        return error
 
 
-class _Sessions(RootModel[dict[str, _OfSession]]):
-    pass
+class Metrics(Strict):
+    """reports/metrics.json: the choice, and the figures of each group of frames."""
+
+    model_config = ConfigDict(frozen=True)
+
+    choice: Choice
+    test: Figures
+    cross_session: Figures | None = None
+    train: Figures
+
+    def groups(self) -> dict[str, Figures]:
+        """The figures by group, of those that were measured."""
+        named = {TEST: self.test, CROSS_SESSION: self.cross_session, TRAIN: self.train}
+        return {name: figures for name, figures in named.items() if figures is not None}
 
 
-def read_metrics(path: Path) -> dict[str, Any]:
-    """reports/metrics.json: the choice, the figures of "test", "cross_session", "train" by name.
+@dataclass(frozen=True)
+class SessionFigures:
+    """The figures of one tested session; `group` is TEST or CROSS_SESSION."""
 
-    What was not measured has no key.
+    session: str
+    group: str
+    figures: Figures
+
+
+@dataclass(frozen=True)
+class PredictionRow:
+    """One line of predictions.csv, a tested frame: where its target is and where the exported file
+    predicts it, in pixels of the screen, and the angle between in degrees."""
+
+    session: str
+    filename: str
+    tested_as: str  # TEST or CROSS_SESSION
+    target: int  # its number in the index
+    target_x: float
+    target_y: float
+    predicted_x: float
+    predicted_y: float
+    error_deg: float
+
+
+@dataclass(frozen=True)
+class TrainingLog:
+    """reports/training.csv by column, float64 (epochs,).
+
+    Errors and losses (degrees²) are of the ends of epochs, so the first is the start, number 0;
+    `exported` is 1 in the epoch that is exported, if it is one of these.
+    """
+
+    epoch: NDArray[np.float64]
+    train_loss: NDArray[np.float64]
+    validation_loss: NDArray[np.float64]
+    validation_error_deg: NDArray[np.float64]
+    exported: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class BaseFacts:
+    """What the exported file says of the base network it was made from."""
+
+    source: str
+    sha256: str
+    kind: str
+    trunk: str
+    bins: int
+    batchnorm_folded: bool
+
+
+@dataclass(frozen=True)
+class ModelMetadata:
+    """What the exported file says of itself."""
+
+    trunk: str
+    method: Candidate
+    base: BaseFacts
+    trained_on: tuple[str, ...]  # sides of the split
+    code_version: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What the measured model was made with.
+
+    Attributes:
+        model: what the exported file says of itself.
+        model_sha256: of that file.
+        dataset_sha256: of data/index.csv.
+        train_frames: how many it was trained on.
+        manifests: of the sessions in the index, those trained on first.
+        correction: the best of the app's corrections of the base, its key in
+            corrections.CORRECTIONS, or "none" for a base without angles.
+    """
+
+    model: ModelMetadata
+    model_sha256: str
+    dataset_sha256: str
+    train_frames: int
+    manifests: Sequence[Manifest]
+    correction: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that one evaluation found, and what it found it of."""
+
+    metrics: Metrics
+    sessions: Sequence[SessionFigures]
+    predictions: Sequence[PredictionRow]
+    log: TrainingLog
+    provenance: Provenance
+
+
+def write_results(evaluation: Evaluation, paths: Paths) -> None:
+    """Write metrics.json, sessions.json and predictions.csv, each whole or not at all."""
+    # What there is not is left out: DVC takes no null for a metric, MLflow fails at one.
+    write_json(paths.metrics, evaluation.metrics.model_dump(mode="json", exclude_none=True))
+    sessions = {
+        each.session: {"tested_as": TESTED_AS[each.group], **each.figures.as_dict()}
+        for each in evaluation.sessions
+    }
+    write_json(paths.session_metrics, sessions)
+    out = io.StringIO()
+    columns = [field.name for field in fields(PredictionRow)]
+    writer = csv.DictWriter(out, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in evaluation.predictions)
+    write_text(paths.predictions, out.getvalue())
+
+
+def read_metrics(path: Path) -> Metrics:
+    """reports/metrics.json.
 
     Raises:
         InputError: it is missing, or not what `evaluate` writes; the message names the key.
     """
-    return read_json(path, _Metrics, REMEDY).model_dump(exclude_none=True)
+    return read_json(path, Metrics, REMEDY)
 
 
-def read_session_metrics(path: Path) -> dict[str, dict[str, Any]]:
-    """reports/sessions.json: the figures of each tested session by its id.
+def read_training_log(path: Path) -> TrainingLog:
+    """reports/training.csv, checked whole.
 
     Raises:
-        InputError: as `read_metrics`.
+        InputError: it is missing, or not what `train` writes; the message names the line.
     """
-    return dict(read_json(path, _Sessions, REMEDY).model_dump(exclude_none=True))
+    columns = [field.name for field in fields(TrainingLog)]
+    rows = read_table(path, columns, "run `dvc repro -f train`, or `custom-gaze train`")
+    for number, row in enumerate(rows):
+        if row.whole("epoch", 10**6) != number:
+            raise row.refused("epoch", str(number))
+        row.whole("exported", 1)
+    values = {name: [row.number(name, 0.0, MOST_LOSS) for row in rows] for name in columns}
+    if sum(values["exported"]) > 1:
+        raise rows[-1].error("exported is 1 in more than one epoch")
+    return TrainingLog(**{name: np.array(column) for name, column in values.items()})

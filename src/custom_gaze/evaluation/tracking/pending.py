@@ -19,9 +19,8 @@ from typing import Any
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.files import whole_folder, write_json
 from custom_gaze.common.untrusted import printable, read_text
-from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
-from custom_gaze.evaluation.tracking.record import Record, deliver, files_of, is_there, record_of
+from custom_gaze.evaluation.tracking.record import Record, deliver, is_there
 from custom_gaze.evaluation.tracking.store import open_store, quiet, shown_uri, tracking_uri
 
 RECORD_FILE = "record.json"
@@ -61,31 +60,24 @@ def _runs(count: int) -> str:
     return f"{count} run{'s' if count != 1 else ''}"
 
 
-def record(
-    params: Params,
-    paths: Paths,
-    metrics: dict[str, Any],
-    sessions: dict[str, Any],
-    facts: dict[str, Any],
-) -> str:
-    """Record a run, those that are waiting first; return lines that say where it is.
+def record(made: Record, files: list[tuple[Path, str]]) -> str:
+    """Record a run and its files, those that are waiting first; return lines that say where it is.
 
     A store that cannot be reached does not undo an evaluation that is done: its reports stay, and
     its run is kept until it can be delivered.
     """
-    mine, files = record_of(params, paths, metrics, sessions, facts), files_of(paths)
     where = shown_uri(tracking_uri())
     earlier = deliver_pending()
     reason = earlier.reason
     if earlier.reached:
         try:
             with quiet():
-                run_id = deliver(open_store(), mine, files)
+                run_id = deliver(open_store(), made, files)
             return "\n".join([*earlier.lines(), f"MLflow run {run_id} in {where}"])
         except Exception as error:  # whatever a server, a database or a proxy may answer
             reason = _reason(error)
     try:
-        keep(mine, files)
+        keep(made, files)
     except (CustomGazeError, OSError) as error:
         return f"MLflow at {where} did not record this run ({reason}), nor can it wait: {error}"
     return (

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import math
 import os
 import subprocess
 import time
@@ -12,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from custom_gaze.common.download import shown
-from custom_gaze.common.tables import read_columns
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
+from custom_gaze.evaluation.results import Evaluation, Provenance, TrainingLog
 from custom_gaze.evaluation.tracking.store import attach_files, experiment_id
 
 RECORD_TAG = "custom_gaze_record"  # a record's id: it is in a store once, however often it is sent
@@ -34,13 +33,7 @@ class Record:
     metrics: list[tuple[str, float, int]]  # name, finite value, step
 
 
-def record_of(
-    params: Params,
-    paths: Paths,
-    metrics: dict[str, Any],
-    sessions: dict[str, Any],
-    facts: dict[str, Any],
-) -> Record:
+def record_of(params: Params, evaluation: Evaluation) -> Record:
     """The record of an evaluation: no frame, no crop, no path, no secret."""
     return Record(
         id=uuid.uuid4().hex,
@@ -48,8 +41,8 @@ def record_of(
         run_name=os.environ.get("DVC_EXP_NAME") or "+".join(params.sessions),
         start_ms=int(time.time() * 1000),
         params=_params(params),
-        tags=_tags(params, facts),
-        metrics=[*_losses(paths), *_metrics(metrics, sessions)],
+        tags=_tags(params, evaluation.provenance),
+        metrics=[*_losses(evaluation.log), *_metrics(evaluation)],
     )
 
 
@@ -107,18 +100,19 @@ def _params(params: Params) -> dict[str, str]:
     return flat
 
 
-def _tags(params: Params, facts: dict[str, Any]) -> dict[str, str]:
+def _tags(params: Params, provenance: Provenance) -> dict[str, str]:
+    model = provenance.model
     tags = {
         "sessions": ",".join(params.sessions),
         "evaluate_sessions": ",".join(params.evaluate.sessions),
         "git_commit": _git_commit(),
         "dvc_experiment": os.environ.get("DVC_EXP_NAME", ""),
-        "dataset_sha256": facts["dataset_sha256"],
-        "model_sha256": facts["model_sha256"],
-        "trunk": facts["trunk"],
-        "method": facts["method"],
-        **{f"base_{key}": str(value) for key, value in facts["base"].items()},
-        "code_version": facts["code_version"],
+        "dataset_sha256": provenance.dataset_sha256,
+        "model_sha256": provenance.model_sha256,
+        "trunk": model.trunk,
+        "method": model.method.value,
+        **{f"base_{key}": str(value) for key, value in dataclasses.asdict(model.base).items()},
+        "code_version": model.code_version,
     }
     return {key: value for key, value in tags.items() if value}
 
@@ -129,29 +123,28 @@ def _git_commit() -> str:
         return baseline
     command = ["git", "-C", str(Paths().main_root), "rev-parse", "HEAD"]
     try:
-        answer = subprocess.run(
+        done = subprocess.run(
             command, capture_output=True, encoding="utf-8", errors="surrogateescape", check=True
         )
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return answer.stdout.strip()
+    return done.stdout.strip()
 
 
-def _losses(paths: Paths) -> list[tuple[str, float, int]]:
-    log = read_columns(paths.training_log)
+def _losses(log: TrainingLog) -> list[tuple[str, float, int]]:
     return [
         (name, float(value), int(epoch))
         for name in ("train_loss", "validation_loss", "validation_error_deg")
-        for epoch, value in zip(log["epoch"], log[name], strict=True)
-        if math.isfinite(value)
+        for epoch, value in zip(log.epoch, getattr(log, name), strict=True)
     ]
 
 
-def _metrics(metrics: dict[str, Any], sessions: dict[str, Any]) -> list[tuple[str, float, int]]:
-    named = {**metrics, **{f"session/{name}": entry for name, entry in sessions.items()}}
+def _metrics(evaluation: Evaluation) -> list[tuple[str, float, int]]:
+    named = evaluation.metrics.model_dump(exclude_none=True)
+    named |= {f"session/{each.session}": each.figures.as_dict() for each in evaluation.sessions}
     return [
         (f"{name}/{key}", float(value), 0)
         for name, entry in named.items()
         for key, value in entry.items()
-        if isinstance(value, (int, float)) and math.isfinite(value)
+        if isinstance(value, (int, float))
     ]
