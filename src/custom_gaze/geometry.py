@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from custom_gaze.config.sections import CHECKED
+from custom_gaze.common.stage_files import CHECKED
 
 
 @dataclass(frozen=True, config=CHECKED)

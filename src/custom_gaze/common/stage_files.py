@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.untrusted import MOST_TABLE_BYTES, printable, read_text
 
+CHECKED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 MOST_CELL = 1000  # characters; ours have 64 at most
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")  # no NaN, no infinity
 WHOLE = re.compile(r"[0-9]{1,9}")
@@ -132,7 +133,7 @@ def _lines(text: str, path: Path, remedy: str) -> Iterator[tuple[int, list[str]]
 class Strict(BaseModel):
     """A schema: every key is there and none besides; numbers are finite, and no strings."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = CHECKED
 
 
 Model = TypeVar("Model", bound=BaseModel)

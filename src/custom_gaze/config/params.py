@@ -9,10 +9,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from custom_gaze.common.errors import InputError
+from custom_gaze.common.stage_files import CHECKED
 from custom_gaze.common.untrusted import printable
 from custom_gaze.common.yaml_files import read_yaml, shown
 from custom_gaze.config.candidate import AUTO, Candidate
-from custom_gaze.config.sections import CHECKED, Ids, Seed, Text, section_of
+from custom_gaze.config.sections import Ids, Seed, Text, section_of
 from custom_gaze.config.session_ids import check_session_id
 from custom_gaze.geometry import ScreenGeometry
 

@@ -3,7 +3,7 @@
 import typing
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic.dataclasses import is_pydantic_dataclass
 from pydantic_core import PydanticCustomError
 
@@ -11,7 +11,6 @@ from custom_gaze.common.errors import InputError
 from custom_gaze.common.yaml_files import shown
 from custom_gaze.config.session_ids import sessions_option
 
-CHECKED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _KINDS = {
     "float_type": "a number",
     "int_type": "a whole number",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.untrusted import printable
+from custom_gaze.config.sections import section_of
 from custom_gaze.faces.crops import normalise
 from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.models.onnx_files import (
@@ -198,10 +199,7 @@ def _number(value: Any) -> float | None:
 
 
 def _geometry(value: Any) -> ScreenGeometry | None:
-    if not isinstance(value, dict):
+    try:
+        return section_of(ScreenGeometry, value, "geometry.", "")
+    except InputError:  # of a file that another program wrote
         return None
-    numbers = [_number(value.get(key)) for key in ("center_x_px", "center_y_px", "deg_per_pixel")]
-    x_px, y_px, deg_per_pixel = numbers
-    if x_px is None or y_px is None or deg_per_pixel is None or deg_per_pixel <= 0:
-        return None
-    return ScreenGeometry(x_px, y_px, deg_per_pixel)

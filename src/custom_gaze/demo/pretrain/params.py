@@ -7,9 +7,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from custom_gaze.common.errors import InputError
+from custom_gaze.common.stage_files import CHECKED
 from custom_gaze.common.untrusted import printable
 from custom_gaze.common.yaml_files import read_yaml
-from custom_gaze.config.sections import CHECKED, Seed, section_of
+from custom_gaze.config.sections import Seed, section_of
 from custom_gaze.demo.seeds import check_person_seed
 
 WIDE: Final = "wide"
