@@ -1,4 +1,4 @@
-"""A project here, a machine there, and `custom-gaze remote` run as a user runs it."""
+"""A project here, a far machine, and `custom-gaze remote` run as a user runs it."""
 
 import hashlib
 import io
@@ -44,7 +44,7 @@ stages:
 """
 
 # Stands in for the pipeline where only its carrying is tested. It waits while ~/hold exists (not
-# for ever: tests may be killed) and fails while ~/fail exists, over there.
+# for ever: tests may be killed) and fails while ~/fail exists, on the far machine.
 TINY_STAGE = """
 import json, pathlib, random, sys, time
 import yaml
@@ -70,19 +70,19 @@ pathlib.Path("reports/metrics.json").write_text(json.dumps({"error_deg": seed + 
 
 @dataclass
 class Site:
-    """The machine there and the project here."""
+    """The far machine and the project here."""
 
     machine: Machine
     project: Path
     subfolder: str = ""  # the project's folder in its repository
 
     @property
-    def there(self) -> Path:
+    def far_folder(self) -> Path:
         return self.machine.home / "rustyeyes_train"
 
     @property
-    def project_there(self) -> Path:
-        return self.there / "project" / self.subfolder
+    def far_project(self) -> Path:
+        return self.far_folder / "project" / self.subfolder
 
     def clone(self, root: Path, source: str = "") -> "Site":
         """A further clone of the repository here."""

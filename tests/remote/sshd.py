@@ -95,7 +95,7 @@ class Machine:
 
     @property
     def home(self) -> Path:
-        """The home folder over there."""
+        """The far machine's home folder."""
         return self.root / "there"
 
     @property
@@ -120,7 +120,7 @@ class Machine:
         self.write_config()
         self._write_ssh()
         self._write_git_config()
-        # What a login there finds: its own home, and no settings of the one who runs the tests.
+        # What a login finds: its own home, and no settings of the one who runs the tests.
         # PATH is what the tests themselves run with, and nothing is asked of a package index.
         path = os.environ["PATH"]
         (self.root / "sshd_config").write_text(
@@ -256,7 +256,7 @@ class Machine:
         return ended
 
     def processes(self, home: Path | None = None) -> list[int]:
-        """Processes that live in the far home: what a run there or a login left behind."""
+        """Processes that live in the far home: what a run or a login left behind."""
         mark = f"HOME={home or self.home}".encode()
         found = []
         for entry in Path("/proc").iterdir():

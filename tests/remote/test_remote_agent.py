@@ -1,4 +1,4 @@
-"""What the agent there does for setup, with a real venv and pip; no other machine is needed."""
+"""What the agent does for setup, with a real venv and pip; no other machine is needed."""
 
 import subprocess
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from custom_gaze.remote import agent_setup
 from custom_gaze.remote.agent import Link, Refused
 
-# What pip installs there: a package with the names that setup asks for, made without any index.
+# What pip installs: a package with the names that setup asks for, made without any index.
 PYPROJECT = """
 [project]
 name = "tiny"

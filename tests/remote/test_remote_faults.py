@@ -1,4 +1,4 @@
-"""Faults against a real sshd: nothing is lost here, nothing is left there, and again works."""
+"""Faults against a real sshd: nothing is lost or left behind, and the same command works again."""
 
 import json
 import os
@@ -87,14 +87,14 @@ def test_many_read_along_one_run_whatever_happens_to_them(site: Site) -> None:
     command = ("train", "--name", "first", "-S", "train.seed=11")
     first = site.start(*command)
     read_until(first, "loss 3.20")
-    supervisor = json.loads((site.there / "runs" / "first" / "pid.json").read_text())["pid"]
+    supervisor = json.loads((site.far_folder / "runs" / "first" / "pid.json").read_text())["pid"]
     held = [os.readlink(entry) for entry in Path(f"/proc/{supervisor}/fd").iterdir()]
     assert not [name for name in held if name.startswith(("pipe:", "socket:"))]  # ssh would wait
     second = site.run("train", "--name", "other", "-S", "train.seed=12")
     assert second.returncode == 1
     assert "first has been running there since" in second.stderr
     assert "custom-gaze remote attach first" in second.stderr
-    assert not (site.there / "runs" / "other").exists()
+    assert not (site.far_folder / "runs" / "other").exists()
 
     status = site.ok("status")
     assert "stage train, epoch 1 of 2, loss 3.20, validation 2.10°" in status
@@ -126,7 +126,7 @@ def test_many_read_along_one_run_whatever_happens_to_them(site: Site) -> None:
     assert "other" not in site.experiments()
 
 
-def test_a_run_that_fails_is_stopped_or_killed_there_can_be_run_again(site: Site) -> None:
+def test_a_run_that_fails_is_stopped_or_killed_can_be_run_again(site: Site) -> None:
     """Each time by the same command; the last time it ends well."""
     command = ("train", "--name", "again", "-S", "train.seed=31")
     before = site.fingerprint()
@@ -153,7 +153,7 @@ def test_a_run_that_fails_is_stopped_or_killed_there_can_be_run_again(site: Site
     site.wait_for_quiet()
     assert site.run("fetch", "again").returncode == 2
     assert site.fingerprint() == before
-    copies = site.project_there / ".dvc" / "tmp" / "exps" / "standalone"
+    copies = site.far_project / ".dvc" / "tmp" / "exps" / "standalone"
     assert not list(copies.glob("tmp*"))  # no working copy is left
 
     run = site.start(*command)
@@ -176,7 +176,7 @@ def test_a_run_that_fails_is_stopped_or_killed_there_can_be_run_again(site: Site
 
 def kill_all_but_the_stage(site: Site, name: str) -> set[int]:
     """As when memory runs out: supervisor and DVC die, the stage, which is returned, lives on."""
-    supervisor = json.loads((site.there / "runs" / name / "pid.json").read_text())["pid"]
+    supervisor = json.loads((site.far_folder / "runs" / name / "pid.json").read_text())["pid"]
     commands = {pid: command_of(pid) for pid in site.machine.processes()}
     stage = {pid for pid, command in commands.items() if "tiny.py" in command}
     dvc = {pid for pid, command in commands.items() if "exp run" in command}
@@ -220,7 +220,7 @@ def test_uncommitted_changes_are_refused_by_name(site: Site) -> None:
         for path, content in kept.items():
             path.write_bytes(content)
         image.chmod(mode)
-    assert not (site.there / "runs" / "dirty").exists()
+    assert not (site.far_folder / "runs" / "dirty").exists()
 
 
 def test_a_push_broken_in_the_middle(site: Site) -> None:
@@ -228,7 +228,7 @@ def test_a_push_broken_in_the_middle(site: Site) -> None:
     site.add_session("late", {"frame.jpg": os.urandom(1_400_000)})
     command = ("train", "--name", "late", "-S", "train.seed=71", "-S", "sessions=[late]")
     before = site.fingerprint()
-    incoming = site.there / "store" / ".incoming"
+    incoming = site.far_folder / "store" / ".incoming"
     site.machine.limit("up", 900_000)
     for fault in ("cut", "kill"):
         shutil.rmtree(incoming, ignore_errors=True)
@@ -242,13 +242,15 @@ def test_a_push_broken_in_the_middle(site: Site) -> None:
             assert (code, "jowestdgxe: the connection was cut" in errors) == (1, True)
         site.wait_for_quiet()
         assert any(incoming.iterdir())
-        assert not (site.there / "runs" / "late").exists()
+        assert not (site.far_folder / "runs" / "late").exists()
         assert site.fingerprint() == before
     site.machine.limit("up", None)
 
     # DVC's own push over SSH writes in place: a cut one leaves a file with the wrong content.
     site.dvc("push", "-q", "data/sessions/late.dvc")
-    stored = {path.stat().st_size: path for path in (site.there / "store").glob("files/md5/*/*")}
+    stored = {
+        path.stat().st_size: path for path in (site.far_folder / "store").glob("files/md5/*/*")
+    }
     half = stored[1_400_000]
     half.chmod(0o644)
     half.write_bytes(half.read_bytes()[:100_000])
@@ -262,9 +264,8 @@ def test_a_fetch_broken_in_the_middle_and_a_store_that_lacks_a_file(
     site: Site, plain: Plain
 ) -> None:
     """Neither fetch nor apply leaves anything half changed; the same command again succeeds."""
-    model = (
-        site.there / "store" / "files" / "md5" / site.object_of("plain", "models/custom_gaze.onnx")
-    )
+    name = site.object_of("plain", "models/custom_gaze.onnx")
+    model = site.far_folder / "store" / "files" / "md5" / name
     site.forget("plain", "models/custom_gaze.onnx")
     before = site.fingerprint()
     aside = model.rename(site.machine.home / "taken-away")
@@ -314,10 +315,10 @@ def assert_as_before(site: Site, before: dict[str, bytes]) -> None:
     assert "plain" not in site.experiments()
 
 
-def test_no_permission_to_write_there(site: Site) -> None:
+def test_no_permission_to_write_on_the_far_machine(site: Site) -> None:
     site.add_session("denied", {"0.jpg": os.urandom(200_000)})
     command = ("train", "--name", "denied", "-S", "sessions=[denied]")
-    incoming = site.there / "store" / ".incoming"
+    incoming = site.far_folder / "store" / ".incoming"
     incoming.mkdir(exist_ok=True)
     with forbidden(incoming):
         assert_stopped(site, "denied", site.run(*command), "no permission to write there")
@@ -330,7 +331,7 @@ def assert_stopped(
     assert done.returncode == 1
     assert reason in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-    assert not (site.there / "runs" / name).exists()
+    assert not (site.far_folder / "runs" / name).exists()
 
 
 class forbidden:
@@ -360,9 +361,9 @@ class forbidden:
         return subprocess.run([chattr, change, str(self.folder)], capture_output=True, check=False)
 
 
-def test_the_disk_full_there(site: Site) -> None:
+def test_the_far_machine_s_disk_full(site: Site) -> None:
     """The store lies on a file system of 3 MB, in a mount namespace of a second sshd's own."""
-    store = site.there / "store"
+    store = site.far_folder / "store"
     if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
         pytest.skip("needs `unshare -m` (root) for a small file system of its own")
     site.add_session("large", {"frame.jpg": os.urandom(5_000_000)})
@@ -392,8 +393,8 @@ def test_the_disk_full_there(site: Site) -> None:
 
 
 def test_nothing_there_is_readable_by_others_and_no_secret_is_in_git(site: Site) -> None:
-    assert site.there.stat().st_mode & 0o077 == 0
-    for run in (site.there / "runs").iterdir():
+    assert site.far_folder.stat().st_mode & 0o077 == 0
+    for run in (site.far_folder / "runs").iterdir():
         for path in (run, *run.iterdir()):
             assert path.stat().st_mode & 0o077 == 0, path
     local = site.project / ".dvc" / "config.local"

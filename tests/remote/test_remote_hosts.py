@@ -116,8 +116,8 @@ def test_a_jump_host_whose_key_is_not_known(site: Site) -> None:
 def test_a_changed_host_key_stops_every_path(site: Site) -> None:
     """Our commands, git, and DVC's own connections, which verify nothing by themselves."""
     site.add_session("secret", {"frame.jpg": os.urandom(1000)})
-    stored = set((site.there / "store").rglob("*"))
-    heads = site.call("git", "-C", str(site.there / "project"), "rev-parse", "HEAD").stdout
+    stored = set((site.far_folder / "store").rglob("*"))
+    heads = site.call("git", "-C", str(site.far_folder / "project"), "rev-parse", "HEAD").stdout
     other = make_key(site.machine.root / f"other-{time.monotonic_ns()}")
     address = f"[127.0.0.1]:{site.machine.port}"
     line = f"{address} {other.with_suffix('.pub').read_text()}"
@@ -134,8 +134,8 @@ def test_a_changed_host_key_stops_every_path(site: Site) -> None:
     for command in typed:
         done = site.call(*command)
         assert done.returncode != 0, command
-    assert set((site.there / "store").rglob("*")) == stored
-    now = site.call("git", "-C", str(site.there / "project"), "rev-parse", "HEAD").stdout
+    assert set((site.far_folder / "store").rglob("*")) == stored
+    now = site.call("git", "-C", str(site.far_folder / "project"), "rev-parse", "HEAD").stdout
     assert now == heads
     assert site.machine.known_hosts.read_text() == line  # nobody has put the new key there
 
@@ -196,13 +196,13 @@ def test_setup_asks_before_it_pins_or_changes_anything(tmp_path: Path) -> None:
 
 
 def test_setup_again_changes_nothing(site: Site) -> None:
-    python = json.loads((site.there / "machine.json").read_text())["python"]
+    python = json.loads((site.far_folder / "machine.json").read_text())["python"]
     said = site.ok("setup", "--yes", "--python", python)
     assert "proof: 65,536 bytes pushed with DVC, fetched back, the same" in said
     assert "torch" in said
     for word in ("made", "pinned", "wrote", "added", "→"):
         assert not any(line.startswith(word) for line in said.splitlines())
-    store = site.there / "store" / "files" / "md5"
+    store = site.far_folder / "store" / "files" / "md5"
     assert not [path for path in store.glob("*/*") if path.stat().st_size == 65_536]
     assert site.git("remote", "get-url", "jowestdgxe").startswith("ssh://jowestdgxe-verified/")
     shipped = (REPOSITORY / ".dvc" / "config").read_bytes()

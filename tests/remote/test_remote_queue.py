@@ -30,7 +30,7 @@ def test_the_queue_stopped_started_again_killed_here_and_fetched(site: Site) -> 
     kill(run, signal.SIGKILL)
     finish(run)
     site.hold(False)
-    wait_until((site.there / "runs" / "both" / "result.json").exists, "it ends")
+    wait_until((site.far_folder / "runs" / "both" / "result.json").exists, "it ends")
     said = site.ok("fetch", "both")
     for session in ("one", "two"):
         assert f"experiment both-{session} is here" in said
@@ -42,6 +42,6 @@ def test_the_queue_stopped_started_again_killed_here_and_fetched(site: Site) -> 
 
 
 def stages(site: Site) -> list[int]:
-    """The training processes there."""
+    """The training processes on the far machine."""
     commands = {pid: command_of(pid) for pid in site.machine.processes()}
     return [pid for pid, command in commands.items() if command.endswith("python src/tiny.py")]

@@ -1,4 +1,4 @@
-"""The whole story on two homes: set up, train there, cut, attach, fetch, and a third clone."""
+"""The whole story on two homes: set up, train, cut, attach, fetch, and a third clone."""
 
 import hashlib
 import json
@@ -58,7 +58,7 @@ def sha256(path: Path) -> str:
 def test_the_story(site: Site, tmp_path: Path) -> None:
     site.ok("setup", "--yes", "--python", sys.executable)
 
-    # Train there; the connection is cut while it runs, for longer than the client would wait.
+    # Train; the connection is cut while it runs, for longer than the client would wait.
     run = site.start("train", "--name", "story", "-S", "train.seed=3")
     read_until(run, "Running stage")
     site.machine.cut()
@@ -91,7 +91,7 @@ def test_the_story(site: Site, tmp_path: Path) -> None:
     files = {entry.path for entry in client.list_artifacts(tracked.info.run_id, "model")}
     assert files == {"model/custom_gaze.onnx"}
 
-    (kept,) = (site.there / "project" / "mlartifacts").rglob("custom_gaze.onnx")
+    (kept,) = (site.far_folder / "project" / "mlartifacts").rglob("custom_gaze.onnx")
     assert kept.stat().st_nlink == 2  # MLflow's and the store's are one
 
     # Its model with one further word, and everything committed.
@@ -111,7 +111,7 @@ def test_the_story(site: Site, tmp_path: Path) -> None:
     assert Project(Paths(site.project)).params.evaluate.seed != 2
     site.dvc("exp", "push", "jowestdgxe", "local")
 
-    # A third clone, made from there, pulls the same bytes and has nothing to do.
+    # A third clone, made from the far machine, pulls the same bytes and has nothing to do.
     url = site.git("remote", "get-url", "jowestdgxe").strip()
     third = site.clone(tmp_path / "third", url)
     third.ok("setup", "--yes", "--python", sys.executable)
@@ -122,7 +122,7 @@ def test_the_story(site: Site, tmp_path: Path) -> None:
     assert "Data and pipelines are up to date." in said
     assert "Running stage" not in said
 
-    # The experiment made here reaches it through the machine there.
+    # The experiment made here reaches it through the far machine.
     assert {"local", "story"} <= set(third.dvc("exp", "list", "-A", "jowestdgxe").split())
     third.dvc("exp", "pull", "jowestdgxe", "local")
     third.dvc("exp", "apply", "local")
@@ -141,7 +141,7 @@ def listens(port: int) -> bool:
 
 
 def see_mlflow_through_the_tunnel(site: Site) -> None:
-    """The run made there is seen here, and one made here is recorded there."""
+    """The far machine's run is known here, and one made here is recorded there."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     page = site.start("mlflow", "--port", str(port))
@@ -161,8 +161,8 @@ def see_mlflow_through_the_tunnel(site: Site) -> None:
         experiment = client.get_experiment_by_name("custom-gaze")
         runs = client.search_runs([experiment.experiment_id], order_by=["start_time"])
         assert [run.info.run_name for run in runs] == ["story", "one"]
-        there = site.there / "project" / "mlartifacts" / runs[1].info.run_id / "artifacts"
-        sent = there / "model" / "custom_gaze.onnx"
+        folder = site.far_folder / "project" / "mlartifacts" / runs[1].info.run_id / "artifacts"
+        sent = folder / "model" / "custom_gaze.onnx"
         assert sha256(sent) == sha256(site.project / "models" / "custom_gaze.onnx")
     finally:
         page.send_signal(signal.SIGINT)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT_HOST = "jowestdgxe"
 DEFAULT_FOLDER = "rustyeyes_train"
+ROOT = Path()  # the project is the current folder
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -86,7 +87,7 @@ def run_setup(arguments: argparse.Namespace) -> None:
             raise InputError(f"{question} Nobody is there to answer; --yes agrees beforehand")
         return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
-    settings = setup(arguments.host, arguments.dir, arguments.python, Path(), consent, print_now)
+    settings = setup(arguments.host, arguments.dir, arguments.python, ROOT, consent, print_now)
     print_now(f"{settings.host} is ready; train there: custom-gaze remote train")
 
 
@@ -94,12 +95,12 @@ def run_train(arguments: argparse.Namespace) -> None:
     from custom_gaze.config.paths import Paths
     from custom_gaze.remote import repository, request
 
-    settings, root = _project()
+    settings = _settings()
     params = request.changed_params(Paths(), tuple(arguments.set))
     name = request.name_of_run(arguments.name, params.sessions)
     experiment = request.Experiment(name, tuple(arguments.set), params)
-    asked = request.Request(name, repository.head(root), (experiment,))
-    _run(settings, root, asked, arguments.apply)
+    asked = request.Request(name, repository.head(ROOT), (experiment,))
+    _run(settings, asked, arguments.apply)
 
 
 def run_queue(arguments: argparse.Namespace) -> None:
@@ -107,7 +108,7 @@ def run_queue(arguments: argparse.Namespace) -> None:
     from custom_gaze.config.session_ids import sessions_value
     from custom_gaze.remote import repository, request
 
-    settings, root = _project()
+    settings = _settings()
     if len(arguments.session) < 2:
         raise InputError("queue takes two sessions or more; for one: custom-gaze remote train")
     if arguments.jobs < 1:
@@ -119,17 +120,17 @@ def run_queue(arguments: argparse.Namespace) -> None:
         params = request.changed_params(Paths(), changes)
         name = request.check_name(f"{base}-{session}")
         experiments.append(request.Experiment(name, changes, params))
-    asked = request.Request(base, repository.head(root), tuple(experiments), arguments.jobs)
-    _run(settings, root, asked, apply_it=False)
+    asked = request.Request(base, repository.head(ROOT), tuple(experiments), arguments.jobs)
+    _run(settings, asked, apply_it=False)
 
 
 def run_attach(arguments: argparse.Namespace) -> None:
     from custom_gaze.remote import runs
 
-    settings, root = _project()
+    settings = _settings()
     with _told_traffic() as traffic:
         name = arguments.name or runs.find(settings, "").name
-        _see_it_through(settings, root, name, traffic, apply_it=False)
+        _see_it_through(settings, name, traffic, apply_it=False)
 
 
 def run_fetch(arguments: argparse.Namespace) -> None:
@@ -137,21 +138,20 @@ def run_fetch(arguments: argparse.Namespace) -> None:
     from custom_gaze.remote.fetch import fetch
     from custom_gaze.remote.request import check_name
 
-    settings, root = _project()
+    settings = _settings()
     with _told_traffic() as traffic:
         run = runs.find(settings, check_name(arguments.name))
-        fetched = fetch(settings, root, run, traffic, print_now)
+        fetched = fetch(settings, ROOT, run, traffic, print_now)
         if arguments.apply and len(fetched) != 1:
             names = ", ".join(entry.name for entry in fetched)
             raise InputError(f"--apply takes one experiment; choose: dvc exp apply one of {names}")
-        _announce(fetched, root, arguments.apply)
+        _announce(fetched, arguments.apply)
 
 
 def run_status(_: argparse.Namespace) -> None:
     from custom_gaze.remote import runs
 
-    settings, _root = _project()
-    for line in runs.status(settings):
+    for line in runs.status(_settings()):
         print_now(line)
 
 
@@ -159,59 +159,52 @@ def run_logs(arguments: argparse.Namespace) -> None:
     from custom_gaze.remote import runs
     from custom_gaze.remote.request import check_name
 
-    settings, _root = _project()
-    runs.logs(settings, check_name(arguments.name), print_now)
+    runs.logs(_settings(), check_name(arguments.name), print_now)
 
 
 def run_stop(arguments: argparse.Namespace) -> None:
     from custom_gaze.remote import runs
     from custom_gaze.remote.request import check_name
 
-    settings, _root = _project()
-    print_now(runs.stop(settings, check_name(arguments.name)))
+    print_now(runs.stop(_settings(), check_name(arguments.name)))
 
 
 def run_mlflow(arguments: argparse.Namespace) -> None:
     from custom_gaze.remote import mlflow_runs
 
-    settings, _root = _project()
-    mlflow_runs.serve(settings, arguments.port)
+    mlflow_runs.serve(_settings(), arguments.port)
 
 
-def _project() -> "tuple[Settings, Path]":
+def _settings() -> "Settings":
     import dataclasses
 
     from custom_gaze.remote import repository
     from custom_gaze.remote.settings import load_settings
 
-    root = Path()
-    settings = load_settings(root)
-    return dataclasses.replace(settings, subfolder=repository.subfolder(root)), root
+    return dataclasses.replace(load_settings(ROOT), subfolder=repository.subfolder(ROOT))
 
 
-def _run(settings: "Settings", root: Path, request: "Request", apply_it: bool) -> None:
+def _run(settings: "Settings", request: "Request", apply_it: bool) -> None:
     from custom_gaze.remote import runs
 
     with _told_traffic() as traffic:
-        run = runs.begin(settings, root, request, traffic, print_now)
+        run = runs.begin(settings, ROOT, request, traffic, print_now)
         if run is not None:
             print_now(f"{request.name} was started before ({run.state}); going on with it")
-        _see_it_through(settings, root, request.name, traffic, apply_it)
+        _see_it_through(settings, request.name, traffic, apply_it)
 
 
-def _see_it_through(
-    settings: "Settings", root: Path, name: str, traffic: Traffic, apply_it: bool
-) -> None:
+def _see_it_through(settings: "Settings", name: str, traffic: Traffic, apply_it: bool) -> None:
     """Read along to the end, then bring the result."""
     from custom_gaze.remote import runs
     from custom_gaze.remote.fetch import fetch
 
     run = runs.read_along(settings, name, traffic, print_now)
     runs.check_ended_well(settings, run, print_now)
-    _announce(fetch(settings, root, run, traffic, print_now), root, apply_it)
+    _announce(fetch(settings, ROOT, run, traffic, print_now), apply_it)
 
 
-def _announce(fetched: "list[Fetched]", root: Path, apply_it: bool) -> None:
+def _announce(fetched: "list[Fetched]", apply_it: bool) -> None:
     from custom_gaze.remote.fetch import apply, warning
 
     for entry in fetched:
@@ -221,7 +214,7 @@ def _announce(fetched: "list[Fetched]", root: Path, apply_it: bool) -> None:
             print_now(f"{entry.name}: {warning(entry.name, entry.commit, entry.beyond)}")
     if apply_it:
         (entry,) = fetched
-        apply(root, entry.name)
+        apply(ROOT, entry.name)
         print_now(f"applied: models/custom_gaze.onnx is {entry.name}'s")
     elif fetched and not fetched[0].beyond:
         print_now(f"take its model: dvc exp apply {fetched[0].name}")
