@@ -16,8 +16,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from custom_gaze.common.console import aligned
 from custom_gaze.common.files import write_bytes
-from custom_gaze.common.tables import aligned
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
 from custom_gaze.demo.session import write_session

@@ -14,8 +14,15 @@ import pytest
 
 from conftest import REPOSITORY, Project
 from custom_gaze.cli import main
-from custom_gaze.common.console import _ASCII, Stopped, StopSignals, readable_streams, say, warn
-from custom_gaze.common.progress import bar
+from custom_gaze.common.console import (
+    _ASCII,
+    Stopped,
+    StopSignals,
+    bar,
+    readable_streams,
+    say,
+    warn,
+)
 
 PACKAGE = REPOSITORY / "src" / "custom_gaze"
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from custom_gaze.calibration.corrections import Angles, Targets
-from custom_gaze.common.progress import bar
+from custom_gaze.common.console import bar
 from custom_gaze.config.paths import Paths
 from custom_gaze.data.index import Sample, labels_deg, load_crop, targets_of
 from custom_gaze.faces.crops import normalise

@@ -26,7 +26,7 @@ from custom_gaze.calibration.feature_cache import Part, Store
 from custom_gaze.calibration.finetune import Epoch
 from custom_gaze.calibration.starting_head import starting_head
 from custom_gaze.calibration.trainer import COSINE, Training
-from custom_gaze.common.progress import bar
+from custom_gaze.common.console import bar
 from custom_gaze.config.candidate import Candidate
 from custom_gaze.config.params import TrainParams
 from custom_gaze.geometry import angular_error_deg

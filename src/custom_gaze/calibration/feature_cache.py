@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from custom_gaze.common.console import bar
 from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.common.files import write_json
-from custom_gaze.common.progress import bar
 from custom_gaze.config.params import AugmentParams
 from custom_gaze.config.paths import Paths
 from custom_gaze.data.augmentation import Augmenter

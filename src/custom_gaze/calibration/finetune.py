@@ -18,7 +18,7 @@ from torch import Tensor
 
 from custom_gaze.calibration.feature_cache import Store
 from custom_gaze.calibration.trainer import COSINE, Training, WorseThanStart, diverged, epochs_of
-from custom_gaze.common.progress import bar
+from custom_gaze.common.console import bar
 from custom_gaze.config.params import TrainParams
 from custom_gaze.geometry import angular_error_deg
 from custom_gaze.models.checkpoint import load_tensors, save_tensors

@@ -1,4 +1,4 @@
-"""Where the command line meets the terminal: characters it lacks, foreign words, signals."""
+"""The terminal: what is said there and in which characters, progress, tables, signals."""
 
 import codecs
 import io
@@ -6,10 +6,17 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterable, Sequence
 from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, TypeVar
 
 from custom_gaze.common.errors import CustomGazeError
-from custom_gaze.common.untrusted import visible
+from custom_gaze.common.untrusted import printable, visible
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+Item = TypeVar("Item")
 
 READABLE = "custom_gaze.readable"  # our way to encode what an encoding lacks
 _ASCII = {
@@ -63,6 +70,52 @@ def warn(line: object) -> None:
         print(visible(str(line)), file=sys.stderr, flush=True)
     except OSError:
         leave(sys.stderr)
+
+
+def remark(line: str) -> None:
+    """Say at once, on standard error, why nothing seems to happen."""
+    print(printable(line), file=sys.stderr, flush=True)
+
+
+def bar(
+    items: Iterable[Item], what: str, total: int | None = None, unit: str = "frames", done: int = 0
+) -> "tqdm[Item]":
+    """Iterate over `items`; after two seconds a bar appears on standard error, beginning at `done`.
+
+    `set_postfix_str(text, False)` adds figures that appear with the next redrawing. Where nobody
+    watches (a log file, another machine), it prints a line now and then instead of redrawing
+    itself ten times a second.
+    """
+    from tqdm import tqdm
+
+    return tqdm(
+        items,
+        desc=printable(what, 60),
+        total=total,
+        initial=done,
+        unit=f" {unit}",
+        delay=2.0,
+        mininterval=0.2 if sys.stderr.isatty() else 5.0,
+        dynamic_ncols=True,
+        file=sys.stderr,
+        leave=True,
+    )
+
+
+def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as text: the first column to the left, the others to the right.
+
+    Ours, since tabulate's columns are two characters wider than their titles: too wide for these.
+    """
+    columns = list(zip(header, *rows, strict=True))
+    widths = [max(len(cell) for cell in column) for column in columns]
+
+    def line(cells: Sequence[str]) -> str:
+        _, *others = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+        return "  ".join([cells[0].ljust(widths[0]), *others]).rstrip()
+
+    rule = "  ".join("-" * width for width in widths)
+    return "\n".join([line(header), rule, *(line(row) for row in rows)])
 
 
 def flush() -> None:

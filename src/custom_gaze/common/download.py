@@ -26,9 +26,9 @@ import requests
 from requests.exceptions import InvalidURL, RequestException
 from urllib3.exceptions import HTTPError, LocationParseError
 
+from custom_gaze.common.console import bar
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.files import sha256_of, whole_file, write_text
-from custom_gaze.common.progress import bar
 from custom_gaze.common.untrusted import MOST_MODEL_BYTES, printable, regular_file
 
 DOWNLOADS_FOLDER = ".downloads"

@@ -2,8 +2,9 @@
 
 The code of a module is its own file and all of this package that it imports, at the top of a file
 or inside functions, and what that imports in turn. Left out is what cannot decide a result: the
-exceptions, the progress bars, and the names of paths. DVC's stages depend on the same files
-(`make deps`), so a file says another version of itself exactly where its stage would run again.
+exceptions, what is said on the terminal, and the names of paths. DVC's stages depend on the same
+files (`make deps`), so a file says another version of itself exactly where its stage would run
+again.
 """
 
 import ast
@@ -15,7 +16,7 @@ from custom_gaze import __version__
 
 NAME = "custom_gaze"
 PACKAGE = Path(__file__).parents[1]
-DECIDES_NOTHING = ("common/errors.py", "common/progress.py", "config/paths.py")
+DECIDES_NOTHING = ("common/errors.py", "common/console.py", "config/paths.py")
 
 
 @cache

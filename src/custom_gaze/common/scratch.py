@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from custom_gaze.common.console import remark
 from custom_gaze.common.errors import CustomGazeError
-from custom_gaze.common.progress import remark
 from custom_gaze.common.untrusted import printable
 
 LOCK = ".lock"

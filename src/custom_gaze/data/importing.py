@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from custom_gaze.common.console import bar
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.files import no_more_open_than, whole_folder
-from custom_gaze.common.progress import bar
 from custom_gaze.common.untrusted import lies_inside
 from custom_gaze.config.params import SplitParams
 from custom_gaze.config.paths import Paths

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from custom_gaze.common.console import bar
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.files import whole_folder
-from custom_gaze.common.progress import bar
 from custom_gaze.demo.seeds import (
     STREAM_TARGETS,
     check_person_seed,

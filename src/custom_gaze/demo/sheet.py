@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from custom_gaze.common.console import bar
 from custom_gaze.common.files import no_more_open_than, whole_file
-from custom_gaze.common.progress import bar
 from custom_gaze.data.sessions import Frame, load_frame, read_session
 from custom_gaze.data.splits import number_targets
 from custom_gaze.geometry import ScreenGeometry

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from custom_gaze.common.console import bar
 from custom_gaze.common.errors import InputError
-from custom_gaze.common.progress import bar
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
 from custom_gaze.data.sessions import Session, read_session

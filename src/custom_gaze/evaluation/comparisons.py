@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from custom_gaze.calibration.base_features import Seen, seen_by
 from custom_gaze.calibration.candidates import Candidates
 from custom_gaze.calibration.corrections import CORRECTIONS, Correction, best_correction
+from custom_gaze.common.console import bar
 from custom_gaze.common.errors import InputError
-from custom_gaze.common.progress import bar
 from custom_gaze.config.candidate import Candidate
 from custom_gaze.config.paths import Paths
 from custom_gaze.data.index import Sample, labels_deg, load_crop, targets_of

@@ -4,8 +4,8 @@ import base64
 from collections.abc import Iterator
 from pathlib import Path
 
+from custom_gaze.common.console import aligned
 from custom_gaze.common.files import write_text
-from custom_gaze.common.tables import aligned
 from custom_gaze.common.untrusted import printable
 from custom_gaze.config.candidate import Candidate
 from custom_gaze.config.paths import Paths

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from custom_gaze.common.console import aligned, bar
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.files import write_bytes
-from custom_gaze.common.progress import bar
-from custom_gaze.common.tables import aligned
 from custom_gaze.common.untrusted import lies_inside, printable
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths

@@ -22,9 +22,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from custom_gaze.common.console import bar
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.files import write_bytes
-from custom_gaze.common.progress import bar
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
 from custom_gaze.data.index import load_crop, of_split, read_index

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from custom_gaze import __version__
+from custom_gaze.common.console import bar
 from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.common.files import sha256_of, write_bytes
-from custom_gaze.common.progress import bar
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
 from custom_gaze.data.index import load_crop, of_split, prepared_by, read_index

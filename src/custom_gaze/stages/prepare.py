@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from custom_gaze.common.console import bar
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.files import no_more_open_than, whole_folder, write_bytes, write_json
-from custom_gaze.common.progress import bar
 from custom_gaze.common.provenance import code_version
 from custom_gaze.config.params import Params, PrepareParams
 from custom_gaze.config.paths import Paths

@@ -30,8 +30,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from custom_gaze.common.console import bar
 from custom_gaze.common.files import whole_folder, write_json
-from custom_gaze.common.progress import bar
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
 from custom_gaze.data.index import Sample, load_crop, of_split, read_index

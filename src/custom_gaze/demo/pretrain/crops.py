@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from custom_gaze.common.console import bar
 from custom_gaze.common.files import whole_file
-from custom_gaze.common.progress import bar
 from custom_gaze.demo.pretrain.domain import draw_crops
 from custom_gaze.demo.pretrain.params import DomainParams
 from custom_gaze.demo.seeds import STREAM_CROP, stream

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from custom_gaze.common.progress import bar
+from custom_gaze.common.console import bar
 from custom_gaze.demo.pretrain.crops import DrawnCrops, plain_batch
 from custom_gaze.demo.pretrain.learning import BinNetwork, l2cs_loss
 from custom_gaze.demo.pretrain.params import HeadsParams

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from custom_gaze.common.console import bar
 from custom_gaze.common.errors import InputError
-from custom_gaze.common.progress import bar
 from custom_gaze.demo.pretrain.crops import DrawnCrops, training_batch
 from custom_gaze.demo.pretrain.params import LearnParams
 from custom_gaze.models.checkpoint import load_tensors, save_tensors
