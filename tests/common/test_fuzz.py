@@ -32,7 +32,6 @@ from custom_gaze.config.session_ids import SESSION_ID
 from custom_gaze.data.index import SIDES, read_index
 from custom_gaze.data.prepared import read_labels, read_manifest
 from custom_gaze.data.sessions import read_session
-from custom_gaze.data.specification import specification_of
 from custom_gaze.evaluation.report import closing_table
 from custom_gaze.evaluation.results import read_metrics
 from custom_gaze.geometry import ScreenGeometry
@@ -348,8 +347,7 @@ def test_manifest_json(tmp_path_factory: pytest.TempPathFactory, content: bytes)
         manifest = read_manifest(folder / "manifest.json", "one")
         assert manifest.session == "one"
         assert manifest.counts.left_out == len(manifest.left_out)
-        specification = specification_of(manifest.model_dump(), folder / "manifest.json", "again")
-        assert finite([specification.as_dict(), manifest.detector.model_dump()])
+        assert finite([manifest.specification.as_dict(), manifest.detector.model_dump()])
 
 
 FIGURES = {

@@ -15,6 +15,7 @@ from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.provenance import code_version
 from custom_gaze.config.params import Params, PrepareParams
 from custom_gaze.config.paths import Paths
+from custom_gaze.data.crop_picture import crop_picture
 from custom_gaze.data.sessions import LeftOut, load_frame
 from custom_gaze.faces.crops import PREPROCESSING, gaze_crop, gaze_crop_box
 from custom_gaze.faces.finder import DETECTOR_FILE, MESH_FILE
@@ -259,7 +260,7 @@ def test_who_may_not_read_a_frame_may_not_read_its_crop(paths, tmp_path):
     image.chmod(0o600)
     image.parent.chmod(0o700)
     folder = prepare.run("monday", PARAMS, paths).folder
-    picture = prepare.crop_picture(image, tmp_path / "me.png", PARAMS, paths)
+    picture = crop_picture(image, tmp_path / "me.png", PARAMS, paths)
     modes = [path.stat().st_mode & 0o777 for path in (folder, folder / image.name, picture.boxes)]
     assert modes == [0o700, 0o600, 0o600]
     assert (folder / other.name).stat().st_mode & 0o777 == other.stat().st_mode & 0o777 == 0o644
@@ -337,7 +338,7 @@ def test_an_error_in_a_thread_ends_the_run(monkeypatch):
 def test_crop_picture_is_what_training_sees(paths, tmp_path):
     image = add_frame(paths, 1, (9, 7))
     folder = prepare.run("monday", PARAMS, paths).folder
-    result = prepare.crop_picture(image, tmp_path / "out" / "me.png", PARAMS, paths)
+    result = crop_picture(image, tmp_path / "out" / "me.png", PARAMS, paths)
     assert result.crop == tmp_path / "out" / "me.png"
     crop = Image.open(result.crop)
     assert (crop.format, crop.size) == ("PNG", (448, 448))
@@ -350,7 +351,7 @@ def test_crop_picture_draws_the_boxes_on_the_frame(paths, tmp_path, with_mesh):
     image = add_frame(paths, 1, (9, 7))
     if with_mesh:
         write_mesh(paths.faces / MESH_FILE)
-    result = prepare.crop_picture(image, tmp_path / "me.png", PARAMS, paths)
+    result = crop_picture(image, tmp_path / "me.png", PARAMS, paths)
     assert result.boxes == tmp_path / "me_boxes.png"
     drawn = np.asarray(Image.open(result.boxes)).astype(int)
     changed = (drawn != load_frame(image)).any(axis=2)
@@ -367,11 +368,11 @@ def test_crop_picture_draws_the_boxes_on_the_frame(paths, tmp_path, with_mesh):
 def test_crop_picture_refuses_what_it_cannot_do(paths, tmp_path):
     image = add_frame(paths, 1)
     with pytest.raises(InputError, match=r"\.jpg: no face with a score of at least 0\.7; choose"):
-        prepare.crop_picture(image, tmp_path / "me.png", PARAMS, paths)
+        crop_picture(image, tmp_path / "me.png", PARAMS, paths)
     with pytest.raises(InputError, match=r"me\.jpg: the crop is written as PNG"):
-        prepare.crop_picture(image, tmp_path / "me.jpg", PARAMS, paths)
+        crop_picture(image, tmp_path / "me.jpg", PARAMS, paths)
     with pytest.raises(InputError, match=r"nobody\.jpg"):
-        prepare.crop_picture(tmp_path / "nobody.jpg", tmp_path / "me.png", PARAMS, paths)
+        crop_picture(tmp_path / "nobody.jpg", tmp_path / "me.png", PARAMS, paths)
     assert not (tmp_path / "me.png").exists()
 
 

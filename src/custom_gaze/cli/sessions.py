@@ -139,8 +139,8 @@ def run_doctor(arguments: argparse.Namespace) -> None:
 
 def run_crop(arguments: argparse.Namespace) -> None:
     params, paths = project()
-    from custom_gaze.stages import prepare
+    from custom_gaze.data.crop_picture import crop_picture
 
-    result = prepare.crop_picture(arguments.image, arguments.output, params, paths)
+    result = crop_picture(arguments.image, arguments.output, params, paths)
     say(f"crop   → {result.crop} (from the {result.crop_from})")
     say(f"boxes  → {result.boxes}")

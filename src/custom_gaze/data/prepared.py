@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator
 
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.stage_files import PLAIN_NAME, SHA256, Strict, read_json, read_table
+from custom_gaze.data.specification import CropFrom, Specification
+from custom_gaze.faces.crops import Preprocessing
+from custom_gaze.geometry import ScreenGeometry
 
 MANIFEST_FORMAT = 1
 LABELS_FILE = "labels.csv"
@@ -72,41 +75,59 @@ Count = Annotated[int, Field(ge=0, le=10_000_000)]
 Text = Annotated[str, Field(max_length=2000)]
 
 
-class _Detector(Strict):
+class UsedDetector(Strict):
     kind: Text
     sha256: Hash
     min_score: float = Field(ge=0.0, le=1.0)
 
 
-class _Mesh(Strict):
+class UsedMesh(Strict):
     sha256: Hash
 
 
-class _Counts(Strict):
+class Counts(Strict):
     frames: Count
     used: Count
     left_out: Count
 
 
-class _LeftOut(Strict):
+class UnusedFrame(Strict):
     filename: Text
     reason: Text
 
 
+def _whole(value: Any) -> Any:
+    """A screen in a file has to name all of it, whatever the defaults are."""
+    if isinstance(value, dict) and value.keys() != ScreenGeometry.__dataclass_fields__.keys():
+        raise ValueError(f"must have the keys {', '.join(ScreenGeometry.__dataclass_fields__)}")
+    return value
+
+
 class Manifest(Strict):
-    """manifest.json. What the screen and the crops are, specification.py reads and checks."""
+    """manifest.json."""
 
     format: int = Field(ge=MANIFEST_FORMAT, le=MANIFEST_FORMAT)
     session: Text
     code: Text
-    detector: _Detector
-    mesh: _Mesh | None
-    geometry: dict[str, Any]
-    preprocessing: dict[str, Any]
-    crop_from: Text
+    detector: UsedDetector
+    mesh: UsedMesh | None
+    geometry: Annotated[ScreenGeometry, BeforeValidator(_whole)]
+    preprocessing: Annotated[
+        Preprocessing, PlainValidator(Preprocessing.of), PlainSerializer(Preprocessing.as_dict)
+    ]
+    crop_from: CropFrom
     jpeg_quality: int = Field(ge=1, le=100)
-    counts: _Counts
-    left_out: list[_LeftOut]
+    counts: Counts
+    left_out: list[UnusedFrame]
+
+    @property
+    def specification(self) -> Specification:
+        """The screen of its labels, and how its crops were cut."""
+        return Specification(self.geometry, self.preprocessing, self.crop_from)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, as they stand in the file."""
+        return self.model_dump(mode="json")
 
 
 def read_manifest(path: Path, session: str) -> Manifest:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.files import write_json
@@ -20,7 +20,7 @@ from custom_gaze.config.sections import section_of
 from custom_gaze.faces.crops import Preprocessing
 from custom_gaze.geometry import ScreenGeometry
 
-CROPS_FROM = ("mesh", "detector box")
+CropFrom = Literal["mesh", "detector box"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Specification:
 
     geometry: ScreenGeometry
     preprocessing: Preprocessing
-    crop_from: str  # one of CROPS_FROM
+    crop_from: CropFrom
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values; manifest.json and data/specification.json have them by these keys."""
@@ -56,7 +56,7 @@ def specification_of(content: Any, source: Path, remedy: str) -> Specification:
     try:
         geometry = section_of(ScreenGeometry, content["geometry"], "geometry.", str(source))
         preprocessing = Preprocessing.of(content["preprocessing"])
-        if content["crop_from"] not in CROPS_FROM:
+        if content["crop_from"] not in get_args(CropFrom):
             raise ValueError(f"crop_from is {printable(content['crop_from'], 40)!r}")
     except InputError as error:
         raise InputError(f"{error}; {remedy}") from None

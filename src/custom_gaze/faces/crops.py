@@ -7,6 +7,7 @@ the exported model.
 """
 
 import dataclasses
+import io
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,11 +46,13 @@ class Preprocessing:
 
     @classmethod
     def of(cls, stored: Any) -> "Preprocessing":
-        """The specification whose `as_dict` is `stored`.
+        """The specification that is `stored`, or whose `as_dict` is.
 
         Raises:
             ValueError: `stored` is none, or one that this version does not make.
         """
+        if isinstance(stored, cls):
+            return stored
         margin, size_px = (
             (stored.get("margin"), stored.get("size_px"))
             if isinstance(stored, dict)
@@ -137,6 +140,15 @@ def gaze_crop(frame: NDArray[np.uint8], face: Box, spec: Preprocessing) -> NDArr
     height_px, width_px = frame.shape[:2]
     box = gaze_crop_box(face, width_px, height_px, spec.margin)
     return resize(cut(frame, box), spec.size_px, spec.size_px)
+
+
+def jpeg(crop: NDArray[np.uint8], quality: int) -> bytes:
+    """A crop uint8 (H, W, 3) RGB as JPEG; subsampled colours would blur the iris's edge."""
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.fromarray(crop).save(content, "JPEG", quality=quality, subsampling="4:4:4")
+    return content.getvalue()
 
 
 def normalise(crops: NDArray[np.uint8], spec: Preprocessing = PREPROCESSING) -> NDArray[np.float32]:

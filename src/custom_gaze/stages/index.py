@@ -25,9 +25,7 @@ from custom_gaze.data.prepared import (
     read_manifest,
 )
 from custom_gaze.data.specification import (
-    Specification,
     agreed,
-    specification_of,
     write_specification,
 )
 from custom_gaze.data.splits import (
@@ -65,7 +63,7 @@ def run(params: Params, paths: Paths) -> IndexResult:
     named = (*params.sessions, *params.evaluate.sessions)
     prepared = {name: _prepared(name, paths) for name in named}
     manifests = [manifest for _, manifest in prepared.values()]
-    specification = agreed([(each.session, _specification(each, paths)) for each in manifests])
+    specification = agreed([(each.session, each.specification) for each in manifests])
     tolerance_px = params.split.same_target_px
     own = [sample for name in params.sessions for sample in prepared[name][0]]
     targets = number_targets(own, tolerance_px)
@@ -78,7 +76,7 @@ def run(params: Params, paths: Paths) -> IndexResult:
     _write_index(samples, paths.index)
     write_specification(specification, paths.specification)
     kept = Manifests(index_sha256=sha256_of(paths.index), manifests=manifests)
-    write_json(paths.index_manifests, kept.model_dump())
+    write_json(paths.index_manifests, kept.model_dump(mode="json"))
     by_side = {side: of_split(samples, side) for side in SIDES}
     return IndexResult(
         frames={side: len(some) for side, some in by_side.items() if some},
@@ -103,7 +101,7 @@ def _prepared(session: str, paths: Paths) -> tuple[list[Sample], Manifest]:
     folder = paths.dataset / session
     labels = read_labels(folder / LABELS_FILE, session)
     manifest = read_manifest(folder / MANIFEST_FILE, session)
-    geometry = _specification(manifest, paths).geometry
+    geometry = manifest.geometry
     remedy = f"prepare the session again: custom-gaze prepare {session}"
     if len(labels) != manifest.counts.used:
         raise InputError(
@@ -137,12 +135,6 @@ def _refuse_shared_frames(samples: Sequence[Sample]) -> None:
                 f"{sample.session}/{sample.filename} and {other.session}/{other.filename} are the "
                 "same frame; a session that was imported twice can be named only once"
             )
-
-
-def _specification(manifest: Manifest, paths: Paths) -> Specification:
-    path = paths.dataset / manifest.session / MANIFEST_FILE
-    remedy = f"prepare the session again: custom-gaze prepare {manifest.session}"
-    return specification_of(manifest.model_dump(), path, remedy)
 
 
 def _write_index(samples: Sequence[Sample], path: Path) -> None:

@@ -13,22 +13,28 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TypeVar
 
 from custom_gaze.common.console import bar
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.files import no_more_open_than, whole_folder, write_bytes, write_json
 from custom_gaze.common.provenance import code_version
-from custom_gaze.config.params import Params, PrepareParams
+from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
 from custom_gaze.config.session_ids import check_session_id
-from custom_gaze.data.prepared import COLUMNS, LABELS_FILE, MANIFEST_FILE, MANIFEST_FORMAT
+from custom_gaze.data.prepared import (
+    COLUMNS,
+    LABELS_FILE,
+    MANIFEST_FILE,
+    MANIFEST_FORMAT,
+    Counts,
+    Manifest,
+    UnusedFrame,
+    UsedDetector,
+    UsedMesh,
+)
 from custom_gaze.data.sessions import Frame, LeftOut, Session, load_frame, read_session
-from custom_gaze.data.specification import Specification
-from custom_gaze.faces.crops import Preprocessing, gaze_crop, gaze_crop_box
+from custom_gaze.faces.crops import Preprocessing, gaze_crop, jpeg
 from custom_gaze.faces.finder import FaceFinder, FoundFace, load_finder
 from custom_gaze.geometry import ScreenGeometry
 
@@ -53,16 +59,6 @@ class PrepareResult:
 
 
 @dataclass(frozen=True)
-class CropPicture:
-    """The two PNGs of `crop_picture`."""
-
-    crop: Path
-    boxes: Path
-    face: FoundFace
-    crop_from: str
-
-
-@dataclass(frozen=True)
 class _Prepared:
     frame: Frame
     face: FoundFace
@@ -81,7 +77,8 @@ def run(session_id: str, params: Params, paths: Paths, progress: bool = True) ->
         CustomGazeError: writing failed.
     """
     check_session_id(session_id, "prepare")
-    settings, spec = params.prepare, _specification(params.prepare)
+    settings = params.prepare
+    spec = Preprocessing(settings.margin, settings.size_px)
     session = read_session(paths.sessions / session_id, params.geometry)
     finder = load_finder(paths.faces, settings.min_score)
     target = paths.dataset / session_id
@@ -102,45 +99,11 @@ def run(session_id: str, params: Params, paths: Paths, progress: bool = True) ->
         write_bytes(folder / LABELS_FILE, _labels(used, session_id, params.geometry))
         write_json(
             folder / MANIFEST_FILE,
-            _manifest(session_id, finder, params, spec, len(used), left_out),
+            _manifest(session_id, finder, params, spec, len(used), left_out).as_json(),
         )
     frames = len(used) + len(left_out)
     kind = finder.detector.kind.value
     return PrepareResult(session_id, target, frames, len(used), left_out, finder.crop_from, kind)
-
-
-def crop_picture(image: Path, output: Path, params: Params, paths: Paths) -> CropPicture:
-    """Write the crop that training would see of `image` to `output` as PNG, and beside it
-    `<output's stem>_boxes.png`: the frame with the boxes drawn in.
-
-    The crop has been through the dataset's JPEG, so it is what training sees to the pixel.
-
-    Raises:
-        InputError: the image cannot be read, or has no face or several; `output` is no .png.
-        CustomGazeError: writing failed.
-    """
-    from PIL import Image
-
-    if output.suffix.lower() != ".png":
-        raise InputError(f"{output}: the crop is written as PNG; give it a name ending in .png")
-    spec = _specification(params.prepare)
-    finder = load_finder(paths.faces, params.prepare.min_score)
-    frame = load_frame(image)
-    try:
-        face = finder.find(frame)
-        crop = gaze_crop(frame, face.box, spec)
-    except InputError as error:
-        raise InputError(f"{image}: {error}; choose a frame with one clear face") from None
-    stored = Image.open(io.BytesIO(_jpeg(crop, params.prepare.jpeg_quality)))
-    boxes = output.with_name(f"{output.stem}_boxes.png")
-    write_bytes(output, _png(stored), made_of=[image])
-    drawn = _png(_drawn(frame, face, spec, finder.mesh is not None))
-    write_bytes(boxes, drawn, made_of=[image])
-    return CropPicture(output, boxes, face, finder.crop_from)
-
-
-def _specification(settings: PrepareParams) -> Preprocessing:
-    return Preprocessing(margin=settings.margin, size_px=settings.size_px)
 
 
 def _prepare_frame(
@@ -153,7 +116,7 @@ def _prepare_frame(
     except InputError as error:
         return LeftOut(frame.image.name, _without_path(str(error), frame.image))
     made = folder / frame.image.name
-    made.write_bytes(_jpeg(crop, jpeg_quality))
+    made.write_bytes(jpeg(crop, jpeg_quality))
     no_more_open_than(made, frame.image)
     return _Prepared(frame, face)
 
@@ -239,55 +202,20 @@ def _manifest(
     spec: Preprocessing,
     used: int,
     left_out: tuple[LeftOut, ...],
-) -> dict[str, Any]:
+) -> Manifest:
     detector, mesh = finder.detector, finder.mesh
-    return {
-        "format": MANIFEST_FORMAT,
-        "session": session_id,
-        "code": code_version("stages.prepare"),
-        "detector": {
-            "kind": detector.kind.value,
-            "sha256": detector.sha256,
-            "min_score": finder.min_score,
-        },
-        "mesh": {"sha256": mesh.sha256} if mesh else None,
-        **Specification(params.geometry, spec, finder.crop_from).as_dict(),
-        "jpeg_quality": params.prepare.jpeg_quality,
-        "counts": {"frames": used + len(left_out), "used": used, "left_out": len(left_out)},
-        "left_out": [{"filename": entry.filename, "reason": entry.reason} for entry in left_out],
-    }
-
-
-def _jpeg(crop: NDArray[np.uint8], quality: int) -> bytes:
-    """A crop as JPEG with full colour resolution: subsampling would blur the iris's edge."""
-    from PIL import Image
-
-    content = io.BytesIO()
-    Image.fromarray(crop).save(content, "JPEG", quality=quality, subsampling="4:4:4")
-    return content.getvalue()
-
-
-def _png(image: Any) -> bytes:
-    content = io.BytesIO()
-    image.save(content, "PNG")
-    return content.getvalue()
-
-
-def _drawn(frame: NDArray[np.uint8], face: FoundFace, spec: Preprocessing, with_mesh: bool) -> Any:
-    """The frame as a Pillow image with the detector's box, the mesh's and the crop's drawn in."""
-    from PIL import Image, ImageDraw
-
-    height_px, width_px = frame.shape[:2]
-    crop = gaze_crop_box(face.box, width_px, height_px, spec.margin)
-    boxes = [("detector", face.detected, (255, 210, 0)), ("crop", crop, (255, 60, 60))]
-    if with_mesh:
-        boxes.insert(1, ("mesh", face.box, (60, 220, 60)))
-    picture = Image.fromarray(frame)
-    draw = ImageDraw.Draw(picture)
-    line_px = max(1, min(width_px, height_px) // 240)
-    for name, (x1, y1, x2, y2), colour in boxes:
-        # The last pixel inside, so that the crop's outline covers what belongs to it.
-        inside = (x1, y1, max(x1, x2 - 1), max(y1, y2 - 1))
-        draw.rectangle(inside, outline=colour, width=line_px)
-        draw.text((x1 + 2 * line_px, y1 + 2 * line_px), name, fill=colour)
-    return picture
+    return Manifest(
+        format=MANIFEST_FORMAT,
+        session=session_id,
+        code=code_version("stages.prepare"),
+        detector=UsedDetector(
+            kind=detector.kind.value, sha256=detector.sha256, min_score=finder.min_score
+        ),
+        mesh=UsedMesh(sha256=mesh.sha256) if mesh else None,
+        geometry=params.geometry,
+        preprocessing=spec,
+        crop_from=finder.crop_from,
+        jpeg_quality=params.prepare.jpeg_quality,
+        counts=Counts(frames=used + len(left_out), used=used, left_out=len(left_out)),
+        left_out=[UnusedFrame(filename=e.filename, reason=e.reason) for e in left_out],
+    )
