@@ -58,7 +58,7 @@ class SplitParams:
 
 @dataclass(frozen=True, config=CHECKED)
 class AugmentParams:
-    """How far augmented copies differ from their frame."""
+    """How many augmented samples a frame has, and how far they differ from it."""
 
     copies: int = Field(default=50, ge=0, le=1000)
     brightness: float = Field(default=0.2, ge=0.0, le=1.0)

@@ -101,7 +101,7 @@ class Paths:
 
     @property
     def predictions(self) -> Path:
-        """Target and answer of every tested frame."""
+        """Target and prediction of every tested frame."""
         return self.reports / "predictions.csv"
 
     @property

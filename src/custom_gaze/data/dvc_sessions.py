@@ -116,8 +116,8 @@ def _environment(paths: Paths) -> dict[str, str]:
 
     environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
     kept = Path(site_cache_dir())
-    there = next(folder for folder in (kept, *kept.absolute().parents) if folder.exists())
-    if not os.access(there, os.W_OK):
+    existing = next(folder for folder in (kept, *kept.absolute().parents) if folder.exists())
+    if not os.access(existing, os.W_OK):
         environment["DVC_SITE_CACHE_DIR"] = str((paths.root / FOLDER / "dvc").resolve())
     return environment
 

@@ -6,15 +6,17 @@ once; train, evaluate and the exported file have it from there. params.yaml only
 `prepare` would do, and a value there that changes no crop changes nothing that comes after.
 """
 
-import dataclasses
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from pydantic.dataclasses import dataclass
+
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.files import write_json
+from custom_gaze.common.stage_files import CHECKED
 from custom_gaze.common.untrusted import printable, read_text
 from custom_gaze.config.sections import section_of
 from custom_gaze.faces.crops import Preprocessing
@@ -23,7 +25,7 @@ from custom_gaze.geometry import ScreenGeometry
 CropFrom = Literal["mesh", "detector box"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CHECKED)
 class Specification:
     """The screen of the labels, and how the crops were cut."""
 
@@ -34,7 +36,7 @@ class Specification:
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values; manifest.json and data/specification.json have them by these keys."""
         return {
-            "geometry": dataclasses.asdict(self.geometry),
+            "geometry": asdict(self.geometry),
             "preprocessing": self.preprocessing.as_dict(),
             "crop_from": self.crop_from,
         }
@@ -46,7 +48,7 @@ def specification_of(content: Any, source: Path, remedy: str) -> Specification:
     Raises:
         InputError: a key is missing, or holds no value that `prepare` writes.
     """
-    names = [entry.name for entry in dataclasses.fields(Specification)]
+    names = [entry.name for entry in fields(Specification)]
     missing = [name for name in names if not isinstance(content, dict) or name not in content]
     if missing:
         raise InputError(
@@ -74,25 +76,21 @@ def agreed(specifications: Sequence[tuple[str, Specification]]) -> Specification
     first, wanted = specifications[0]
     for session, other in specifications[1:]:
         if other != wanted:
-            key, one, another = _difference(_flat(wanted.as_dict()), _flat(other.as_dict()))
+            one, another = _flat(wanted), _flat(other)
+            key = next(key for key in one if one[key] != another[key])
             raise InputError(
-                f"sessions {first} and {session} were prepared differently: {key} is {one!r} in "
-                f"the one and {another!r} in the other; prepare both again: "
+                f"sessions {first} and {session} were prepared differently: {key} is "
+                f"{one[key]!r} in the one and {another[key]!r} in the other; prepare both again: "
                 f"custom-gaze prepare {first} and custom-gaze prepare {session}"
             )
     return wanted
 
 
-def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        name = prefix + key
-        flat.update(_flat(value, f"{name}.") if isinstance(value, dict) else {name: value})
-    return flat
-
-
-def _difference(one: dict[str, Any], other: dict[str, Any]) -> tuple[str, Any, Any]:
-    return next((key, one[key], other[key]) for key in one if one[key] != other[key])
+def _flat(specification: Specification) -> dict[str, object]:
+    parts = {"geometry": asdict(specification.geometry)}
+    parts["preprocessing"] = specification.preprocessing.as_dict()
+    flat = {f"{part}.{key}": parts[part][key] for part in parts for key in parts[part]}
+    return {**flat, "crop_from": specification.crop_from}
 
 
 def write_specification(specification: Specification, path: Path) -> None:

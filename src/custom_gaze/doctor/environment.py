@@ -123,15 +123,15 @@ def _some(names: list[str]) -> str:
 def _gpu(params: Params) -> tuple[str, list[Finding]]:
     import torch
 
-    there = {"cpu"}
+    usable = {"cpu"}
     fact = f"none: training runs on the CPU, {os.cpu_count() or 1} cores"
     if torch.backends.mps.is_available():
-        there.add("mps")
+        usable.add("mps")
         fact = "Apple's, through MPS"
     if torch.cuda.is_available():
-        there.add("cuda")
+        usable.add("cuda")
         fact = torch.cuda.get_device_name(0)
-    if params.train.device in ("auto", *there):
+    if params.train.device in ("auto", *usable):
         return fact, []
     what = f"train.device is {params.train.device}, which torch does not see here"
     return fact, [_finding(Severity.ERROR, what, "set train.device to auto in params.yaml")]

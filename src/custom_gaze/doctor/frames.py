@@ -205,12 +205,12 @@ def closed_eyes(looks: Sequence[FrameLook]) -> list[tuple[FrameLook, float]]:
     of blinks (lids down by 55 to 100 %), it found 18 of 18 in 1,200 frames and named 2 others, one
     with the lids nearly down and one blurred by motion.
     """
-    seen = [(look, look.openness) for look in looks if look.openness is not None]
-    if len(seen) < LEAST_FRAMES:
+    known = [(look, look.openness) for look in looks if look.openness is not None]
+    if len(known) < LEAST_FRAMES:
         return []
-    median = float(np.median([openness for _, openness in seen]))
+    median = float(np.median([openness for _, openness in known]))
     return [
-        (look, openness / median) for look, openness in seen if openness < CLOSED_BELOW * median
+        (look, openness / median) for look, openness in known if openness < CLOSED_BELOW * median
     ]
 
 

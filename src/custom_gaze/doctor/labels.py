@@ -28,7 +28,7 @@ class LabelCheck:
     """What leaving each target out gave, in degrees.
 
     `expected` (N,) is how far off each frame may be in units of the session's own, larger where
-    there is little to go by; `guess_deg` is the error of answering with the mean label.
+    there is little to go by; `guess_deg` is the error of the mean label as the prediction.
     """
 
     predicted_deg: NDArray[np.float64]  # (N, 2) [yaw, pitch]
@@ -64,7 +64,7 @@ def wrong_labels(
 ) -> tuple[LabelCheck, list[WrongLabel]]:
     """Take the worst frame out and look again, until none stands out.
 
-    One by one, because a wrong label also spoils the answers for the frames that look like it.
+    One by one, because a wrong label also spoils the predictions for the frames that look like it.
     Returns the check of the frames that are left, and those taken out by their rows.
 
     On 24 simulated persons other than those the limits were chosen on, whose targets left out are

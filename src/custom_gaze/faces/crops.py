@@ -53,15 +53,13 @@ class Preprocessing:
         """
         if isinstance(stored, cls):
             return stored
-        margin, size_px = (
-            (stored.get("margin"), stored.get("size_px"))
-            if isinstance(stored, dict)
-            else (None, None)
-        )
-        if isinstance(margin, float) and 1.0 <= margin <= 4.0 and isinstance(size_px, int):
-            spec = cls(margin, size_px)
-            if spec.as_dict() == stored and 32 <= size_px <= 1024:
-                return spec
+        if isinstance(stored, dict) and {"margin", "size_px"} <= stored.keys():
+            margin, size_px = stored["margin"], stored["size_px"]
+            known = isinstance(margin, float) and isinstance(size_px, int)
+            if known and 1.0 <= margin <= 4.0 and 32 <= size_px <= 1024:
+                spec = cls(margin, size_px)
+                if spec.as_dict() == stored:
+                    return spec
         raise ValueError("its preprocessing is not one of this version's")
 
 

