@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.untrusted import MOST_TEXT_BYTES, printable, stays_inside
 from custom_gaze.common.yaml_files import parse_yaml
+from custom_gaze.remote.programs import last_line
 from custom_gaze.remote.replies import Object
 
 _LOCK, _PIPELINE = "dvc.lock", "dvc.yaml"
@@ -125,6 +126,6 @@ def _blobs(root: Path, commit: str, *words: str) -> dict[str, tuple[str, int]]:
 def _git(root: Path, *words: str) -> bytes:
     done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, check=False)
     if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["?"]
-        raise CustomGazeError(f"git {words[0]}: {printable(lines[-1])}")
+        said = last_line(done.stderr.decode(errors="replace"))
+        raise CustomGazeError(f"git {words[0]}: {printable(said)}")
     return done.stdout

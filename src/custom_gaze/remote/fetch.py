@@ -1,7 +1,5 @@
 """Bring an experiment back: its files, then its commit, then what MLflow recorded."""
 
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from custom_gaze.remote.connection import connect
 from custom_gaze.remote.display import Say, Traffic
 from custom_gaze.remote.mlflow_runs import import_tracked
 from custom_gaze.remote.objects import Cache, fetch_objects
+from custom_gaze.remote.programs import DVC, call, last_line
 from custom_gaze.remote.replies import Done, Run, not_asked
 from custom_gaze.remote.settings import Settings
 
@@ -112,15 +111,6 @@ def apply(root: Path, name: str) -> None:
             f"{name} was not applied, nothing was changed: the cache lacks {', '.join(missing)}; "
             f"bring it: custom-gaze remote fetch {name}, or `dvc pull`"
         )
-    command = [sys.executable, "-m", "dvc", "exp", "apply", name]
-    done = subprocess.run(
-        command,
-        cwd=root,
-        capture_output=True,
-        encoding="utf-8",
-        errors="surrogateescape",
-        check=False,
-    )
+    done = call(*DVC, "exp", "apply", name, root=root)
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["?"])[-1]
-        raise CustomGazeError(f"dvc exp apply {name}: {last}")
+        raise CustomGazeError(f"dvc exp apply {name}: {last_line(done.stderr)}")

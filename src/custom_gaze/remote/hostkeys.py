@@ -16,6 +16,7 @@ from pathlib import Path
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.files import whole_file
 from custom_gaze.common.untrusted import printable
+from custom_gaze.remote.programs import call, last_line
 from custom_gaze.remote.settings import VERIFIED
 from custom_gaze.remote.ssh import ANSWER_S, OPTIONS, VERIFY, check_host, explain
 
@@ -31,8 +32,7 @@ def ssh_config(host: str, file: Path | None = None) -> dict[str, list[str]]:
     """
     done = _run(["ssh", *(("-F", str(file)) if file else ()), "-G", check_host(host)])
     if done.returncode:
-        last = printable((done.stderr.strip().splitlines() or ["?"])[-1])
-        raise InputError(f"{file or '~/.ssh/config'}: {last}")
+        raise InputError(f"{file or '~/.ssh/config'}: {printable(last_line(done.stderr))}")
     found: dict[str, list[str]] = {}
     for line in done.stdout.splitlines():
         key, _, value = line.partition(" ")
@@ -226,15 +226,7 @@ def _write_private(path: Path, content: str) -> None:
 
 def _run(command: list[str]) -> "subprocess.CompletedProcess[str]":
     try:
-        return subprocess.run(
-            command,
-            capture_output=True,
-            encoding="utf-8",
-            errors="surrogateescape",
-            check=False,
-            timeout=ANSWER_S,
-            stdin=subprocess.DEVNULL,
-        )
+        return call(*command, timeout_s=ANSWER_S)
     except subprocess.TimeoutExpired:
         raise CustomGazeError(f"{command[0]}: no answer within {ANSWER_S:g} seconds") from None
     except FileNotFoundError:

@@ -3,8 +3,6 @@
 import dataclasses
 import hashlib
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import yaml
@@ -15,6 +13,7 @@ from custom_gaze.config.params import FetchParams
 from custom_gaze.remote import repository
 from custom_gaze.remote.committed import Out, outs_of, yaml_of
 from custom_gaze.remote.objects import Cache
+from custom_gaze.remote.programs import DVC, call, last_line
 from custom_gaze.remote.request import Request
 
 _FETCHED = ("models/faces", "models/base.pt")
@@ -61,23 +60,12 @@ def check_sessions_saved(root: Path, sessions: list[str]) -> None:
     folders = [name for name in sessions if (root / "data" / "sessions" / name).exists()]
     if not folders:
         return  # not checked out: there is nothing that could have changed
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "status", "--quiet", *targets], cwd=root, check=False
-    )
-    if done.returncode == 0:
+    if call(*DVC, "status", "--quiet", *targets, root=root).returncode == 0:
         return
-    listed = subprocess.run(
-        [sys.executable, "-m", "dvc", "status", "--json", *targets],
-        cwd=root,
-        check=False,
-        capture_output=True,
-        encoding="utf-8",
-        errors="surrogateescape",
-    )
+    listed = call(*DVC, "status", "--json", *targets, root=root)
     states = yaml.safe_load(listed.stdout) if listed.returncode == 0 else None
     if not isinstance(states, dict):
-        last = (listed.stderr.strip().splitlines() or ["?"])[-1]
-        raise CustomGazeError(f"dvc status failed: {last}")
+        raise CustomGazeError(f"dvc status failed: {last_line(listed.stderr)}")
     for name in folders:
         if "modified" in str(states.get(f"data/sessions/{name}.dvc")):
             raise InputError(

@@ -3,13 +3,13 @@
 The project may be a folder of the repository: paths are relative to the project throughout.
 """
 
-import subprocess
 import tempfile
 from pathlib import Path
 
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.remote.connection import Connection
 from custom_gaze.remote.frames import pieces
+from custom_gaze.remote.programs import call
 from custom_gaze.remote.replies import Bundle, Done, Run, Tips, not_asked
 from custom_gaze.remote.settings import Settings
 
@@ -27,14 +27,7 @@ def git(root: Path, *words: str) -> str:
         CustomGazeError: it failed.
     """
     try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *words],
-            capture_output=True,
-            encoding="utf-8",
-            errors="surrogateescape",
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
+        done = call("git", "-C", str(root), *words)
     except FileNotFoundError:
         raise CustomGazeError("git is not installed here") from None
     if done.returncode:
@@ -103,14 +96,8 @@ def experiment_ref(root: Path, name: str) -> tuple[str, str] | None:
 
 def _known_of(root: Path, commits: list[str]) -> list[str]:
     """Those of these commits that are in the repository here."""
-    done = subprocess.run(
-        ["git", "-C", str(root), "cat-file", "--batch-check"],
-        input="".join(f"{commit}\n" for commit in commits),
-        capture_output=True,
-        encoding="utf-8",
-        errors="surrogateescape",
-        check=False,
-    )
+    asked = "".join(f"{commit}\n" for commit in commits)
+    done = call("git", "-C", str(root), "cat-file", "--batch-check", given=asked)
     words = [line.split() for line in done.stdout.splitlines()]
     return [entry[0] for entry in words if entry[1:2] == ["commit"]]
 
@@ -189,8 +176,8 @@ def _receive_bundle(
 
 
 def _is_ancestor(root: Path, earlier: str, later: str) -> bool:
-    command = ["git", "-C", str(root), "merge-base", "--is-ancestor", earlier, later]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    command = ("git", "-C", str(root), "merge-base", "--is-ancestor", earlier, later)
+    return call(*command).returncode == 0
 
 
 def name_experiment(root: Path, ref: str, commit: str) -> None:

@@ -17,6 +17,7 @@ from custom_gaze.remote.connection import AgentError, Connection, connect
 from custom_gaze.remote.display import Say
 from custom_gaze.remote.hostkeys import Consent, check_entry, include_for_dvc, learn
 from custom_gaze.remote.objects import Cache
+from custom_gaze.remote.programs import call
 from custom_gaze.remote.replies import Changed, Done, Hello, Installing, Torch, not_asked
 from custom_gaze.remote.settings import Settings, read_config
 from custom_gaze.remote.ssh import UnknownHostKey
@@ -211,16 +212,8 @@ def _dvc(root: Path, *commands: list[str]) -> None:
     if not commands:
         return
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", _DVC, json.dumps(commands)],
-            cwd=root,
-            capture_output=True,
-            encoding="utf-8",
-            errors="surrogateescape",
-            check=False,
-            timeout=_DVC_S,
-            stdin=subprocess.DEVNULL,
-        )
+        words = (sys.executable, "-c", _DVC, json.dumps(commands))
+        done = call(*words, root=root, timeout_s=_DVC_S)
     except subprocess.TimeoutExpired:
         raise CustomGazeError(f"dvc did not end within {_DVC_S:g} seconds") from None
     if done.returncode:
