@@ -22,9 +22,9 @@ NAMES = {
     "svr": "SVR",
     "best_correction": "best correction",
     "corrected_base": "corrected base",
-    "probe": "ridge probe",
+    "probe": "linear probe",
     "fine_tuned": "fine-tuned",
-    "fine_tuned_from_probe": "fine-tuned from probe",
+    "fine_tuned_from_probe": "fine-tuned from linear probe",
     "auto": "auto (exported)",
 }
 COLOURS = {

@@ -20,7 +20,7 @@ OWN_CODE = ("accuracy_world.py", "accuracy_methods.py")
 
 class Results:
     """One base network's results. A file's name holds all that decides about its content: the
-    weights, the settings, the code; results of another code are not seen."""
+    weights, the settings, the code; results of another code are not found."""
 
     def __init__(self, base: BaseNetwork, settings: Settings, work: Path) -> None:
         self.base, self.settings = base, settings

@@ -24,7 +24,7 @@ from custom_gaze.stages import index, prepare
 
 DAYS = ("day1", "day2")
 PARAMS = replace(Params(), sessions=(DAYS[0],), evaluate=EvaluateParams(sessions=(DAYS[1],)))
-SAMPLES_AN_EPOCH = 500  # at most: with many frames each gets fewer copies
+SAMPLES_AN_EPOCH = 500  # at most: with many frames each gets fewer
 VALIDATION_SHARE, VALIDATION_LEAST = 0.2, 2  # of the targets calibrated on
 LEAST_TARGETS = 4
 # What decides about the crops: these modules, and what they import.
@@ -41,13 +41,13 @@ class Settings:
     other_day_grid: tuple[int, int] = (5, 5)
     frames_per_target: int = 1
     held_out: int = 20  # targets of the first day, for testing at every k
-    copies: int = 10  # augmented, of each training frame
+    copies: int = 10  # augmented samples of each training frame
     epochs: int = 50  # of the specification's recipe
     steps: int = PARAMS.train.steps  # of the product's
     methods: tuple[str, ...] = ()  # keys of accuracy_methods.METHODS; none: all
 
     def copies_at(self, train_frames: int) -> int:
-        """Copies of each frame, so that an epoch has at most SAMPLES_AN_EPOCH samples."""
+        """Augmented samples of each frame, so that an epoch has SAMPLES_AN_EPOCH at most."""
         return min(self.copies, max(1, SAMPLES_AN_EPOCH // max(1, train_frames) - 1))
 
 
@@ -194,7 +194,7 @@ def hash_of(*parts: str) -> str:
 def farthest_first(points: NDArray[np.float64]) -> NDArray[np.int64]:
     """An order (N,) of points (N, 2) whose every beginning is spread over them all.
 
-    It begins next to the middle; each further point is the one farthest from those before it
+    It begins next to the middle; each next point is the one farthest from those before it
     (Gonzalez 1985). On a screen's grid the first nine are the middle, the corners and the edges'
     middles: the targets a user with nine points would choose.
     """

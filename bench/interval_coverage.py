@@ -4,7 +4,7 @@
 
 Sessions of n targets with two frames each are drawn, whose true mean error is known. Gaze errors
 are lengths, so they are skewed: a Rayleigh distribution is what equal noise in yaw and pitch gives,
-gamma and lognormal ones have the longer tails of targets that a model answers badly. Frames of a
+gamma and lognormal ones have the longer tails of targets that a model predicts badly. Frames of a
 target share most of their error. Printed is the share of sessions whose interval holds the true
 mean; for `log-t`, which the reports use, also its median width over the mean.
 """

@@ -15,13 +15,14 @@ from custom_gaze.common.errors import InputError
 from custom_gaze.config.paths import Paths
 from custom_gaze.data.index import labels_deg, load_crop, of_split, read_index
 from custom_gaze.evaluation import report
+from custom_gaze.evaluation.results import read_metrics
 from custom_gaze.faces.crops import normalise
 from custom_gaze.geometry import angular_error_deg
 from custom_gaze.models.onnx_runtime import cpu_session, predict_onnx
 from custom_gaze.stages import evaluate
 
 
-def answers(project: Project, split: str) -> tuple[np.ndarray, np.ndarray]:
+def predictions(project: Project, split: str) -> tuple[np.ndarray, np.ndarray]:
     samples = of_split(read_index(project.paths.index), split)
     crops = np.stack([load_crop(sample, project.paths) for sample in samples])
     predicted = predict_onnx(cpu_session(project.paths.model), normalise(crops))
@@ -35,7 +36,7 @@ def test_the_metrics_are_those_of_the_exported_file(evaluated: Project) -> None:
     constant = labels_deg(known).mean(axis=0)
     assert set(metrics) == {"choice", "test", "cross_session", "train"}
     for split, frames, targets in (("test", 6, 3), ("cross_session", 18, 9)):
-        predicted, truth = answers(evaluated, split)
+        predicted, truth = predictions(evaluated, split)
         errors = angular_error_deg(predicted, truth)
         entry = metrics[split]
         assert entry["error_deg"] == pytest.approx(errors.mean(), abs=1e-3)
@@ -69,7 +70,7 @@ def test_sessions_stand_apart(evaluated: Project) -> None:
 
 def test_predictions_are_on_the_screen_s_scale(evaluated: Project) -> None:
     rows = list(csv.DictReader(evaluated.paths.predictions.open()))
-    predicted, _ = answers(evaluated, "test")
+    predicted, _ = predictions(evaluated, "test")
     pixels = evaluated.params.geometry.to_pixels(predicted)
     tested = [row for row in rows if row["tested_as"] == "test"]
     for row, pixel in zip(tested, pixels, strict=True):
@@ -126,8 +127,9 @@ def test_the_same_model_gives_the_same_reports(evaluated: Project) -> None:
         return {path.name: path.read_bytes() for path in evaluated.paths.reports.iterdir()}
 
     first = snapshot()
-    evaluate.run(evaluated.params, evaluated.paths)
+    result = evaluate.run(evaluated.params, evaluated.paths)
     assert snapshot() == first
+    assert read_metrics(evaluated.paths.metrics) == result.metrics
 
 
 def test_the_closing_table(evaluated: Project) -> None:

@@ -298,7 +298,7 @@ def test_a_trunk_alone_is_fine_tuned_and_can_be_probed(ready: Project) -> None:
     assert train.run(ready.params, ready.paths).method == PROBE
     assert isinstance(load_checkpoint(ready.paths.checkpoint).network(), GazeNetwork)
     export.run(ready.params, ready.paths)
-    metrics = evaluate.run(ready.params, ready.paths).metrics
+    metrics = evaluate.run(ready.params, ready.paths).metrics.model_dump(exclude_none=True)
     assert metrics["choice"]["exported"] == "probe"
     assert metrics["test"]["probe_deg"] == metrics["test"]["error_deg"]
     assert set(metrics["test"]) & {"base_deg", "corrected_deg", "finetuned_deg"} == set()

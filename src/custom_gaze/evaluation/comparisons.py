@@ -3,8 +3,6 @@ same frames, those of the other candidates, of the base network and of a constan
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +23,6 @@ from custom_gaze.geometry import ScreenGeometry, angular_error_deg
 from custom_gaze.models.checkpoint import CORRECTED
 from custom_gaze.models.heads import CorrectedHead
 from custom_gaze.models.network import GazeNetwork, trunk_spec
-from custom_gaze.models.onnx_runtime import predict_onnx
 from custom_gaze.weights.base import BaseNetwork
 
 Angles = NDArray[np.floating]  # (N, 2) [yaw, pitch] in degrees
@@ -35,10 +32,10 @@ NO_CORRECTION = "none"  # for a base without angles
 
 @dataclass(frozen=True)
 class Predictors:
-    """All that predicts: the exported file, as an onnxruntime session, the base network, and the
-    candidates, of which `candidates.method` is what the file holds."""
+    """All that predicts: the exported file, the base network, and the candidates, of which
+    `candidates.method` is what the file holds."""
 
-    session: Any
+    exported: Run
     base: BaseNetwork
     candidates: Candidates
 
@@ -141,7 +138,6 @@ def compare(
         InputError: a crop cannot be read, or the candidates are not made from the base network.
     """
     candidates = predictors.candidates
-    run_exported = partial(predict_onnx, predictors.session)
     constant = labels_deg(known).mean(axis=0, dtype=np.float64)
     from_base = _from_base(predictors, known, seed, paths) if candidates.closed else None
     tuned = None
@@ -151,7 +147,7 @@ def compare(
     for name, samples in groups.items():
         if not samples:
             continue
-        exported = _predicted(run_exported, samples, "evaluating", paths)
+        exported = _predicted(predictors.exported, samples, "evaluating", paths)
         compared = {
             "constant_deg": np.broadcast_to(constant, (len(samples), 2)),
             **(from_base.predict(samples) if from_base else {}),

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from custom_gaze.calibration.candidates import Candidates, read_candidates
 from custom_gaze.common.errors import InputError
@@ -21,7 +22,6 @@ from custom_gaze.evaluation import plots, report
 from custom_gaze.evaluation.comparisons import Comparison, Predictors, compare
 from custom_gaze.evaluation.results import (
     BaseFacts,
-    Choice,
     Evaluation,
     Metrics,
     ModelMetadata,
@@ -33,7 +33,7 @@ from custom_gaze.evaluation.results import (
 from custom_gaze.evaluation.tracking import pending
 from custom_gaze.evaluation.tracking.record import files_of, record_of
 from custom_gaze.geometry import ScreenGeometry
-from custom_gaze.models.onnx_runtime import exported_session
+from custom_gaze.models.onnx_runtime import exported_session, predict_onnx
 from custom_gaze.weights.base import read_base
 
 TRAIN_FRAMES = 100  # frames trained on that are looked at, to tell fitting from generalising
@@ -62,7 +62,11 @@ def run(params: Params, paths: Paths) -> EvaluateResult:
     manifests = read_manifests(paths.index_manifests)
     session = exported_session(paths.model, paths.checkpoint)
     model = _metadata(session.get_modelmeta().custom_metadata_map, paths)
-    predictors = Predictors(session, read_base(paths.base), read_candidates(paths.candidates))
+    predictors = Predictors(
+        exported=partial(predict_onnx, session),
+        base=read_base(paths.base),
+        candidates=read_candidates(paths.candidates),
+    )
     _check_of_one_training(model, predictors, paths)
 
     known = [sample for sample in samples if sample.split in (TRAIN, VALIDATION)]
@@ -144,4 +148,4 @@ def _metrics(comparison: Comparison, candidates: Candidates, geometry: ScreenGeo
     held_out = {name.held_out: round(e, 3) for name, e in candidates.held_out_deg.items()}
     choice = {"exported": candidates.method, "reason": candidates.reason, **held_out}
     figures = {group.name: group.figures(geometry) for group in comparison.groups}
-    return Metrics.model_validate({"choice": Choice.model_validate(choice), **figures})
+    return Metrics.model_validate({"choice": choice, **figures})

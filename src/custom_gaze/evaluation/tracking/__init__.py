@@ -1,7 +1,7 @@
 """MLflow: one run for each evaluated pipeline, with everything needed to compare sessions.
 
 - `store`: where the runs go, opened by one process at a time
-- `record`: what an evaluation leaves there
+- `record`: what they keep of one evaluation
 - `pending`: what could not be recorded, kept until it can
 - `server`: MLflow's page
 """

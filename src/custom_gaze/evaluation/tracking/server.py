@@ -71,11 +71,11 @@ def serve(port: int) -> None:
 
 
 def _check_free(port: int) -> None:
-    with socket.socket() as probe:
+    with socket.socket() as trial:
         # As the server will: a port that a page of a minute ago used is free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            trial.bind((HOST, port))
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or "no port"
             raise CustomGazeError(
@@ -89,8 +89,8 @@ def _wait_until_it_answers(process: "subprocess.Popen[bytes]", port: int) -> Non
     deadline = time.monotonic() + STARTS_S
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            with opener.open(f"http://{HOST}:{port}/health", timeout=2) as answer:
-                if answer.read(16) == b"OK":
+            with opener.open(f"http://{HOST}:{port}/health", timeout=2) as reply:
+                if reply.read(16) == b"OK":
                     return
         except (OSError, urllib.error.URLError):
             pass

@@ -318,10 +318,10 @@ def _server_has(uri: str, run_id: str, file: str) -> bool:
     from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
 
-    answer = http_request(
+    reply = http_request(
         get_default_host_creds(uri),
         "/api/2.0/mlflow/artifacts/list",
         "GET",
         params={"run_id": run_id, "path": file.rpartition("/")[0]},
     )
-    return file in [entry["path"] for entry in answer.json().get("files", [])]
+    return file in [entry["path"] for entry in reply.json().get("files", [])]
