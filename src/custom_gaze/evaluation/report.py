@@ -108,8 +108,7 @@ def write_html(evaluation: Evaluation, paths: Paths) -> None:
 def _held_out_rows(choice: Choice) -> Iterator[tuple[str, str]]:
     """What the choice was made by: no test target is among these."""
     for candidate in Candidate:
-        error = choice.held_out_deg(candidate)
-        if error is not None:
+        if (error := getattr(choice, candidate.held_out)) is not None:
             yield candidate.label, f"{error:.2f}°"
 
 

@@ -53,11 +53,6 @@ class Choice(Strict):
     held_out_probe_deg: Degrees | None = None
     held_out_finetune_deg: Degrees | None = None
 
-    def held_out_deg(self, candidate: Candidate) -> float | None:
-        """The error of one candidate; None where it was not measured."""
-        error: float | None = getattr(self, candidate.held_out)
-        return error
-
 
 class Metrics(Strict):
     """reports/metrics.json: the choice, and the figures of each group of frames."""
