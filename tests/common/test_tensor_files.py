@@ -15,12 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from custom_gaze.common.errors import InputError
+from custom_gaze.common.saved_tensors import load_tensors
 from custom_gaze.common.tensor_files import read_tensors
-from custom_gaze.data.specification import Specification
-from custom_gaze.faces.crops import Preprocessing
-from custom_gaze.geometry import ScreenGeometry
-from custom_gaze.models.checkpoint import Checkpoint, load_checkpoint, load_tensors, save_checkpoint
-from custom_gaze.models.network import GazeNetwork
 
 
 def saved(content: Any, legacy: bool = False) -> bytes:
@@ -163,56 +159,3 @@ def test_a_file_of_tensors_has_to_be_one(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=said):
             load_tensors(path, "thing", "run it")
-
-
-def checkpoint(**changes: Any) -> Checkpoint:
-    torch.manual_seed(1)
-    network = GazeNetwork("slim18", "layer3")
-    fields: dict[str, Any] = {
-        "base": {"source": "a file", "sha256": "", "kind": "random"},
-        "params": {},
-        "specification": Specification(ScreenGeometry(), Preprocessing(), "mesh").as_dict(),
-        "training": {"validation_error_deg": 3.0},
-        "choice": {"method": "probe", "reason": "why"},
-    }
-    fields |= {
-        "trunk": "slim18",
-        "code": "1",
-        "frozen_through": "layer3",
-        "head": "linear",
-        "sessions": ["a"],
-    }
-    return Checkpoint(**{**fields, "state": network.state_dict(), **changes})
-
-
-def test_a_checkpoint_has_to_be_whole(tmp_path: Path) -> None:
-    path = tmp_path / "checkpoint.pt"
-    state = checkpoint().state
-    save_checkpoint(checkpoint(), path)
-    assert torch.equal(
-        load_checkpoint(path).network().state_dict()["head.bias"], state["head.bias"]
-    )
-    other_crops = {**checkpoint().specification, "preprocessing": {"margin": 1.5}}
-    for changes, said in (
-        ({"specification": {}}, "does not say by which geometry"),
-        ({"specification": other_crops}, "its preprocessing is not one of this version's"),
-        ({"choice": {"method": "best", "reason": "why"}}, "no known candidate"),
-        ({"choice": {"method": "probe", "reason": 1}}, "no texts"),
-        ({"sessions": [1]}, "no texts"),
-        ({"training": {"validation_error_deg": float("nan")}}, "on validation is no number"),
-        ({"trunk": "resnet7"}, "unknown trunk 'resnet7'"),
-        ({"trunk": "resnet18"}, "conv1.weight is no tensor|its weights are not the network's"),
-        ({"frozen_through": "layer9"}, "'layer9', which slim18 has not"),
-        ({"head": "round"}, "unknown head 'round'"),
-        ({"head": "corrected", "base": {"bins": 10**9}}, "a head of 1000000000 bins"),
-        ({"head": "corrected"}, "'bins'"),
-        ({"sessions": "monday"}, "sessions is str, no list"),
-        ({"state": state | {"head.bias": torch.full((2,), float("nan"))}}, "head.bias holds NaN"),
-        ({"state": state | {"head.bias": torch.zeros(3)}}, r"head.bias is no tensor \(2,\)"),
-        ({"state": {k: v for k, v in state.items() if k != "head.bias"}}, "network's: head.bias"),
-        ({"state": state | {"head.\x1b[2J": state["head.bias"]}}, r"network's: head.\\x1b"),
-    ):
-        save_checkpoint(checkpoint(**changes), path)
-        with pytest.raises(InputError, match=rf"no valid checkpoint \(.*{said}") as caught:
-            load_checkpoint(path)
-        assert str(caught.value).isprintable()

@@ -62,7 +62,7 @@ def test_the_metadata_says_where_the_model_is_from(trained: Project) -> None:
     assert metadata["custom_gaze.crop_from"] == "detector box"
     assert json.loads(metadata["custom_gaze.base"])["kind"] == "random"
     assert float(metadata["custom_gaze.validation_error_deg"]) == pytest.approx(
-        checkpoint.training["validation_error_deg"]
+        checkpoint.training.validation_error_deg
     )
     assert metadata["custom_gaze.code_version"] == checkpoint.code == code_version("stages.train")
     assert json.loads(metadata["custom_gaze.prepared_by"]) == ["0.1.0+prepared"]

@@ -77,10 +77,10 @@ def test_best_and_last_are_apart(ready: Project) -> None:
         load_checkpoint(ready.paths.checkpoint),
         load_checkpoint(ready.paths.last_checkpoint),
     )
-    assert best.training["epoch"] == int(np.argmin(log.validation_loss))
-    assert np.flatnonzero(log.exported).tolist() == [best.training["epoch"]]
-    assert last.training["epoch"] == log.epoch[-1] < 60
-    assert best.training["epoch"] + 1 == last.training["epoch"]  # stopped by the first worse one
+    assert best.training.epoch == int(np.argmin(log.validation_loss))
+    assert np.flatnonzero(log.exported).tolist() == [best.training.epoch]
+    assert last.training.epoch == log.epoch[-1] < 60
+    assert best.training.epoch + 1 == last.training.epoch  # stopped by the first worse one
     validation = of_split(read_index(ready.paths.index), "validation")
     crops = [load_crop(sample, ready.paths) for sample in validation]
     labels = torch.from_numpy(labels_deg(validation))
@@ -90,7 +90,7 @@ def test_best_and_last_are_apart(ready: Project) -> None:
         loss = torch.nn.functional.mse_loss(
             finetune.predict(network, features, len(labels), 8), labels
         )
-        assert loss.item() == pytest.approx(checkpoint.training["validation_loss"], rel=1e-3)
+        assert loss.item() == pytest.approx(checkpoint.training.validation_loss, rel=1e-3)
 
 
 def test_early_stopping(ready: Project) -> None:

@@ -34,6 +34,7 @@ from custom_gaze.models.checkpoint import load_checkpoint
 from custom_gaze.models.heads import CorrectedHead
 from custom_gaze.models.network import GazeNetwork
 from custom_gaze.models.onnx_runtime import CHECKPOINT_KEY, cpu_session, predict_onnx
+from custom_gaze.models.records import ChoiceRecord
 from custom_gaze.stages import evaluate, export, train
 from custom_gaze.weights.base import read_base
 
@@ -62,7 +63,7 @@ def test_each_method_is_exported_as_it_was_fitted(headed: Project, method: Candi
     result = train.run(headed.params, headed.paths)
     assert (result.method, result.reason) == (method, "train.method asks for it")
     kept = load_checkpoint(headed.paths.checkpoint)
-    assert kept.choice["method"] == method
+    assert kept.choice.method == method
     assert isinstance(kept.network().head, CorrectedHead)
     done = export.run(headed.params, headed.paths)
     assert done.difference_deg < 1e-3
@@ -78,8 +79,8 @@ def test_each_method_is_exported_as_it_was_fitted(headed: Project, method: Candi
     log = read_training_log(headed.paths.training_log)
     # The exported epoch, the same one everywhere: a cosine schedule's last, whatever was better.
     assert log.exported.tolist() == ([0, 0, 1] if method == FINETUNE else [1])
-    assert kept.training["epoch"] == result.exported.epoch == len(log.epoch) - 1
-    assert kept.training["validation_loss"] == pytest.approx(log.validation_loss[-1])
+    assert kept.training.epoch == result.exported.epoch == len(log.epoch) - 1
+    assert kept.training.validation_loss == pytest.approx(log.validation_loss[-1])
     if method == FINETUNE:
         with torch.inference_mode():
             expected = kept.network()(torch.from_numpy(normalise(crops))).numpy()
@@ -101,19 +102,17 @@ def test_auto_keeps_what_the_choice_was_made_by(chosen: Project) -> None:
     candidates = read_candidates(chosen.paths.candidates)
     kept = load_checkpoint(chosen.paths.checkpoint)
     assert set(candidates.held_out_deg) == set(Candidate)
-    assert kept.choice == {
-        "method": candidates.method,
-        "reason": candidates.reason,
-        "held_out_deg": candidates.held_out_deg,
-    }
+    assert kept.choice == ChoiceRecord(
+        candidates.method, candidates.reason, candidates.held_out_deg
+    )
     error = candidates.held_out_deg[candidates.method]
-    assert kept.training["validation_error_deg"] == pytest.approx(error)
+    assert kept.training.validation_error_deg == pytest.approx(error)
     assert f"{error:.2f}°" in candidates.reason
     log = read_training_log(chosen.paths.training_log)
     assert log.epoch.tolist() == [0, 1, 2]
     assert log.exported.tolist() == [0, 0, int(candidates.method == FINETUNE)]
     last = load_checkpoint(chosen.paths.last_checkpoint)
-    assert last.choice["method"] == FINETUNE
+    assert last.choice.method == FINETUNE
     assert candidates.fine_tuned is not None
     network = last.network()
     assert isinstance(network, GazeNetwork)
@@ -166,7 +165,7 @@ def test_what_auto_trained_on_is_said_to_be_trained_on(chosen: Project) -> None:
     assert len(known) == 14
     assert json.loads(chosen.paths.metrics.read_text())["train"]["frames"] == 14
     assert "<td>frames trained on</td><td>14</td>" in chosen.paths.report.read_text()
-    assert load_checkpoint(chosen.paths.checkpoint).training["trained_on"] == [
+    assert load_checkpoint(chosen.paths.checkpoint).training.trained_on == [
         "train",
         "validation",
     ]
@@ -341,15 +340,15 @@ def test_a_dead_fine_tune_leaves_the_other_candidates_or_its_start(
     assert candidates.fine_tuned is None
     assert set(candidates.held_out_deg) == set(candidates.closed) == {BASE, PROBE}
     for path in (headed.paths.checkpoint, headed.paths.last_checkpoint):
-        assert load_checkpoint(path).choice["method"] == result.method
+        assert load_checkpoint(path).choice.method == result.method
     headed.change(train={"method": "finetune"})
     result = train.run(headed.params, headed.paths)
     assert result.method == FINETUNE
     assert stopped in result.reason
     assert result.reason.endswith(": its start is exported")
     kept = load_checkpoint(headed.paths.checkpoint)
-    assert kept.training["epoch"] == result.exported.epoch == 0
+    assert kept.training.epoch == result.exported.epoch == 0
     assert read_training_log(headed.paths.training_log).exported.tolist() == [1]
-    error = kept.training["validation_error_deg"]
+    error = kept.training.validation_error_deg
     assert error < 90  # the start's, and the network is the start
     assert np.abs(kept.network().head.change.bias.detach().numpy()).max() < 500

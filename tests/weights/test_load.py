@@ -12,8 +12,8 @@ from torch import nn
 
 import weights_nets as nets
 from custom_gaze.common.errors import CustomGazeError, InputError
+from custom_gaze.common.saved_tensors import save_tensors
 from custom_gaze.faces.crops import normalise
-from custom_gaze.models.checkpoint import save_tensors
 from custom_gaze.models.network import GazeNetwork
 from custom_gaze.weights import (
     BaseNetwork,

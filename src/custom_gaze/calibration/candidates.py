@@ -30,16 +30,15 @@ from custom_gaze.calibration.corrections import (
 )
 from custom_gaze.calibration.linear_probe import fit_probe
 from custom_gaze.common.errors import InputError
-from custom_gaze.common.untrusted import printable
-from custom_gaze.config.candidate import Candidate
-from custom_gaze.models.checkpoint import (
-    CORRECTED,
-    LINEAR,
+from custom_gaze.common.plain_records import from_plain
+from custom_gaze.common.saved_tensors import (
     check_tensor,
-    checked_plain,
     load_tensors,
     save_tensors,
 )
+from custom_gaze.common.untrusted import printable
+from custom_gaze.config.candidate import Candidate
+from custom_gaze.models.checkpoint import CORRECTED, LINEAR
 from custom_gaze.models.heads import FURTHEST_DEG, CorrectedHead
 from custom_gaze.models.network import GazeNetwork, linear_head
 from custom_gaze.weights.base import BinHeads
@@ -206,7 +205,7 @@ def read_candidates(path: Path) -> Candidates:
         content["method"] = Candidate(content["method"])
         content["held_out_deg"] = {Candidate(n): e for n, e in content["held_out_deg"].items()}
         content["closed"] = {Candidate(n): _closed(f) for n, f in content["closed"].items()}
-        candidates = Candidates(**checked_plain(content, Candidates, "candidates"))
+        candidates = from_plain(Candidates, content, "candidates")
         _check(candidates)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         reason = printable(error)

@@ -27,10 +27,10 @@ from custom_gaze.calibration.finetune import Epoch
 from custom_gaze.calibration.starting_head import starting_head
 from custom_gaze.calibration.trainer import COSINE, Training
 from custom_gaze.common.console import bar
+from custom_gaze.common.saved_tensors import save_tensors
 from custom_gaze.config.candidate import Candidate
 from custom_gaze.config.params import TrainParams
 from custom_gaze.geometry import angular_error_deg
-from custom_gaze.models.checkpoint import save_tensors
 from custom_gaze.models.network import GazeNetwork
 from custom_gaze.weights.base import BinHeads
 

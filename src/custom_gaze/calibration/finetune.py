@@ -19,9 +19,9 @@ from torch import Tensor
 from custom_gaze.calibration.feature_cache import Store
 from custom_gaze.calibration.trainer import COSINE, Training, WorseThanStart, diverged, epochs_of
 from custom_gaze.common.console import bar
+from custom_gaze.common.saved_tensors import load_tensors, save_tensors
 from custom_gaze.config.params import TrainParams
 from custom_gaze.geometry import angular_error_deg
-from custom_gaze.models.checkpoint import load_tensors, save_tensors
 from custom_gaze.models.devices import lower_precision
 from custom_gaze.models.network import GazeNetwork
 

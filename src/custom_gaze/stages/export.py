@@ -6,7 +6,7 @@ import json
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ def run(params: Params, paths: Paths) -> ExportResult:
     network = checkpoint.network()
     images = [load_crop(sample, paths) for sample in validation]
 
-    size_px = checkpoint.specification["preprocessing"]["size_px"]
+    size_px = checkpoint.specification.preprocessing.size_px
     model = to_onnx(network, size_px, params.export.opset)
     made_from = {CHECKPOINT_KEY: sha256_of(paths.checkpoint)}
     onnx.helper.set_model_props(model, metadata(checkpoint, preparers) | made_from)
@@ -134,15 +134,15 @@ def metadata(checkpoint: Checkpoint, prepared_by: Sequence[str]) -> dict[str, st
         "sessions": json.dumps(checkpoint.sessions),
         "code_version": checkpoint.code,
         "prepared_by": json.dumps(prepared_by),
-        "trained_on": json.dumps(checkpoint.training["trained_on"]),
-        "validation_error_deg": repr(checkpoint.training["validation_error_deg"]),
-        "preprocessing": json.dumps(checkpoint.specification["preprocessing"]),
-        "geometry": json.dumps(checkpoint.specification["geometry"]),
-        "crop_from": checkpoint.specification["crop_from"],
-        "base": json.dumps(checkpoint.base),
+        "trained_on": json.dumps(checkpoint.training.trained_on),
+        "validation_error_deg": repr(checkpoint.training.validation_error_deg),
+        "preprocessing": json.dumps(checkpoint.specification.preprocessing.as_dict()),
+        "geometry": json.dumps(asdict(checkpoint.specification.geometry)),
+        "crop_from": checkpoint.specification.crop_from,
+        "base": json.dumps(asdict(checkpoint.base)),
         "trunk": checkpoint.trunk,
-        "method": checkpoint.choice["method"],
-        "why": checkpoint.choice["reason"],
+        "method": checkpoint.choice.method,
+        "why": checkpoint.choice.reason,
         "output": "[yaw, pitch] in degrees, right and down positive",
     }
     return {METADATA_PREFIX + name: value for name, value in values.items()}

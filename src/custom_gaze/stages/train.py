@@ -9,7 +9,6 @@ import json
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -39,6 +38,7 @@ from custom_gaze.data.splits import TRAIN, VALIDATION
 from custom_gaze.models.checkpoint import Checkpoint, head_kind, save_checkpoint
 from custom_gaze.models.devices import pick_device
 from custom_gaze.models.network import GazeNetwork
+from custom_gaze.models.records import ChoiceRecord, TrainingRecord
 from custom_gaze.weights.base import BaseNetwork, read_base
 
 NO_ANGLES = "the base network is a trunk without heads: it has no angles to correct"
@@ -262,48 +262,37 @@ def _on_device(job: _Job) -> GazeNetwork:
 
 def _save(made: _Made, job: _Job) -> None:
     """Write both checkpoints, the candidates and the losses per epoch."""
-    provenance = _provenance(job)
     candidates = made.candidates
-    held_out_deg = {str(name): error for name, error in candidates.held_out_deg.items()}
-    choice = {"reason": candidates.reason, "held_out_deg": held_out_deg}
     last_method = candidates.method if candidates.fine_tuned is None else Candidate.FINETUNE
     for path, network, epoch, method in (
         (job.paths.checkpoint, made.network, made.epoch, candidates.method),
         (job.paths.last_checkpoint, made.last, made.last_epoch, last_method),
     ):
-        state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-        training = {**provenance["training"], **dataclasses.asdict(epoch)}
-        content = {**provenance, "head": head_kind(network), "state": state, "training": training}
-        checkpoint = Checkpoint(**content, choice={"method": str(method), **choice})
-        save_checkpoint(checkpoint, path)
+        choice = ChoiceRecord(method, candidates.reason, candidates.held_out_deg)
+        save_checkpoint(_checkpoint(job, network, epoch, choice), path)
     save_candidates(candidates, job.paths.candidates)
     write_text(job.paths.training_log, _as_csv(made))
 
 
-def _provenance(job: _Job) -> dict[str, Any]:
-    params, base = job.params, job.base
-    return {
-        "trunk": base.trunk,
-        "frozen_through": params.train.frozen_through,
-        "base": {
-            "source": base.source,
-            "sha256": base.sha256,
-            "kind": base.kind,
-            "trunk": base.trunk,
-            "bins": base.heads.bins if base.heads else 0,
-            "batchnorm_folded": base.batchnorm_folded,
-        },
-        "code": code_version("stages.train"),
-        "sessions": list(params.sessions),
-        "params": {
+def _checkpoint(job: _Job, network: GazeNetwork, epoch: Epoch, choice: ChoiceRecord) -> Checkpoint:
+    params = job.params
+    trained_on = list(_trained_on(_method(params.train, job.base)))
+    return Checkpoint(
+        trunk=job.base.trunk,
+        frozen_through=params.train.frozen_through,
+        head=head_kind(network),
+        state={name: tensor.clone() for name, tensor in network.state_dict().items()},
+        base=job.base.provenance,
+        code=code_version("stages.train"),
+        sessions=list(params.sessions),
+        params={
             "augment": dataclasses.asdict(params.augment),
             "train": dataclasses.asdict(params.train),
         },
-        "specification": job.specification.as_dict(),
-        "training": {
-            "trained_on": list(_trained_on(_method(params.train, base))),
-        },
-    }
+        specification=job.specification,
+        training=TrainingRecord(trained_on, *dataclasses.astuple(epoch)),
+        choice=choice,
+    )
 
 
 def _key(params: Params, paths: Paths, device: torch.device) -> str:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from custom_gaze.common.errors import InputError
+from custom_gaze.common.saved_tensors import load_tensors, save_tensors
 from custom_gaze.common.untrusted import printable
-from custom_gaze.models.checkpoint import load_tensors, save_tensors
 from custom_gaze.models.network import trunk_spec
+from custom_gaze.models.records import BaseProvenance
 
 FORMAT = "custom-gaze-base"
 VERSION = 1
@@ -81,6 +82,13 @@ class BaseNetwork:
     kind: str
     batchnorm_folded: bool = False
     warnings: tuple[str, ...] = ()
+
+    @property
+    def provenance(self) -> BaseProvenance:
+        """What a checkpoint says of it."""
+        bins = self.heads.bins if self.heads else 0
+        said = (self.source, self.sha256, self.kind, self.trunk)
+        return BaseProvenance(*said, bins, self.batchnorm_folded)
 
 
 def bin_heads(

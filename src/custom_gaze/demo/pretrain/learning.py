@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from custom_gaze.common.console import bar
 from custom_gaze.common.errors import InputError
+from custom_gaze.common.saved_tensors import load_tensors, save_tensors
 from custom_gaze.demo.pretrain.crops import DrawnCrops, training_batch
 from custom_gaze.demo.pretrain.params import LearnParams
-from custom_gaze.models.checkpoint import load_tensors, save_tensors
 from custom_gaze.models.network import trunk_spec
 from custom_gaze.weights.base import BIN_LAYOUTS, BaseNetwork
 
