@@ -22,9 +22,8 @@ from filelock import FileLock
 import custom_gaze  # noqa: F401  sets what torch and onnxruntime read when they are loaded
 from custom_gaze.config.params import Params, load_params
 from custom_gaze.config.paths import Paths
+from custom_gaze.config.specification import Preprocessing, Specification
 from custom_gaze.data.prepared import COLUMNS
-from custom_gaze.data.specification import Specification
-from custom_gaze.faces.crops import Preprocessing
 from custom_gaze.models import onnx_trial
 from custom_gaze.models.network import GazeNetwork
 from custom_gaze.stages import evaluate, export, index, train

@@ -8,7 +8,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from custom_gaze.faces.crops import Preprocessing, normalise
+from custom_gaze.config.specification import Preprocessing
+from custom_gaze.faces.crops import normalise
 from custom_gaze.geometry import ScreenGeometry
 
 # The mean red of the left half, of the right half, green …, blue … → yaw, pitch.

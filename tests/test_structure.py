@@ -29,7 +29,6 @@ FOR_CLI_ALONE = {"stages", "demo"}
 
 # Still to be undone.
 AGAINST_THE_DIRECTION = {
-    "models/checkpoint.py -> data",
     "models/l2cs_export.py -> data",
     "models/l2cs_export.py -> faces",
     "models/l2cs_export.py -> rustyeyes",

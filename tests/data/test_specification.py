@@ -10,13 +10,8 @@ import pytest
 
 from conftest import Project
 from custom_gaze.common.errors import InputError
-from custom_gaze.data.specification import (
-    Specification,
-    agreed,
-    read_specification,
-    specification_of,
-)
-from custom_gaze.faces.crops import Preprocessing
+from custom_gaze.config.specification import Preprocessing, Specification, specification_of
+from custom_gaze.data.specification import agreed, read_specification
 from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.stages import index
 

@@ -6,15 +6,8 @@ import pytest
 from PIL import Image
 
 from custom_gaze.common.errors import InputError
-from custom_gaze.faces.crops import (
-    PREPROCESSING,
-    Preprocessing,
-    gaze_crop,
-    gaze_crop_box,
-    mesh_crop_box,
-    normalise,
-    resize,
-)
+from custom_gaze.config.specification import PREPROCESSING, Preprocessing
+from custom_gaze.faces.crops import gaze_crop, gaze_crop_box, mesh_crop_box, normalise, resize
 
 
 def triangle_weights(source: int, target: int) -> np.ndarray:

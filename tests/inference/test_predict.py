@@ -9,9 +9,10 @@ from PIL import Image
 
 from conftest import Project
 from custom_gaze.common.errors import InputError
+from custom_gaze.config.specification import Preprocessing
 from custom_gaze.data.sessions import load_frame, read_session
 from custom_gaze.demo.session import write_session
-from custom_gaze.faces.crops import Preprocessing, gaze_crop
+from custom_gaze.faces.crops import gaze_crop
 from custom_gaze.faces.detectors import embedded_detector
 from custom_gaze.faces.eye_points import load_eye_finder
 from custom_gaze.faces.finder import load_finder

@@ -9,8 +9,7 @@ import torch
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.saved_tensors import load_tensors, save_tensors
 from custom_gaze.config.candidate import Candidate
-from custom_gaze.data.specification import Specification
-from custom_gaze.faces.crops import Preprocessing
+from custom_gaze.config.specification import Preprocessing, Specification
 from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from custom_gaze.models.network import GazeNetwork

@@ -14,7 +14,7 @@ import pytest
 
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.geometry import ScreenGeometry
-from custom_gaze.rustyeyes.contract import METADATA_PREFIX
+from custom_gaze.models.onnx_metadata import PREFIX
 from custom_gaze.rustyeyes.deploy import DeployPlan, deploy, plan_deploy, rollback
 from custom_gaze.rustyeyes.status import status
 from pretend_app import (
@@ -452,7 +452,7 @@ def test_status_says_foreign_words_on_their_line(tmp_path: Path, app: Path) -> N
 
 
 def as_ours(facts: dict[str, str]) -> dict[str, str]:
-    return {f"{METADATA_PREFIX}{key}": value for key, value in facts.items()}
+    return {f"{PREFIX}{key}": value for key, value in facts.items()}
 
 
 def test_foreign_folders_among_the_backups_stay(app: Path, model: Path) -> None:

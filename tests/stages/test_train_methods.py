@@ -33,7 +33,8 @@ from custom_gaze.models import l2cs_export
 from custom_gaze.models.checkpoint import load_checkpoint
 from custom_gaze.models.heads import CorrectedHead
 from custom_gaze.models.network import GazeNetwork
-from custom_gaze.models.onnx_runtime import CHECKPOINT_KEY, cpu_session, predict_onnx
+from custom_gaze.models.onnx_metadata import CHECKPOINT_KEY
+from custom_gaze.models.onnx_runtime import cpu_session, predict_onnx
 from custom_gaze.models.records import ChoiceRecord
 from custom_gaze.stages import evaluate, export, train
 from custom_gaze.weights.base import read_base

@@ -12,8 +12,9 @@ from custom_gaze.common.errors import InputError
 from custom_gaze.common.files import write_bytes
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
+from custom_gaze.config.specification import Preprocessing
 from custom_gaze.data.sessions import load_frame
-from custom_gaze.faces.crops import Preprocessing, gaze_crop, gaze_crop_box, jpeg
+from custom_gaze.faces.crops import gaze_crop, gaze_crop_box, jpeg
 from custom_gaze.faces.finder import FoundFace, load_finder
 
 if TYPE_CHECKING:

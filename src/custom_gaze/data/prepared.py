@@ -13,8 +13,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator
 
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.stage_files import PLAIN_NAME, SHA256, Strict, read_json, read_table
-from custom_gaze.data.specification import CropFrom, Specification
-from custom_gaze.faces.crops import Preprocessing
+from custom_gaze.config.specification import CropFrom, Preprocessing, Specification
 from custom_gaze.geometry import ScreenGeometry
 
 MANIFEST_FORMAT = 1

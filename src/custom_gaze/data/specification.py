@@ -8,63 +8,13 @@ once; train, evaluate and the exported file have it from there. params.yaml only
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, get_args
-
-from pydantic.dataclasses import dataclass
 
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.files import write_json
-from custom_gaze.common.stage_files import CHECKED
-from custom_gaze.common.untrusted import printable, read_text
-from custom_gaze.config.sections import section_of
-from custom_gaze.faces.crops import Preprocessing
-from custom_gaze.geometry import ScreenGeometry
-
-CropFrom = Literal["mesh", "detector box"]
-
-
-@dataclass(frozen=True, config=CHECKED)
-class Specification:
-    """The screen of the labels, and how the crops were cut."""
-
-    geometry: ScreenGeometry
-    preprocessing: Preprocessing
-    crop_from: CropFrom
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values; manifest.json and data/specification.json have them by these keys."""
-        return {
-            "geometry": asdict(self.geometry),
-            "preprocessing": self.preprocessing.as_dict(),
-            "crop_from": self.crop_from,
-        }
-
-
-def specification_of(content: Any, source: Path, remedy: str) -> Specification:
-    """The specification among the keys of a manifest.json or of data/specification.json.
-
-    Raises:
-        InputError: a key is missing, or holds no value that `prepare` writes.
-    """
-    names = [entry.name for entry in fields(Specification)]
-    missing = [name for name in names if not isinstance(content, dict) or name not in content]
-    if missing:
-        raise InputError(
-            f"{source}: does not say by which {missing[0]} it was made, as files of an earlier "
-            f"version do not; {remedy}"
-        )
-    try:
-        geometry = section_of(ScreenGeometry, content["geometry"], "geometry.", str(source))
-        preprocessing = Preprocessing.of(content["preprocessing"])
-        if content["crop_from"] not in get_args(CropFrom):
-            raise ValueError(f"crop_from is {printable(content['crop_from'], 40)!r}")
-    except InputError as error:
-        raise InputError(f"{error}; {remedy}") from None
-    except ValueError as error:
-        raise InputError(f"{source}: {error}; {remedy}") from None
-    return Specification(geometry, preprocessing, content["crop_from"])
+from custom_gaze.common.untrusted import read_text
+from custom_gaze.config.specification import Specification, specification_of
 
 
 def agreed(specifications: Sequence[tuple[str, Specification]]) -> Specification:

@@ -23,6 +23,7 @@ from custom_gaze.config.paths import Paths
 from custom_gaze.data.prepared import Manifest
 from custom_gaze.data.splits import CROSS_SESSION, TEST, TRAIN
 from custom_gaze.evaluation.metrics import Degrees, Measure
+from custom_gaze.models.onnx_metadata import ModelMetadata
 
 REMEDY = "run `dvc repro`, or `custom-gaze evaluate`"
 TESTED_AS = {TEST: "held-out targets", CROSS_SESSION: "another session"}
@@ -108,29 +109,6 @@ class TrainingLog:
     validation_loss: NDArray[np.float64]
     validation_error_deg: NDArray[np.float64]
     exported: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class BaseFacts:
-    """What the exported file says of the base network it was made from."""
-
-    source: str
-    sha256: str
-    kind: str
-    trunk: str
-    bins: int
-    batchnorm_folded: bool
-
-
-@dataclass(frozen=True)
-class ModelMetadata:
-    """What the exported file says of itself."""
-
-    trunk: str
-    method: Candidate
-    base: BaseFacts
-    trained_on: tuple[str, ...]  # sides of the split
-    code_version: str
 
 
 @dataclass(frozen=True)

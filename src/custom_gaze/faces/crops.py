@@ -6,64 +6,18 @@ resizes or normalises a face, and the specification travels with the dataset, th
 the exported model.
 """
 
-import dataclasses
 import io
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from custom_gaze.common.errors import InputError
+from custom_gaze.config.specification import PREPROCESSING, Preprocessing
 
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in frame pixels
 PixelBox = tuple[int, int, int, int]  # the same in whole pixels, x2 and y2 exclusive
 
 MESH_GROWTH = 1.25  # the app grows the detector's box by 25 % before it looks for the mesh
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """All that decides which numbers reach the network; `as_dict` is its stored form."""
-
-    margin: float = 1.5  # side of the square over the larger side of the face's box
-    size_px: int = 448
-    crop: str = "square about the box's centre, each edge clipped to the frame, whole pixels"
-    resize: str = "triangle, antialiased, aspect not kept"
-    channels: str = "RGB"
-    layout: str = "NCHW"
-    scale: float = 255.0  # pixel / scale, then (value - mean) / std
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # ImageNet's, as in the app
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The specification as plain JSON values, equal after a round trip through JSON."""
-        entries = dataclasses.asdict(self)
-        return {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in entries.items()
-        }
-
-    @classmethod
-    def of(cls, stored: Any) -> "Preprocessing":
-        """The specification that is `stored`, or whose `as_dict` is.
-
-        Raises:
-            ValueError: `stored` is none, or one that this version does not make.
-        """
-        if isinstance(stored, cls):
-            return stored
-        if isinstance(stored, dict) and {"margin", "size_px"} <= stored.keys():
-            margin, size_px = stored["margin"], stored["size_px"]
-            known = isinstance(margin, float) and isinstance(size_px, int)
-            if known and 1.0 <= margin <= 4.0 and 32 <= size_px <= 1024:
-                spec = cls(margin, size_px)
-                if spec.as_dict() == stored:
-                    return spec
-        raise ValueError("its preprocessing is not one of this version's")
-
-
-PREPROCESSING = Preprocessing()
 
 
 def gaze_crop_box(face: Box, frame_width_px: int, frame_height_px: int, margin: float) -> PixelBox:

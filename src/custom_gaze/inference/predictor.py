@@ -15,14 +15,8 @@ from numpy.typing import NDArray
 from custom_gaze.common.errors import InputError
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
-from custom_gaze.faces.crops import (
-    PREPROCESSING,
-    PixelBox,
-    Preprocessing,
-    gaze_crop,
-    gaze_crop_box,
-    normalise,
-)
+from custom_gaze.config.specification import PREPROCESSING, Preprocessing
+from custom_gaze.faces.crops import PixelBox, gaze_crop, gaze_crop_box, normalise
 from custom_gaze.faces.eye_points import EyeFinder, Point, load_eye_finder
 from custom_gaze.faces.finder import FaceFinder, FoundFace, load_finder
 from custom_gaze.geometry import ScreenGeometry
@@ -34,14 +28,13 @@ from custom_gaze.models.onnx_files import (
     read_onnx,
     run_session,
 )
+from custom_gaze.models.onnx_metadata import facts_of, preprocessing_of
 from custom_gaze.models.onnx_runtime import cpu_session
 from custom_gaze.models.onnx_trial import try_apart
 from custom_gaze.rustyeyes.contract import (
     LARGEST_ANGLE_DEG,
-    METADATA_PREFIX,
     MPIIGAZE_BINS,
     app_angles_deg,
-    facts_of,
 )
 
 SMALLEST_PX, LARGEST_PX = 32, 1024  # of a network's input, as prepare.size_px allows
@@ -152,23 +145,18 @@ def load_gaze_model(path: Path, params: Params) -> GazeModel:
 
 def _preprocessing(proto: Any, path: Path, params: Params) -> Preprocessing:
     """The crop the network was trained on: its metadata's, else the parameters'."""
-    stored = {entry.key: entry.value for entry in proto.metadata_props}
-    text = stored.get(METADATA_PREFIX + "preprocessing")
     size_px = _input_size_px(proto, path) or params.prepare.size_px
-    if text is None:
-        return Preprocessing(margin=params.prepare.margin, size_px=size_px)
     try:
-        said = json.loads(text)
-        spec = Preprocessing.of(said)
-        if spec.size_px != size_px:
+        said = preprocessing_of(proto)
+        if said is not None and said.size_px != size_px:
             raise ValueError("another size")
-    except (ValueError, RecursionError):
+    except ValueError:
         ours = json.dumps(PREPROCESSING.as_dict())
         raise InputError(
             f"{path}: was made for another preprocessing than this version's ({ours}); "
             "train and export it again"
         ) from None
-    return spec
+    return said or Preprocessing(margin=params.prepare.margin, size_px=size_px)
 
 
 def _input_size_px(proto: Any, path: Path) -> int:

@@ -16,7 +16,7 @@ from custom_gaze.common.saved_tensors import (
     save_tensors,
 )
 from custom_gaze.common.untrusted import printable
-from custom_gaze.data.specification import Specification, specification_of
+from custom_gaze.config.specification import Specification, specification_of
 from custom_gaze.models.heads import CorrectedHead
 from custom_gaze.models.network import GazeNetwork, trunk_spec
 from custom_gaze.models.records import BaseProvenance, ChoiceRecord, TrainingRecord

@@ -31,8 +31,9 @@ from custom_gaze.data.index import load_crop, of_split, read_index
 from custom_gaze.data.splits import VALIDATION
 from custom_gaze.faces import crops
 from custom_gaze.models.onnx_files import describe, outputs_of, read_onnx, run_session
+from custom_gaze.models.onnx_metadata import OUTPUT_KEY, add_props
 from custom_gaze.models.onnx_runtime import cpu_session, predict_onnx
-from custom_gaze.rustyeyes.contract import METADATA_PREFIX, app_angles_deg
+from custom_gaze.rustyeyes.contract import app_angles_deg
 
 BINS, BIN_WIDTH_DEG, FIRST_BIN_DEG = 90, 4.0, -180.0  # the stock network's
 SIGMA_DEG = BIN_WIDTH_DEG
@@ -108,8 +109,7 @@ def with_bins(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
     made = onnx.ModelProto()
     made.CopyFrom(model)
     _add_layer(made.graph, outputs[0][0])
-    stored = {entry.key: entry.value for entry in made.metadata_props}
-    helper.set_model_props(made, {**stored, METADATA_PREFIX + "output": _meaning()})
+    add_props(made, {OUTPUT_KEY: _meaning()})
     return made
 
 

@@ -10,9 +10,9 @@ from custom_gaze.common.errors import InputError
 from custom_gaze.common.files import sha256_of
 from custom_gaze.common.untrusted import MOST_MODEL_BYTES, regular_file
 from custom_gaze.models.onnx_files import describe, first_line, inputs_of, outputs_of, read_onnx
+from custom_gaze.models.onnx_metadata import CHECKPOINT_KEY, props_of
 from custom_gaze.models.onnx_trial import try_apart
 
-CHECKPOINT_KEY = "custom_gaze.checkpoint_sha256"  # the file that a model was exported from
 EXPORT_FIRST = "run `custom-gaze export` first"
 
 
@@ -37,9 +37,8 @@ def exported_session(model: Path, checkpoint: Path) -> Any:
             of this checkpoint, or not of one image and two angles.
     """
     proto, sha256 = read_onnx(model, EXPORT_FIRST)
-    said = {entry.key: entry.value for entry in proto.metadata_props}
     regular_file(checkpoint, MOST_MODEL_BYTES, "run `custom-gaze train` first")
-    if said.get(CHECKPOINT_KEY) != sha256_of(checkpoint):
+    if props_of(proto).get(CHECKPOINT_KEY) != sha256_of(checkpoint):
         raise InputError(
             f"{model}: was not exported from {checkpoint}; run `custom-gaze export` again"
         )

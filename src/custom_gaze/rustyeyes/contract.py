@@ -1,7 +1,5 @@
 """What RustyEyes does with a gaze network: what it feeds, how it reads, where it draws the dot."""
 
-import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from custom_gaze.common.errors import InputError
-from custom_gaze.common.untrusted import printable
-from custom_gaze.config.sections import section_of
 from custom_gaze.faces.crops import normalise
-from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.models.onnx_files import (
     describe,
     first_line,
@@ -23,6 +18,7 @@ from custom_gaze.models.onnx_files import (
     read_onnx,
     run_session,
 )
+from custom_gaze.models.onnx_metadata import ModelFacts, facts_of
 from custom_gaze.models.onnx_trial import try_apart
 
 INPUT_NAME = "input"
@@ -30,7 +26,6 @@ INPUT_SHAPE = (1, 3, 448, 448)
 APP_PIXELS_PER_DEGREE = 20.0  # how far the app moves its dot from the centre of the frame
 LARGEST_ANGLE_DEG = 180.0
 MPIIGAZE_BINS = 28  # 3° apart from -42°, but the app spreads any number of bins over 360°
-METADATA_PREFIX = "custom_gaze."
 
 
 @dataclass(frozen=True)
@@ -56,17 +51,6 @@ class Correction:
         pitch_deg = self.pitch_curve * pitch_deg**2 + self.pitch_gain * pitch_deg
         up_deg = -(pitch_deg + self.pitch_offset)
         return yaw_deg * app_pixels_per_degree, -up_deg * app_pixels_per_degree
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """What a model file says of itself, in its metadata; None where it says nothing."""
-
-    sha256: str
-    sessions: tuple[str, ...] | None
-    code_version: str | None
-    validation_error_deg: float | None
-    geometry: ScreenGeometry | None
 
 
 def check_model(path: Path) -> ModelFacts:
@@ -162,44 +146,3 @@ def _probes() -> list[tuple[str, NDArray[np.uint8]]]:
     noise = np.random.default_rng(0).integers(0, 256, (side_px, side_px, 3), dtype=np.uint8)
     grey = np.full_like(noise, 128)
     return [("black", np.zeros_like(noise)), ("grey", grey), ("noisy", noise)]
-
-
-def facts_of(model: Any, sha256: str) -> ModelFacts:
-    """What the metadata of a ModelProto says, and the SHA-256 of its file."""
-    said = {
-        entry.key.removeprefix(METADATA_PREFIX): entry.value
-        for entry in model.metadata_props
-        if entry.key.startswith(METADATA_PREFIX)
-    }
-    sessions = _json(said.get("sessions"))
-    is_list = isinstance(sessions, list) and all(isinstance(name, str) for name in sessions)
-    return ModelFacts(
-        sha256=sha256,
-        sessions=tuple(printable(name, 80) for name in sessions) if is_list else None,
-        code_version=printable(version, 80) if (version := said.get("code_version")) else None,
-        validation_error_deg=_number(_json(said.get("validation_error_deg"))),
-        geometry=_geometry(_json(said.get("geometry"))),
-    )
-
-
-def _json(text: str | None) -> Any:
-    try:
-        return None if text is None else json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:  # an integer of hundreds of digits
-        return None
-
-
-def _geometry(value: Any) -> ScreenGeometry | None:
-    try:
-        return section_of(ScreenGeometry, value, "geometry.", "")
-    except InputError:  # of a file that another program wrote
-        return None

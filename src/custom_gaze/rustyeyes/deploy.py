@@ -14,6 +14,7 @@ from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.files import sha256_of
 from custom_gaze.common.untrusted import MOST_TEXT_BYTES, printable, read_file
 from custom_gaze.geometry import ScreenGeometry
+from custom_gaze.models.onnx_metadata import ModelFacts
 from custom_gaze.rustyeyes.config import (
     CONFIG_FILE,
     MODEL_FILE,
@@ -25,7 +26,6 @@ from custom_gaze.rustyeyes.config import (
 from custom_gaze.rustyeyes.contract import (
     APP_PIXELS_PER_DEGREE,
     Correction,
-    ModelFacts,
     check_model,
 )
 from custom_gaze.rustyeyes.records import (

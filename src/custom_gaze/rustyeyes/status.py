@@ -5,8 +5,9 @@ from pathlib import Path
 
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.untrusted import MOST_MODEL_BYTES, printable, regular_file
+from custom_gaze.models.onnx_metadata import ModelFacts
 from custom_gaze.rustyeyes.config import CONFIG_FILE, MODEL_FILE, current_correction, parse_config
-from custom_gaze.rustyeyes.contract import Correction, ModelFacts, model_facts
+from custom_gaze.rustyeyes.contract import Correction, model_facts
 from custom_gaze.rustyeyes.deploy import SVR_FILES, TOUCHED, read_app
 from custom_gaze.rustyeyes.records import DEPLOY, complete_records, is_interrupted
 

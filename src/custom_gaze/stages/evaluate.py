@@ -3,16 +3,13 @@
 This is the only place that looks at the labels of the test targets.
 """
 
-import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
 from custom_gaze.calibration.candidates import Candidates, read_candidates
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.files import sha256_of
-from custom_gaze.config.candidate import Candidate
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
 from custom_gaze.data.index import of_split, read_index, read_manifests
@@ -21,10 +18,8 @@ from custom_gaze.data.splits import CROSS_SESSION, TEST, TRAIN, VALIDATION
 from custom_gaze.evaluation import plots, report
 from custom_gaze.evaluation.comparisons import Comparison, Predictors, compare
 from custom_gaze.evaluation.results import (
-    BaseFacts,
     Evaluation,
     Metrics,
-    ModelMetadata,
     Provenance,
     SessionFigures,
     read_training_log,
@@ -33,6 +28,7 @@ from custom_gaze.evaluation.results import (
 from custom_gaze.evaluation.tracking import pending
 from custom_gaze.evaluation.tracking.record import files_of, record_of
 from custom_gaze.geometry import ScreenGeometry
+from custom_gaze.models.onnx_metadata import ModelMetadata, no_metadata
 from custom_gaze.models.onnx_runtime import exported_session, predict_onnx
 from custom_gaze.weights.base import read_base
 
@@ -61,7 +57,7 @@ def run(params: Params, paths: Paths) -> EvaluateResult:
     geometry = read_specification(paths.specification).geometry
     manifests = read_manifests(paths.index_manifests)
     session = exported_session(paths.model, paths.checkpoint)
-    model = _metadata(session.get_modelmeta().custom_metadata_map, paths)
+    model = ModelMetadata.from_props(session.get_modelmeta().custom_metadata_map, paths.model)
     predictors = Predictors(
         exported=partial(predict_onnx, session),
         base=read_base(paths.base),
@@ -102,36 +98,14 @@ def run(params: Params, paths: Paths) -> EvaluateResult:
     return EvaluateResult(evaluation.metrics, tracked)
 
 
-def _metadata(said: Mapping[str, str], paths: Paths) -> ModelMetadata:
-    """What the exported file says of itself.
-
-    Raises:
-        InputError: the model is none that `custom-gaze export` writes.
-    """
-    try:
-        model = ModelMetadata(
-            trunk=said["custom_gaze.trunk"],
-            method=Candidate(said["custom_gaze.method"]),
-            base=BaseFacts(**json.loads(said["custom_gaze.base"])),
-            trained_on=tuple(json.loads(said["custom_gaze.trained_on"])),
-            code_version=said["custom_gaze.code_version"],
-        )
-        if not model.trained_on or not {TRAIN, VALIDATION}.issuperset(model.trained_on):
-            raise ValueError
-    except (KeyError, ValueError, TypeError, RecursionError):
-        raise InputError(
-            f"{paths.model}: does not say what it was trained on, as the models of this version "
-            "do; run `custom-gaze export` again"
-        ) from None
-    return model
-
-
 def _check_of_one_training(model: ModelMetadata, predictors: Predictors, paths: Paths) -> None:
     """Check that the exported file, the candidates and the base network belong together.
 
     Raises:
         InputError: they do not; the message says what to run.
     """
+    if not model.trained_on or not {TRAIN, VALIDATION}.issuperset(model.trained_on):
+        raise no_metadata(paths.model)
     if model.method != predictors.candidates.method:
         raise InputError(
             f"{paths.model}: is the {model.method.label}, and {paths.candidates} has chosen "

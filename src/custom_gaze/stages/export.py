@@ -2,11 +2,10 @@
 
 import hashlib
 import io
-import json
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,10 +23,9 @@ from custom_gaze.data.index import load_crop, of_split, prepared_by, read_index
 from custom_gaze.data.splits import VALIDATION
 from custom_gaze.faces import crops
 from custom_gaze.models.checkpoint import Checkpoint, load_checkpoint
-from custom_gaze.models.onnx_runtime import CHECKPOINT_KEY, cpu_session, predict_onnx
+from custom_gaze.models.onnx_metadata import OUTPUT, ModelMetadata
+from custom_gaze.models.onnx_runtime import cpu_session, predict_onnx
 from custom_gaze.models.onnx_trial import remember
-
-METADATA_PREFIX = "custom_gaze."
 
 
 @dataclass(frozen=True)
@@ -57,8 +55,8 @@ def run(params: Params, paths: Paths) -> ExportResult:
 
     size_px = checkpoint.specification.preprocessing.size_px
     model = to_onnx(network, size_px, params.export.opset)
-    made_from = {CHECKPOINT_KEY: sha256_of(paths.checkpoint)}
-    onnx.helper.set_model_props(model, metadata(checkpoint, preparers) | made_from)
+    metadata = _metadata(checkpoint, preparers, sha256_of(paths.checkpoint))
+    onnx.helper.set_model_props(model, metadata.to_props())
     onnx.checker.check_model(model, full_check=True)
     content = model.SerializeToString(deterministic=True)
     difference = largest_difference_deg(network, content, images)
@@ -125,27 +123,21 @@ def _strip_nodes(nodes: Sequence[onnx.NodeProto]) -> None:
         del node.metadata_props[:]
 
 
-def metadata(checkpoint: Checkpoint, prepared_by: Sequence[str]) -> dict[str, str]:
-    """What the exported file says of itself, as ONNX metadata: nothing of the code that exports.
-
-    `prepared_by` are the versions of the code that made the crops.
-    """
-    values = {
-        "sessions": json.dumps(checkpoint.sessions),
-        "code_version": checkpoint.code,
-        "prepared_by": json.dumps(prepared_by),
-        "trained_on": json.dumps(checkpoint.training.trained_on),
-        "validation_error_deg": repr(checkpoint.training.validation_error_deg),
-        "preprocessing": json.dumps(checkpoint.specification.preprocessing.as_dict()),
-        "geometry": json.dumps(asdict(checkpoint.specification.geometry)),
-        "crop_from": checkpoint.specification.crop_from,
-        "base": json.dumps(asdict(checkpoint.base)),
-        "trunk": checkpoint.trunk,
-        "method": checkpoint.choice.method,
-        "why": checkpoint.choice.reason,
-        "output": "[yaw, pitch] in degrees, right and down positive",
-    }
-    return {METADATA_PREFIX + name: value for name, value in values.items()}
+def _metadata(checkpoint: Checkpoint, prepared_by: Sequence[str], sha256: str) -> ModelMetadata:
+    return ModelMetadata(
+        sessions=checkpoint.sessions,
+        code_version=checkpoint.code,
+        prepared_by=list(prepared_by),
+        trained_on=checkpoint.training.trained_on,
+        validation_error_deg=checkpoint.training.validation_error_deg,
+        specification=checkpoint.specification,
+        base=checkpoint.base,
+        trunk=checkpoint.trunk,
+        method=checkpoint.choice.method,
+        why=checkpoint.choice.reason,
+        output=OUTPUT,
+        checkpoint_sha256=sha256,
+    )
 
 
 def largest_difference_deg(

@@ -24,10 +24,7 @@ from custom_gaze.data.prepared import (
     read_labels,
     read_manifest,
 )
-from custom_gaze.data.specification import (
-    agreed,
-    write_specification,
-)
+from custom_gaze.data.specification import agreed, write_specification
 from custom_gaze.data.splits import (
     CROSS_SESSION,
     SIDES,

@@ -22,6 +22,7 @@ from custom_gaze.common.provenance import code_version
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
 from custom_gaze.config.session_ids import check_session_id
+from custom_gaze.config.specification import Preprocessing
 from custom_gaze.data.prepared import (
     COLUMNS,
     LABELS_FILE,
@@ -34,7 +35,7 @@ from custom_gaze.data.prepared import (
     UsedMesh,
 )
 from custom_gaze.data.sessions import Frame, LeftOut, Session, load_frame, read_session
-from custom_gaze.faces.crops import Preprocessing, gaze_crop, jpeg
+from custom_gaze.faces.crops import gaze_crop, jpeg
 from custom_gaze.faces.finder import FaceFinder, FoundFace, load_finder
 from custom_gaze.geometry import ScreenGeometry
 

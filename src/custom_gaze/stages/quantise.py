@@ -38,6 +38,7 @@ from custom_gaze.data.index import Sample, load_crop, of_split, read_index
 from custom_gaze.data.splits import CROSS_SESSION, TEST, TRAIN, VALIDATION
 from custom_gaze.faces import crops
 from custom_gaze.geometry import angular_error_deg
+from custom_gaze.models.onnx_metadata import QUANTISATION_KEY, props_of
 from custom_gaze.models.onnx_runtime import cpu_session, exported_session, predict_onnx
 
 # Between both models' answers, on average. At right angles to an error of 2.5°, which is a good
@@ -48,7 +49,6 @@ CALIBRATION_CROPS = 200  # at most, evenly spread over the training frames
 COMPARED_CROPS = 100  # at most, of those that choose and of those that judge
 TIMED_RUNS = 30
 QUANTISED_OPS = ("Conv", "Relu", "MaxPool", "Add")
-METADATA_KEY = "custom_gaze.quantisation"
 NOT_ASKED_FOR = "export.int8 is false"
 
 
@@ -174,7 +174,6 @@ def quantised(model: Path, images: Iterable[NDArray[np.uint8]], in_float: int = 
             return None if image is None else {"input": crops.normalise(image[None])}
 
     plain = onnx.shape_inference.infer_shapes(onnx.load(str(model)), strict_mode=True)
-    metadata = {entry.key: entry.value for entry in plain.metadata_props}
     names = _maps(plain, in_float)
     with tempfile.TemporaryDirectory() as folder, _without_advice():
         made = Path(folder) / "int8.onnx"
@@ -191,8 +190,7 @@ def quantised(model: Path, images: Iterable[NDArray[np.uint8]], in_float: int = 
         )
         small = onnx.load(str(made))
     said = f"{len(names)} nodes: activations of 8 bits unsigned, weights of 8 bits signed a channel"
-    del small.metadata_props[:]
-    onnx.helper.set_model_props(small, {**metadata, METADATA_KEY: said})
+    onnx.helper.set_model_props(small, {**props_of(plain), QUANTISATION_KEY: said})
     onnx.checker.check_model(small, full_check=True)
     content: bytes = small.SerializeToString(deterministic=True)
     return content

@@ -1,0 +1,177 @@
+"""What an ONNX file of ours says of itself: its metadata, under keys that begin with PREFIX."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from custom_gaze.common.errors import InputError
+from custom_gaze.common.plain_records import from_plain
+from custom_gaze.common.untrusted import printable
+from custom_gaze.config.candidate import Candidate
+from custom_gaze.config.specification import Preprocessing, Specification, specification_of
+from custom_gaze.geometry import ScreenGeometry
+from custom_gaze.models.records import BaseProvenance
+
+PREFIX = "custom_gaze."
+CHECKPOINT_KEY = PREFIX + "checkpoint_sha256"
+OUTPUT_KEY = PREFIX + "output"
+QUANTISATION_KEY = PREFIX + "quantisation"
+SPECIFICATION = ("preprocessing", "geometry", "crop_from")
+TEXTS = ("code_version", "crop_from", "trunk", "method", "why", "output", "checkpoint_sha256")
+OUTPUT = "[yaw, pitch] in degrees, right and down positive"
+
+
+@dataclass(frozen=True)
+class ModelMetadata:
+    """What `custom-gaze export` writes into a model: nothing of the code that exports.
+
+    Attributes:
+        sessions: those it was trained on.
+        code_version: of the code that trained it (common/provenance.py).
+        prepared_by: the versions of the code that made its crops.
+        trained_on: the sides of the split that it was fitted to.
+        validation_error_deg: its mean error on the validation targets.
+        specification: the screen of its labels and the rule of its crops.
+        base: the base network that training started from.
+        trunk: a name from `custom_gaze.models.network.TRUNKS`.
+        method: which candidate it is.
+        why: why that one, in a line.
+        output: what its numbers are, in words.
+        checkpoint_sha256: of the file that it was exported from.
+    """
+
+    sessions: list[str]
+    code_version: str
+    prepared_by: list[str]
+    trained_on: list[str]
+    validation_error_deg: float
+    specification: Specification
+    base: BaseProvenance
+    trunk: str
+    method: Candidate
+    why: str
+    output: str
+    checkpoint_sha256: str
+
+    def to_props(self) -> dict[str, str]:
+        """The metadata as an ONNX file keeps it: by full key, what is no text as JSON."""
+        plain: dict[str, Any] = {}
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if isinstance(value, Specification):
+                parts = value.as_dict()
+                plain |= {name: parts[name] for name in SPECIFICATION}
+            else:
+                plain[entry.name] = asdict(value) if isinstance(value, BaseProvenance) else value
+        return {
+            PREFIX + name: str(value) if name in TEXTS else json.dumps(value)
+            for name, value in plain.items()
+        }
+
+    @classmethod
+    def from_props(cls, props: Mapping[str, str], path: Path) -> "ModelMetadata":
+        """The metadata in the file `path`.
+
+        Raises:
+            InputError: it is none that `to_props` gives.
+        """
+        try:
+            plain = {
+                name: value if name in TEXTS else json.loads(value)
+                for name, value in _ours(props).items()
+            }
+            parts = {name: plain.pop(name) for name in SPECIFICATION}
+            plain["specification"] = specification_of(parts, path, "")
+            return from_plain(cls, plain, "metadata")
+        except (InputError, LookupError, ValueError, RecursionError):
+            raise no_metadata(path) from None
+
+
+def no_metadata(path: Path) -> InputError:
+    """The error for a file without the metadata of this version's models."""
+    return InputError(
+        f"{path}: does not say what it was trained on, as the models of this version do; "
+        "run `custom-gaze export` again"
+    )
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a model file of any origin says of itself; None where it says nothing."""
+
+    sha256: str
+    sessions: tuple[str, ...] | None
+    code_version: str | None
+    validation_error_deg: float | None
+    geometry: ScreenGeometry | None
+
+
+def facts_of(model: Any, sha256: str) -> ModelFacts:
+    """What the metadata of a ModelProto says, and the SHA-256 of its file."""
+    said = _ours(props_of(model))
+    sessions = _json(said.get("sessions"))
+    is_list = isinstance(sessions, list) and all(isinstance(name, str) for name in sessions)
+    return ModelFacts(
+        sha256=sha256,
+        sessions=tuple(printable(name, 80) for name in sessions) if is_list else None,
+        code_version=printable(version, 80) if (version := said.get("code_version")) else None,
+        validation_error_deg=_number(_json(said.get("validation_error_deg"))),
+        geometry=_geometry(_json(said.get("geometry"))),
+    )
+
+
+def preprocessing_of(model: Any) -> Preprocessing | None:
+    """The rule of its crops in the metadata of a ModelProto; None where it says nothing of them.
+
+    Raises:
+        ValueError: it is none, or none of this version's.
+    """
+    said = _ours(props_of(model)).get("preprocessing")
+    if said is None:
+        return None
+    try:
+        return Preprocessing.of(json.loads(said))
+    except RecursionError:
+        raise ValueError("no JSON") from None
+
+
+def props_of(model: Any) -> dict[str, str]:
+    """All metadata of a ModelProto, by full key."""
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def add_props(model: Any, props: Mapping[str, str]) -> None:
+    """Write metadata into a ModelProto, over what it says by the same keys."""
+    import onnx
+
+    onnx.helper.set_model_props(model, {**props_of(model), **props})
+
+
+def _ours(props: Mapping[str, str]) -> dict[str, str]:
+    return {k.removeprefix(PREFIX): v for k, v in props.items() if k.startswith(PREFIX)}
+
+
+def _json(text: str | None) -> Any:
+    try:
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # an integer of hundreds of digits
+        return None
+
+
+def _geometry(value: Any) -> ScreenGeometry | None:
+    try:
+        return ScreenGeometry(value["center_x_px"], value["center_y_px"], value["deg_per_pixel"])
+    except (LookupError, TypeError, ValueError):
+        return None
