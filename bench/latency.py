@@ -23,9 +23,10 @@ import torch
 
 from custom_gaze.calibration.candidates import ClosedForm, closed_network
 from custom_gaze.calibration.corrections import Polynomial
+from custom_gaze.faces.crops import normalise
 from custom_gaze.models.network import GazeNetwork, take_batchnorm_statistics, trunk_spec
-from custom_gaze.stages.export import to_onnx
-from custom_gaze.stages.quantise import latencies_ms, quantised
+from custom_gaze.models.onnx_export import to_onnx
+from custom_gaze.models.quantisation import latencies_ms, quantised
 from custom_gaze.weights.base import BaseNetwork, BinHeads, build_base
 
 SIZE_PX, OPSET, BINS = 448, 18, 90
@@ -50,7 +51,7 @@ def models(trunk: str) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "corrected.onnx"
         path.write_bytes(corrected)
-        small = quantised(path, images)
+        small = quantised(path, (normalise(image[None]) for image in images))
     return {
         STOCK: _stock(base),
         "ours: corrected base, probe, fine-tuned": corrected,

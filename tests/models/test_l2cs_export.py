@@ -15,7 +15,7 @@ from custom_gaze.models import l2cs_export
 from custom_gaze.models.onnx_files import inputs_of, outputs_of
 from custom_gaze.models.onnx_runtime import cpu_session
 from custom_gaze.rustyeyes.contract import model_facts
-from custom_gaze.stages import index
+from custom_gaze.stages import export, index
 from gaze_files import expected_deg, write_network
 
 
@@ -38,7 +38,7 @@ def stock_reading(logits: np.ndarray) -> float:
 
 
 def test_the_two_forms_agree_on_the_validation_crops(ready: Project) -> None:
-    result = l2cs_export.run(ready.params, ready.paths)
+    result = export.run_l2cs(ready.paths)
     assert result.path == ready.paths.root / "models" / "custom_gaze_l2cs.onnx"
     model = onnx.load(result.path)
     assert inputs_of(model) == [("input", (1, 3, 64, 64))]
@@ -73,7 +73,7 @@ def test_the_layers_own_check() -> None:
 
 
 def test_the_metadata_stays_and_names_the_bins(ready: Project) -> None:
-    l2cs_export.run(ready.params, ready.paths)
+    export.run_l2cs(ready.paths)
     made = ready.paths.root / "models" / "custom_gaze_l2cs.onnx"
     before, after = model_facts(ready.paths.model), model_facts(made)
     assert (after.sessions, after.geometry) == (("one",), before.geometry)
@@ -84,8 +84,8 @@ def test_the_metadata_stays_and_names_the_bins(ready: Project) -> None:
 
 def test_the_same_bytes_twice_and_the_original_untouched(ready: Project) -> None:
     original = ready.paths.model.read_bytes()
-    one = l2cs_export.run(ready.params, ready.paths, ready.paths.root / "a.onnx").path
-    two = l2cs_export.run(ready.params, ready.paths, ready.paths.root / "b.onnx").path
+    one = export.run_l2cs(ready.paths, ready.paths.root / "a.onnx").path
+    two = export.run_l2cs(ready.paths, ready.paths.root / "b.onnx").path
     assert one.read_bytes() == two.read_bytes()
     assert ready.paths.model.read_bytes() == original
 
@@ -95,7 +95,7 @@ def test_a_form_that_differs_is_not_written(
 ) -> None:
     monkeypatch.setattr(l2cs_export, "SIGMA_DEG", 1.0)  # narrower than the bins
     with pytest.raises(CustomGazeError, match=r"not written; its angles .* 0.05 are allowed"):
-        l2cs_export.run(ready.params, ready.paths)
+        export.run_l2cs(ready.paths)
     assert not (ready.paths.root / "models" / "custom_gaze_l2cs.onnx").exists()
 
 
@@ -105,19 +105,19 @@ def test_a_network_that_answers_nan_is_not_written(ready: Project) -> None:
     model.graph.node.append(helper.make_node("Log", ["before"], ["output"]))  # of negative angles
     ready.paths.model.write_bytes(model.SerializeToString())
     with pytest.raises(CustomGazeError, match="the network answers NaN or infinity"):
-        l2cs_export.run(ready.params, ready.paths)
+        export.run_l2cs(ready.paths)
 
 
 @pytest.mark.parametrize("outputs", [(90, 90), (3,)])
 def test_only_the_one_output_form(ready: Project, outputs: tuple[int, ...]) -> None:
     write_network(ready.paths.model, outputs=outputs)
     with pytest.raises(InputError, match=r"\.onnx: has .* run `custom-gaze export` first"):
-        l2cs_export.run(ready.params, ready.paths)
+        export.run_l2cs(ready.paths)
 
 
 def test_nothing_to_export_and_nowhere_to(ready: Project) -> None:
     with pytest.raises(InputError, match="is the model itself"):
-        l2cs_export.run(ready.params, ready.paths, Path("models/custom_gaze.onnx"))
+        export.run_l2cs(ready.paths, Path("models/custom_gaze.onnx"))
     ready.paths.model.unlink()
     with pytest.raises(InputError, match="not found; run `custom-gaze export` first"):
-        l2cs_export.run(ready.params, ready.paths)
+        export.run_l2cs(ready.paths)

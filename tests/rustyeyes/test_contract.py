@@ -9,9 +9,9 @@ from onnx import TensorProto, helper
 
 from custom_gaze.common.errors import InputError
 from custom_gaze.geometry import ScreenGeometry
+from custom_gaze.models.onnx_runtime import app_angles_deg
 from custom_gaze.rustyeyes.contract import (
     Correction,
-    app_angles_deg,
     check_model,
     model_facts,
 )

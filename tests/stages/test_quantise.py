@@ -15,6 +15,7 @@ from custom_gaze.data.index import Sample, load_crop, of_split, read_index
 from custom_gaze.faces import crops
 from custom_gaze.geometry import angular_error_deg
 from custom_gaze.models.onnx_runtime import cpu_session, predict_onnx
+from custom_gaze.models.quantisation import quantised
 from custom_gaze.stages import export, quantise, train
 
 
@@ -59,9 +60,9 @@ def test_the_8_bit_model_answers_as_the_float_one(
     x = np.concatenate([crops_of(project, split) for split in ("test", "cross_session")])
     ours, theirs = (predict_onnx(cpu_session(path), x) for path in (small, plain))
     apart = angular_error_deg(ours, theirs)
-    assert report["answers_apart_deg"]["mean"] == pytest.approx(apart.mean(), abs=1e-3)
-    assert report["answers_apart_deg"]["largest"] == pytest.approx(apart.max(), abs=1e-3)
-    assert f"its answers are {apart.mean():.3f}° from the float model's" in result.reason
+    assert report["predictions_apart_deg"]["mean"] == pytest.approx(apart.mean(), abs=1e-3)
+    assert report["predictions_apart_deg"]["largest"] == pytest.approx(apart.max(), abs=1e-3)
+    assert f"its predictions are {apart.mean():.3f}° from the float model's" in result.reason
     assert (report["compared_crops"], report["choosing_crops"]) == (len(x), 4)
     # Rounded to 8 bits it answers something else, and still tells left from right, up from down.
     assert apart.min() > 0
@@ -127,10 +128,10 @@ def test_each_frame_serves_one_purpose_and_twice_gives_the_same_bytes(
 
 def test_what_is_left_in_float_begins_at_the_end(exported: Callable[[str], Project]) -> None:
     project = exported("base")
-    images = np.zeros((2, 64, 64, 3), np.uint8)
+    images = np.zeros((2, 1, 3, 64, 64), np.float32)
     kinds = []
     for in_float in (0, 1, 5):
-        model = onnx.load_from_string(quantise.quantised(project.paths.model, images, in_float))
+        model = onnx.load_from_string(quantised(project.paths.model, images, in_float))
         behind = {n.output[0] for n in model.graph.node if n.op_type == "DequantizeLinear"}
         convolutions = [n for n in model.graph.node if n.op_type == "Conv"]
         kinds.append([node.input[1] in behind for node in convolutions])
@@ -151,12 +152,12 @@ def test_a_worse_model_is_not_written_and_an_earlier_one_goes(
     assert not result.written
     assert not project.paths.int8_model.exists()
     report = json.loads(project.paths.int8_report.read_text())
-    apart_deg = report["answers_apart_deg"]["mean"]
+    apart_deg = report["predictions_apart_deg"]["mean"]
     assert result.reason == report["reason"]
-    assert f"not written: its answers are {apart_deg:.3f}° from" in result.reason
+    assert f"not written: its predictions are {apart_deg:.3f}° from" in result.reason
     assert result.reason.endswith("neither trained nor calibrated it, more than 0°")
     # Each try leaves more convolutions in float32: none, one, a quarter of them.
-    assert list(report["chosen_by_answers_apart_deg"]) == ["0", "1", "5"]
+    assert list(report["chosen_by_predictions_apart_deg"]) == ["0", "1", "5"]
     assert report["convolutions_left_in_float"] == 5
     said = json.loads((project.paths.int8_model.parent / "int8.json").read_text())
     assert said == {"written": False, "reason": result.reason}

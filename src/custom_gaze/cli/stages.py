@@ -7,7 +7,6 @@ from custom_gaze.cli.verbs import Verbs, add_verb, project
 from custom_gaze.common.console import say, warn
 
 if TYPE_CHECKING:
-    from custom_gaze.config.params import Params
     from custom_gaze.config.paths import Paths
 
 
@@ -94,7 +93,7 @@ def run_export(arguments: argparse.Namespace) -> None:
     from custom_gaze.stages import export
 
     if arguments.form == "l2cs":
-        _export_l2cs(params, paths)
+        _export_l2cs(paths)
         return
     result = export.run(params, paths)
     say(
@@ -104,10 +103,10 @@ def run_export(arguments: argparse.Namespace) -> None:
     say(f"→ {paths.model}")
 
 
-def _export_l2cs(params: "Params", paths: "Paths") -> None:
-    from custom_gaze.models import l2cs_export
+def _export_l2cs(paths: "Paths") -> None:
+    from custom_gaze.stages import export
 
-    result = l2cs_export.run(params, paths)
+    result = export.run_l2cs(paths)
     say(
         f"{result.size_mb:.1f} MB; two outputs of 90 bins, their angles within "
         f"{result.layer_deg:.6f}° over ±40°, within {result.difference_deg:.6f}° of "

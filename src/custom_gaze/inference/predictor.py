@@ -24,18 +24,17 @@ from custom_gaze.models.onnx_files import (
     describe,
     first_line,
     inputs_of,
-    outputs_of,
     read_onnx,
     run_session,
 )
 from custom_gaze.models.onnx_metadata import facts_of, preprocessing_of
-from custom_gaze.models.onnx_runtime import cpu_session
-from custom_gaze.models.onnx_trial import try_apart
-from custom_gaze.rustyeyes.contract import (
+from custom_gaze.models.onnx_runtime import (
     LARGEST_ANGLE_DEG,
-    MPIIGAZE_BINS,
     app_angles_deg,
+    cpu_session,
+    refuse_narrow_bins,
 )
+from custom_gaze.models.onnx_trial import try_apart
 
 SMALLEST_PX, LARGEST_PX = 32, 1024  # of a network's input, as prepare.size_px allows
 
@@ -123,11 +122,7 @@ def load_gaze_model(path: Path, params: Params) -> GazeModel:
     """
     proto, sha256 = read_onnx(path, "run `dvc repro` first, or name a model with --model")
     spec = _preprocessing(proto, path, params)
-    if len(proto.graph.output) == 2 and MPIIGAZE_BINS in outputs_of(proto)[0][1]:
-        raise InputError(
-            f"{path}: has the {MPIIGAZE_BINS} bins of an MPIIGaze model, 3° apart, which the app "
-            "would read as 12.9° apart; use a model with one output (1, 2) or 90 bins"
-        )
+    refuse_narrow_bins(proto, path, "use")
     facts = facts_of(proto, sha256)
     geometry = facts.geometry or params.geometry
     try_apart(proto, sha256, path, (1, 3, spec.size_px, spec.size_px))

@@ -12,86 +12,20 @@ bins ends at -180° and 176°: up to ±150° nothing more is lost, at ±160° 3e
 layer's numbers, multiples of a half and a quarter, are exact in float32.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from custom_gaze.common.console import bar
-from custom_gaze.common.errors import CustomGazeError, InputError
-from custom_gaze.common.files import write_bytes
-from custom_gaze.config.params import Params
-from custom_gaze.config.paths import Paths
-from custom_gaze.data.index import load_crop, of_split, read_index
-from custom_gaze.data.splits import VALIDATION
-from custom_gaze.faces import crops
-from custom_gaze.models.onnx_files import describe, outputs_of, read_onnx, run_session
+from custom_gaze.common.errors import InputError
+from custom_gaze.models.onnx_files import describe, outputs_of, run_session
 from custom_gaze.models.onnx_metadata import OUTPUT_KEY, add_props
-from custom_gaze.models.onnx_runtime import cpu_session, predict_onnx
-from custom_gaze.rustyeyes.contract import app_angles_deg
+from custom_gaze.models.onnx_runtime import app_angles_deg, cpu_session
 
 BINS, BIN_WIDTH_DEG, FIRST_BIN_DEG = 90, 4.0, -180.0  # the stock network's
 SIGMA_DEG = BIN_WIDTH_DEG
 NAMES = ("yaw", "pitch")
-TOLERANCE_DEG = 0.05
-RANGE_DEG, STEP_DEG = 40.0, 0.25  # where the layer is checked before the file is written
-DEFAULT_NAME = "custom_gaze_l2cs.onnx"  # beside models/custom_gaze.onnx
 OURS = "custom_gaze_bins"  # prefix of the added values' names
-
-
-@dataclass(frozen=True)
-class L2csExportResult:
-    """What `custom-gaze export --as l2cs` says it did.
-
-    `layer_deg` is the added layer's largest error over ±40°, `difference_deg` the largest between
-    the two files on `crops` of the session.
-    """
-
-    path: Path
-    layer_deg: float
-    difference_deg: float
-    crops: int
-    size_mb: float
-
-
-def run(params: Params, paths: Paths, output: Path | None = None) -> L2csExportResult:
-    """Write models/custom_gaze.onnx in the two-output form, by default beside it.
-
-    The file has the input of the original and the outputs `yaw` and `pitch`, float32 (1, 90)
-    logits of bins at -180 + 4 i degrees. It keeps the original's metadata. It is checked by ONNX's
-    checker, its layer over ±40° and the whole of it against the original on the validation crops,
-    all through onnxruntime; only then is it moved into place.
-
-    Raises:
-        InputError: the model, the index or a crop is missing or damaged, or the model's output is
-            not (1, 2).
-        CustomGazeError: the two forms differ by more than 0.05 degrees.
-    """
-    target = output or paths.model.with_name(DEFAULT_NAME)
-    if target.resolve() == paths.model.resolve():
-        raise InputError(f"{target}: is the model itself; give the other form another name")
-    if not paths.model.exists():
-        raise InputError(f"{paths.model}: not found; run `custom-gaze export` first")
-    original, _ = read_onnx(paths.model)
-    validation = of_split(read_index(paths.index), VALIDATION)
-    images = [load_crop(sample, paths) for sample in validation]
-
-    content = _serialised(with_bins(original, str(paths.model)), target)
-    layer_deg = layer_error_deg(RANGE_DEG, STEP_DEG)
-    difference_deg = largest_difference_deg(paths.model, content, images)
-    worst_deg = float(np.max([layer_deg, difference_deg]))
-    if not worst_deg <= TOLERANCE_DEG:  # NaN is no agreement either
-        raise CustomGazeError(
-            f"{target}: not written; its angles differ from {paths.model}'s by {worst_deg:.4f} "
-            f"degrees, and {TOLERANCE_DEG:g} are allowed"
-        )
-    write_bytes(target, content)
-    return L2csExportResult(target, layer_deg, difference_deg, len(images), len(content) / 1e6)
 
 
 def with_bins(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
@@ -143,18 +77,6 @@ def _meaning() -> str:
     )
 
 
-def _serialised(model: onnx.ModelProto, target: Path) -> bytes:
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except Exception as error:  # the checker's and the shape inference's own exceptions
-        reason = " ".join(str(error).split())[:200]
-        raise CustomGazeError(
-            f"{target}: not written; ONNX's checker refuses it ({reason})"
-        ) from None
-    content: bytes = model.SerializeToString(deterministic=True)
-    return content
-
-
 def layer_error_deg(range_deg: float, step_deg: float) -> float:
     """The added layer's largest error in degrees, run alone over ±`range_deg` of both angles."""
     graph = helper.make_graph(
@@ -175,21 +97,3 @@ def layer_error_deg(range_deg: float, step_deg: float) -> float:
         answer = app_angles_deg(run_session(session, pair[None].astype(np.float32)), "the layer")
         errors.append(np.abs(answer - pair).max())
     return float(np.max(errors))  # NaN stays NaN, which Python's max would lose
-
-
-def largest_difference_deg(
-    original: Path, content: bytes, images: Sequence[NDArray[np.uint8]]
-) -> float:
-    """Largest difference of either angle between the two forms on crops uint8 (H, W, 3).
-
-    The new form is read as the app and other programs read a stock network.
-    """
-    ours: Any = cpu_session(original)
-    theirs: Any = cpu_session(content)
-    differences = []
-    for image in bar(images, "comparing", unit="crops"):
-        x = crops.normalise(image[None])
-        wanted = predict_onnx(ours, x)[0]
-        read = app_angles_deg(run_session(theirs, x), "the two-output form")
-        differences.append(np.abs(read - wanted).max())
-    return float(np.max(differences))

@@ -1,5 +1,6 @@
 """ONNX models through onnxruntime on the CPU, as the app runs them."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from custom_gaze.models.onnx_files import describe, first_line, inputs_of, outpu
 from custom_gaze.models.onnx_metadata import CHECKPOINT_KEY, props_of
 from custom_gaze.models.onnx_trial import try_apart
 
+LARGEST_ANGLE_DEG = 180.0
+MPIIGAZE_BINS = 28  # 3° apart from -42°, but the app spreads any number of bins over 360°
 EXPORT_FIRST = "run `custom-gaze export` first"
 
 
@@ -79,3 +82,54 @@ def predict_onnx(session: Any, x: NDArray[np.float32]) -> NDArray[np.float32]:
     if not np.isfinite(angles).all():
         raise InputError("the network answers NaN or infinity; train and export it again")
     return angles
+
+
+def largest_difference_deg(
+    one: Callable[[NDArray[np.float32]], NDArray[Any]],
+    other: Callable[[NDArray[np.float32]], NDArray[Any]],
+    inputs: Iterable[NDArray[np.float32]],
+) -> float:
+    """Largest difference of either angle between two forms of a network, on inputs (1, 3, H, W)."""
+    differences = [np.abs(one(x) - other(x)).max() for x in inputs]
+    return float(np.max(differences))  # NaN where one of them is, as max() would not be
+
+
+def refuse_narrow_bins(model: Any, path: Path, verb: str) -> None:
+    """Refuse a ModelProto whose bins the app would read as wider than they are.
+
+    Raises:
+        InputError: it has an MPIIGaze model's; `verb` is what is to be done with another one.
+    """
+    outputs = [shape for _, shape in outputs_of(model)]
+    if len(outputs) == 2 and MPIIGAZE_BINS in outputs[0]:
+        raise InputError(
+            f"{path}: has the {MPIIGAZE_BINS} bins of an MPIIGaze model, 3° apart, which the app "
+            f"would read as 12.9° apart; {verb} a model with one output (1, 2) or 90 bins"
+        )
+
+
+def app_angles_deg(outputs: list[NDArray[np.float32]], where: str) -> NDArray[np.float64]:
+    """The network's outputs as the app reads them: float64 (2,) [yaw, pitch] in degrees.
+
+    One output of two values is taken as it is. Of two outputs with equally many bins, each is
+    softmaxed and its expectation over bins at -180 + i * 360 / bins degrees is the angle.
+
+    Raises:
+        InputError: the outputs are neither; `where` starts the message.
+    """
+    flat = [np.asarray(values, dtype=np.float64).ravel() for values in outputs]
+    if len(flat) == 1 and flat[0].size == 2:
+        return flat[0]
+    if len(flat) == 2 and flat[0].size == flat[1].size > 2:
+        return np.array([_expectation_deg(logits) for logits in flat])
+    shapes = ", ".join("x".join(map(str, np.shape(values))) for values in outputs)
+    raise InputError(
+        f"{where}: has outputs of shape {shapes}; the app reads one output of two values, "
+        "or two of equally many bins"
+    )
+
+
+def _expectation_deg(logits: NDArray[np.float64]) -> float:
+    weights = np.exp(logits - logits.max())
+    bins_deg = -180.0 + np.arange(logits.size) * 360.0 / logits.size
+    return float((weights * bins_deg).sum() / weights.sum())

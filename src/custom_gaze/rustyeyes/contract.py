@@ -14,18 +14,20 @@ from custom_gaze.models.onnx_files import (
     first_line,
     inputs_of,
     open_session,
-    outputs_of,
     read_onnx,
     run_session,
 )
 from custom_gaze.models.onnx_metadata import ModelFacts, facts_of
+from custom_gaze.models.onnx_runtime import (
+    LARGEST_ANGLE_DEG,
+    app_angles_deg,
+    refuse_narrow_bins,
+)
 from custom_gaze.models.onnx_trial import try_apart
 
 INPUT_NAME = "input"
 INPUT_SHAPE = (1, 3, 448, 448)
 APP_PIXELS_PER_DEGREE = 20.0  # how far the app moves its dot from the centre of the frame
-LARGEST_ANGLE_DEG = 180.0
-MPIIGAZE_BINS = 28  # 3° apart from -42°, but the app spreads any number of bins over 360°
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,7 @@ def check_model(path: Path) -> ModelFacts:
     """
     model, sha256 = read_onnx(path)
     _check_input(model, path)
-    outputs = [shape for _, shape in outputs_of(model)]
-    if len(outputs) == 2 and MPIIGAZE_BINS in outputs[0]:
-        raise InputError(
-            f"{path}: has the {MPIIGAZE_BINS} bins of an MPIIGaze model, 3° apart, which the app "
-            "would read as 12.9° apart; deploy a model with one output (1, 2) or 90 bins"
-        )
+    refuse_narrow_bins(model, path, "deploy")
     try_apart(model, sha256, path, INPUT_SHAPE)
     session = open_session(model, path)
     for name, crop in _probes():
@@ -93,33 +90,6 @@ def model_facts(path: Path) -> ModelFacts:
         InputError: the file is missing or no ONNX.
     """
     return facts_of(*read_onnx(path))
-
-
-def app_angles_deg(outputs: list[NDArray[np.float32]], where: str) -> NDArray[np.float64]:
-    """The network's outputs as the app reads them: float64 (2,) [yaw, pitch] in degrees.
-
-    One output of two values is taken as it is. Of two outputs with equally many bins, each is
-    softmaxed and its expectation over bins at -180 + i * 360 / bins degrees is the angle.
-
-    Raises:
-        InputError: the outputs are neither; `where` starts the message.
-    """
-    flat = [np.asarray(values, dtype=np.float64).ravel() for values in outputs]
-    if len(flat) == 1 and flat[0].size == 2:
-        return flat[0]
-    if len(flat) == 2 and flat[0].size == flat[1].size > 2:
-        return np.array([_expectation_deg(logits) for logits in flat])
-    shapes = ", ".join("x".join(map(str, np.shape(values))) for values in outputs)
-    raise InputError(
-        f"{where}: has outputs of shape {shapes}; the app reads one output of two values, "
-        "or two of equally many bins"
-    )
-
-
-def _expectation_deg(logits: NDArray[np.float64]) -> float:
-    weights = np.exp(logits - logits.max())
-    bins_deg = -180.0 + np.arange(logits.size) * 360.0 / logits.size
-    return float((weights * bins_deg).sum() / weights.sum())
 
 
 def _check_input(model: Any, path: Path) -> None:

@@ -1,0 +1,64 @@
+"""A network traced as ONNX, without a word of the machine that did it."""
+
+import io
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import onnx
+import torch
+
+from custom_gaze import __version__
+
+
+def to_onnx(network: torch.nn.Module, size_px: int, opset: int) -> onnx.ModelProto:
+    """Trace a network as ONNX: `input` (1, 3, size, size) float32 → `output` (1, 2) degrees.
+
+    One file with the weights inside. Names of files, functions and folders of this machine, which
+    PyTorch's exporter leaves in every node, are taken out.
+    """
+    example = torch.zeros(1, 3, size_px, size_px)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")  # the exporter's own, about its own future
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program: Any = torch.onnx.export(
+            network.eval(),
+            (example,),
+            dynamo=True,
+            input_names=["input"],
+            output_names=["output"],
+            opset_version=opset,
+            verbose=False,
+        )
+        program.save(buffer, include_initializers=True, external_data=False)
+    model = onnx.load_model_from_string(buffer.getvalue())
+    _strip(model)
+    return model
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    model.doc_string = ""
+    model.producer_name, model.producer_version = "custom-gaze", __version__
+    del model.metadata_props[:]
+    _strip_graph(model.graph)
+    for function in model.functions:
+        _strip_nodes(function.node)
+
+
+def _strip_graph(graph: onnx.GraphProto) -> None:
+    graph.doc_string = ""
+    graph.name = "custom_gaze"
+    del graph.metadata_props[:]
+    values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
+    for value in values:
+        value.doc_string = ""
+        del value.metadata_props[:]
+    _strip_nodes(graph.node)
+
+
+def _strip_nodes(nodes: Sequence[onnx.NodeProto]) -> None:
+    for node in nodes:
+        node.doc_string = ""
+        del node.metadata_props[:]
