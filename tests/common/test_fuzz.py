@@ -35,7 +35,7 @@ from custom_gaze.data.sessions import read_session
 from custom_gaze.evaluation.report import closing_table
 from custom_gaze.evaluation.results import read_metrics
 from custom_gaze.geometry import ScreenGeometry
-from custom_gaze.rustyeyes.config import MODEL_FILE, dump_config, edits_for, parse_config
+from custom_gaze.rustyeyes.config import MODEL_FILE, AppConfig
 from custom_gaze.rustyeyes.contract import Correction
 from custom_gaze.rustyeyes.deploy import TOUCHED, deploy
 from custom_gaze.rustyeyes.records import read_record
@@ -236,11 +236,11 @@ def test_config_json(app: Path, content: bytes) -> None:
     """What is accepted comes out as JSON of the same settings, with only our own changed."""
     (app / "config.json").write_bytes(content)
     with refused_in_one_line(app):
-        config = parse_config(content, app)
-        assert json.loads(dump_config(config, content)) == json.loads(content)
+        config = AppConfig(content, app)
+        assert json.loads(config.dump()) == json.loads(content)
         assert all(line.isprintable() for line in status(app).lines())
-        edits = edits_for(config, Correction(), app)
-        written = json.loads(dump_config(config, content))
+        edits = config.point_to_model(Correction())
+        written = json.loads(config.dump())
         assert written["models"]["l2cs_path"] == MODEL_FILE
         assert written["calibration"]["models"]["l2cs"]["yaw_gain"] == 1.0
         assert {edit.key.split(".")[0] for edit in edits} <= {"models", "calibration"}

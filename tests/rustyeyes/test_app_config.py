@@ -9,13 +9,7 @@ import pytest
 
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.untrusted import visible
-from custom_gaze.rustyeyes.config import (
-    Edit,
-    current_correction,
-    dump_config,
-    edits_for,
-    parse_config,
-)
+from custom_gaze.rustyeyes.config import AppConfig, Edit
 from custom_gaze.rustyeyes.contract import Correction
 from pretend_app import CONFIG
 
@@ -24,30 +18,30 @@ TWO_SPACE = json.dumps(CONFIG, indent=2, ensure_ascii=False).encode()
 
 
 def test_round_trip_is_byte_for_byte() -> None:
-    assert dump_config(parse_config(TWO_SPACE, APP), TWO_SPACE) == TWO_SPACE
+    assert AppConfig(TWO_SPACE, APP).dump() == TWO_SPACE
     ending = TWO_SPACE + b"\n"
-    assert dump_config(parse_config(ending, APP), ending) == ending
+    assert AppConfig(ending, APP).dump() == ending
     odd = TWO_SPACE.replace(b"1e-07", b"1.00E-7").replace(b"6.74", b"6.7400000000000000001")
     assert odd.count(b"1.00E-7") == 1  # digits that a float does not keep
-    assert dump_config(parse_config(odd, APP), odd) == odd
+    assert AppConfig(odd, APP).dump() == odd
 
 
 def test_other_layouts_become_two_space_json() -> None:
     for layout in ({"indent": 4}, {"separators": (",", ":")}, {"indent": "\t"}):
         text = json.dumps(CONFIG, ensure_ascii=True, **layout).encode()  # type: ignore[arg-type]
-        assert dump_config(parse_config(text, APP), text) == TWO_SPACE
+        assert AppConfig(text, APP).dump() == TWO_SPACE
 
 
 def test_edits_touch_seven_values_and_keep_the_order() -> None:
-    config = parse_config(TWO_SPACE, APP)
-    edits = edits_for(config, Correction(), APP)
+    config = AppConfig(TWO_SPACE, APP)
+    edits = config.point_to_model(Correction())
     assert edits[0] == Edit(
         "models.l2cs_path", '"models/l2cs_net.onnx"', '"models/custom_gaze.onnx"'
     )
     assert Edit("calibration.models.l2cs.pitch_offset", "-22.6", "0.0") in edits
     assert len(edits) == 7
     before = TWO_SPACE.decode().splitlines()
-    after = dump_config(config, TWO_SPACE).decode().splitlines()
+    after = config.dump().decode().splitlines()
     changed = [
         (old.strip(), new.strip()) for old, new in zip(before, after, strict=True) if old != new
     ]
@@ -63,26 +57,26 @@ def test_edits_touch_seven_values_and_keep_the_order() -> None:
 
 
 def test_values_in_place_are_no_edits() -> None:
-    config = parse_config(TWO_SPACE, APP)
+    config = AppConfig(TWO_SPACE, APP)
     wanted = Correction(yaw_gain=1 / (0.0307 * 20), pitch_gain=1.0)
-    assert len(edits_for(config, wanted, APP)) == 7
-    again = dump_config(config, TWO_SPACE)
+    assert len(config.point_to_model(wanted)) == 7
+    again = config.dump()
     as_float32 = again.replace(b"1.6286644951140066", b"1.6286645").replace(b" 1.0", b" 1")
     assert as_float32 != again
-    reread = parse_config(as_float32, APP)
-    assert edits_for(reread, wanted, APP) == []
-    assert current_correction(reread) == Correction(yaw_gain=1.6286645)
-    assert len(edits_for(reread, Correction(yaw_gain=1.6287), APP)) == 1
+    reread = AppConfig(as_float32, APP)
+    assert reread.point_to_model(wanted) == []
+    assert reread.correction() == Correction(yaw_gain=1.6286645)
+    assert len(reread.point_to_model(Correction(yaw_gain=1.6287))) == 1
 
 
 def test_a_correction_that_is_not_there_is_added() -> None:
     text = b'{"models": {"l2cs_path": "a.onnx"}, "last": 1}'
-    config = parse_config(text, APP)
-    assert current_correction(config) is None
-    edits = edits_for(config, Correction(), APP)
+    config = AppConfig(text, APP)
+    assert config.correction() is None
+    edits = config.point_to_model(Correction())
     assert Edit("calibration.models.l2cs.yaw_gain", None, "1.0") in edits
-    assert list(config) == ["models", "last", "calibration"]
-    assert current_correction(config) == Correction()
+    assert list(json.loads(config.dump())) == ["models", "last", "calibration"]
+    assert config.correction() == Correction()
 
 
 @pytest.mark.parametrize(
@@ -109,7 +103,7 @@ def test_what_the_app_would_throw_away_is_refused(content: bytes, reason: str) -
     with pytest.raises(
         InputError, match=rf"(?s)config.json: no valid JSON \(.*{reason}.*repair"
     ) as e:
-        parse_config(content, APP)
+        AppConfig(content, APP)
     assert "at its next start the app would throw it away" in str(e.value)
     assert "\n" not in str(e.value)
 
@@ -119,7 +113,7 @@ def test_what_the_app_would_throw_away_is_refused(content: bytes, reason: str) -
 )
 def test_other_json_is_not_the_apps(content: str) -> None:
     with pytest.raises(InputError, match=r"holds no models\.l2cs_path"):
-        parse_config(content.encode(), APP)
+        AppConfig(content.encode(), APP)
 
 
 @pytest.mark.parametrize(
@@ -138,17 +132,17 @@ def test_paths_that_leave_the_folder_are_refused(key: str, value: str) -> None:
         InputError,
         match=re.escape(f"models.{visible(key)} is {value!r}, which leaves the app's folder"),
     ):
-        parse_config(json.dumps(config).encode(), APP)
+        AppConfig(json.dumps(config).encode(), APP)
 
 
 @pytest.mark.parametrize("value", ["models/../a.onnx", "/some/app/models/a.onnx", "..a.onnx", ""])
 def test_paths_inside_the_folder_are_fine(value: str) -> None:
     config = {"models": {"l2cs_path": value, "number_path": 3}}
-    assert parse_config(json.dumps(config).encode(), APP)["models"]["l2cs_path"] == value
+    assert AppConfig(json.dumps(config).encode(), APP).model_path == value
 
 
 @pytest.mark.parametrize("place", ["null", '{"models": []}', '{"models": {"l2cs": 3}}'])
 def test_a_correction_of_another_kind_is_refused(place: str) -> None:
     text = f'{{"models": {{"l2cs_path": "a.onnx"}}, "calibration": {place}}}'
     with pytest.raises(InputError, match=r"config.json: calibration[.a-z2]* is no object"):
-        edits_for(parse_config(text.encode(), APP), Correction(), APP)
+        AppConfig(text.encode(), APP).point_to_model(Correction())

@@ -20,6 +20,7 @@ from custom_gaze.rustyeyes.contract import Correction
 
 CONFIG_FILE = "config.json"
 MODEL_FILE = "models/custom_gaze.onnx"
+CORRECTION_AT = ("calibration", "models", "l2cs")  # the keys that lead to it
 MOST_LEVELS = 127  # of objects and lists within each other, as in serde_json
 
 
@@ -36,13 +37,75 @@ class Edit:
     new: str
 
 
-def parse_config(content: bytes, app: Path) -> dict[str, Any]:
-    """The settings in the config.json of the folder `app`, numbers as they are written there.
+class AppConfig:
+    """The settings in a config.json of the app's, its numbers as they are written there."""
 
-    Raises:
-        InputError: the app could not parse the file either, or it is not the app's.
-    """
-    where = app / CONFIG_FILE
+    def __init__(self, content: bytes, app: Path) -> None:
+        """Parse the config.json of the folder `app`.
+
+        Raises:
+            InputError: the app could not parse the file either, or it is not the app's.
+        """
+        self._where = app / CONFIG_FILE
+        self._ending = content[len(content.rstrip()) :]
+        self._content = _parsed(content, self._where)
+        self._models = _models(self._content, self._where)
+        for key, value in self._models.items():
+            if key.endswith("_path") and _is_text(value) and _leaves(value, app):
+                raise InputError(
+                    f"{self._where}: models.{printable(key, 80)} is {printable(repr(value))}, "
+                    "which leaves the app's folder; copy that file into the folder and name it "
+                    "relative to it"
+                )
+
+    @property
+    def model_path(self) -> str:
+        """The gaze network that the app loads, relative to its folder."""
+        return str(self._models["l2cs_path"])
+
+    def correction(self) -> Correction | None:
+        """The correction that the app applies, None where it is not whole."""
+        place: Any = self._content
+        for name in CORRECTION_AT:
+            place = place.get(name) if isinstance(place, dict) else None
+        names = [field.name for field in dataclasses.fields(Correction)]
+        values = [_float(place.get(name)) if isinstance(place, dict) else None for name in names]
+        found = [value for value in values if value is not None]
+        whole = len(found) == len(names)
+        return Correction(**dict(zip(names, found, strict=True))) if whole else None
+
+    def point_to_model(self, wanted: Correction) -> list[Edit]:
+        """Change, in place, to the personal network with the correction `wanted`.
+
+        Numbers that already agree to six digits stay as written: the app keeps them as float32.
+
+        Raises:
+            InputError: the place of the correction holds something else.
+        """
+        edits = []
+        if self._models["l2cs_path"] != MODEL_FILE:
+            edits.append(_set(self._models, "l2cs_path", MODEL_FILE, "models.l2cs_path"))
+        place, key = self._content, ""
+        for name in CORRECTION_AT:
+            key += f"{name}."
+            place = place.setdefault(name, {})
+            if not isinstance(place, dict):
+                raise InputError(
+                    f"{self._where}: {key[:-1]} is no object of keys and values; "
+                    "the app would throw the file away: repair it first"
+                )
+        for name, value in dataclasses.asdict(wanted).items():
+            old = _float(place.get(name))
+            if old is None or not math.isclose(old, value, rel_tol=1e-6, abs_tol=1e-9):
+                edits.append(_set(place, name, _Literal(repr(float(value))), f"{key}{name}"))
+        return edits
+
+    def dump(self) -> bytes:
+        """The settings as two-space JSON, ending as the file ended."""
+        return _dump(self._content, "").encode() + self._ending
+
+
+def _parsed(content: bytes, where: Path) -> Any:
     try:
         config = json.loads(
             content.decode(),
@@ -57,61 +120,16 @@ def parse_config(content: bytes, app: Path) -> dict[str, Any]:
             f"{where}: no valid JSON ({printable(error, 200)}); at its next start the app "
             "would throw it away, with all settings in it: repair it first"
         ) from None
+    return config
+
+
+def _models(config: Any, where: Path) -> dict[str, Any]:
     models = config.get("models") if isinstance(config, dict) else None
     if not isinstance(models, dict) or not _is_text(models.get("l2cs_path")):
         raise InputError(
             f"{where}: holds no models.l2cs_path, so this is not the app's config.json"
         )
-    for key, value in models.items():
-        if key.endswith("_path") and _is_text(value) and _leaves(value, app):
-            raise InputError(
-                f"{where}: models.{printable(key, 80)} is {printable(repr(value))}, which leaves "
-                "the app's folder; copy that file into the folder and name it relative to it"
-            )
-    return dict(config)
-
-
-def edits_for(config: dict[str, Any], wanted: Correction, app: Path) -> list[Edit]:
-    """Point `config` (changed in place) at the personal network with the correction `wanted`.
-
-    Numbers that already agree to six digits stay as written: the app keeps them as float32.
-
-    Raises:
-        InputError: the place of the correction holds something else.
-    """
-    edits = []
-    if config["models"]["l2cs_path"] != MODEL_FILE:
-        edits.append(_set(config["models"], "l2cs_path", MODEL_FILE, "models.l2cs_path"))
-    place, key = config, ""
-    for name in ("calibration", "models", "l2cs"):
-        key += f"{name}."
-        place = place.setdefault(name, {})
-        if not isinstance(place, dict):
-            raise InputError(
-                f"{app / CONFIG_FILE}: {key[:-1]} is no object of keys and values; "
-                "the app would throw the file away: repair it first"
-            )
-    for name, value in dataclasses.asdict(wanted).items():
-        old = _float(place.get(name))
-        if old is None or not math.isclose(old, value, rel_tol=1e-6, abs_tol=1e-9):
-            edits.append(_set(place, name, _Literal(repr(float(value))), f"{key}{name}"))
-    return edits
-
-
-def current_correction(config: dict[str, Any]) -> Correction | None:
-    """The correction in `config`, None where it is not whole."""
-    place: Any = config
-    for name in ("calibration", "models", "l2cs"):
-        place = place.get(name) if isinstance(place, dict) else None
-    names = [field.name for field in dataclasses.fields(Correction)]
-    values = [_float(place.get(name)) if isinstance(place, dict) else None for name in names]
-    found = [value for value in values if value is not None]
-    return Correction(**dict(zip(names, found, strict=True))) if len(found) == len(names) else None
-
-
-def dump_config(config: dict[str, Any], like: bytes) -> bytes:
-    """`config` as two-space JSON, ending as `like` ends."""
-    return _dump(config, "").encode() + like[len(like.rstrip()) :]
+    return models
 
 
 def _dump(value: Any, indent: str) -> str:

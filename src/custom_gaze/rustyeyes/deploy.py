@@ -15,14 +15,7 @@ from custom_gaze.common.files import sha256_of
 from custom_gaze.common.untrusted import MOST_TEXT_BYTES, printable, read_file
 from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.models.onnx_metadata import ModelFacts
-from custom_gaze.rustyeyes.config import (
-    CONFIG_FILE,
-    MODEL_FILE,
-    Edit,
-    dump_config,
-    edits_for,
-    parse_config,
-)
+from custom_gaze.rustyeyes.config import CONFIG_FILE, MODEL_FILE, AppConfig, Edit
 from custom_gaze.rustyeyes.contract import (
     APP_PIXELS_PER_DEGREE,
     Correction,
@@ -115,11 +108,11 @@ def plan_deploy(
             outside; the app could not use `model`; the scale is out of range.
     """
     content = read_app(app)
-    config = parse_config(content, app)
+    config = AppConfig(content, app)
     facts = check_model(model)
     geometry = facts.geometry or geometry
     wanted = _correction(geometry, app_pixels_per_degree)
-    edits = edits_for(config, wanted, app)
+    edits = config.point_to_model(wanted)
     changes = []
     if _sha256(app / MODEL_FILE) != facts.sha256:
         before = _sha256(app / MODEL_FILE)
@@ -128,7 +121,7 @@ def plan_deploy(
         if (before := _sha256(app / name)) is not None:
             changes.append(Change(name, before, None, None))
     if edits:
-        fresh = dump_config(config, content)
+        fresh = config.dump()
         before = hashlib.sha256(content).hexdigest()
         changes.append(Change(CONFIG_FILE, before, hashlib.sha256(fresh).hexdigest(), fresh))
     note = _scale_note(geometry, wanted, app_pixels_per_degree)

@@ -6,7 +6,7 @@ from pathlib import Path
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.untrusted import MOST_MODEL_BYTES, printable, regular_file
 from custom_gaze.models.onnx_metadata import ModelFacts
-from custom_gaze.rustyeyes.config import CONFIG_FILE, MODEL_FILE, current_correction, parse_config
+from custom_gaze.rustyeyes.config import CONFIG_FILE, MODEL_FILE, AppConfig
 from custom_gaze.rustyeyes.contract import Correction, model_facts
 from custom_gaze.rustyeyes.deploy import SVR_FILES, TOUCHED, read_app
 from custom_gaze.rustyeyes.records import DEPLOY, complete_records, is_interrupted
@@ -66,8 +66,8 @@ def status(app: Path) -> AppStatus:
         InputError: `app` is not the app's folder, its config.json does not parse, or the record of
             a deploy is damaged.
     """
-    config = parse_config(read_app(app), app)
-    model = config["models"]["l2cs_path"]
+    config = AppConfig(read_app(app), app)
+    model = config.model_path
     facts, problem = None, None
     try:
         facts = model_facts(regular_file(app / model, MOST_MODEL_BYTES))
@@ -79,7 +79,7 @@ def status(app: Path) -> AppStatus:
         is_personal=model == MODEL_FILE,
         facts=facts,
         problem=problem,
-        correction=current_correction(config),
+        correction=config.correction(),
         svr_files=tuple(name for name in SVR_FILES if (app / name).is_file()),
         deploys=tuple(folder.name for folder, _ in complete_records(app, DEPLOY, TOUCHED)),
         interrupted=is_interrupted(app),
