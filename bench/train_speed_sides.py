@@ -26,7 +26,7 @@ from custom_gaze.data.splits import TRAIN, VALIDATION
 from custom_gaze.evaluation.results import read_training_log
 from custom_gaze.models.devices import pick_device
 from custom_gaze.stages import train
-from custom_gaze.weights import read_base
+from custom_gaze.weights.base import read_base
 from speed_world import Peak, peak_mib, watched
 from train_reference import OnTheFly, Reference
 

@@ -20,8 +20,7 @@ from custom_gaze.demo.session import write_session
 from custom_gaze.faces.crops import normalise
 from custom_gaze.models.network import GazeNetwork, take_batchnorm_statistics
 from custom_gaze.stages import fetch, index, prepare
-from custom_gaze.weights import BaseNetwork, save_base
-from custom_gaze.weights.base import BIN_LAYOUTS, BinHeads
+from custom_gaze.weights.base import BIN_LAYOUTS, BaseNetwork, BinHeads, save_base
 from speed_world import grid_of
 
 SESSION = "bench"

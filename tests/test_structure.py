@@ -32,7 +32,6 @@ TOO_LONG = {"calibration/finetune.py: fit"}
 UNTYPED = {
     "calibration/finetune.py",
     "calibration/trainer.py",
-    "weights/base.py",
 }
 
 # Whose public functions and fields may be dict[str, Any]: what they read has no fixed shape.
@@ -41,7 +40,6 @@ MAY_BE_UNTYPED = {
     "common/saved_tensors.py": "writes and reads the container; who asked for it checks it",
     "common/tensor_files.py": "reads the container; who asked for it checks what is in it",
     "remote/committed.py": "parses dvc.yaml and dvc.lock as an experiment's commit has them",
-    "rustyeyes/config.py": "parses and writes the app's config.json, whose other keys stay",
     "weights/torch_reader.py": "parses checkpoints of any project",
 }
 MOST_LINES = 350

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from custom_gaze.faces.crops import normalise
-from custom_gaze.weights.mirror import portrait_crops
+from custom_gaze.weights.axis_test import portrait_crops
 from custom_gaze.weights.self_check import check_images
 
 LAYERS = {

@@ -18,7 +18,7 @@ from custom_gaze.inference.predictor import load_gaze_model
 from custom_gaze.models import onnx_trial
 from custom_gaze.models.onnx_check import check_graph
 from custom_gaze.models.onnx_files import read_onnx
-from custom_gaze.weights import describe
+from custom_gaze.weights.inspect import describe
 from custom_gaze.weights.onnx_reader import OnnxGraph
 from gaze_files import write_network
 

@@ -18,7 +18,8 @@ from custom_gaze.data.index import labels_deg, load_crop, of_split, read_index
 from custom_gaze.evaluation.results import read_training_log
 from custom_gaze.models.checkpoint import load_checkpoint
 from custom_gaze.stages import train
-from custom_gaze.weights import BaseNetwork, load_base, read_base, save_base
+from custom_gaze.weights.base import BaseNetwork, read_base, save_base
+from custom_gaze.weights.load import load_base
 from weights_nets import export, gaze_network
 
 

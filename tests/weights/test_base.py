@@ -8,10 +8,10 @@ import torch
 
 import weights_nets as nets
 from custom_gaze.common.errors import InputError
-from custom_gaze.weights import BaseNetwork, build_base, expected_angles, load_base
-from custom_gaze.weights import read_base as read
-from custom_gaze.weights import save_base as save
-from custom_gaze.weights.base import bin_heads
+from custom_gaze.weights.base import BaseNetwork, bin_heads, build_base, expected_angles
+from custom_gaze.weights.base import read_base as read
+from custom_gaze.weights.base import save_base as save
+from custom_gaze.weights.load import load_base
 from custom_gaze.weights.torch_reader import base_from_torch
 
 

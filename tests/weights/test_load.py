@@ -15,16 +15,11 @@ from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.saved_tensors import save_tensors
 from custom_gaze.faces.crops import normalise
 from custom_gaze.models.network import GazeNetwork
-from custom_gaze.weights import (
-    BaseNetwork,
-    build_base,
-    describe,
-    expected_angles,
-    load_base,
-    onnx_resnet,
-    save_base,
-)
-from custom_gaze.weights.mirror import portrait_crops
+from custom_gaze.weights import onnx_resnet
+from custom_gaze.weights.axis_test import portrait_crops
+from custom_gaze.weights.base import BaseNetwork, build_base, expected_angles, save_base
+from custom_gaze.weights.inspect import describe
+from custom_gaze.weights.load import load_base
 from custom_gaze.weights.onnx_reader import parse_onnx
 from custom_gaze.weights.self_check import check_images
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import weights_nets as nets
 from custom_gaze.common.errors import InputError
-from custom_gaze.weights import load_base
+from custom_gaze.weights.load import load_base
 from custom_gaze.weights.onnx_reader import parse_onnx
 from custom_gaze.weights.onnx_resnet import Walked, walk
 

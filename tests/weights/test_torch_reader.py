@@ -15,7 +15,8 @@ from torch import Tensor
 import weights_nets as nets
 from custom_gaze.common.errors import InputError
 from custom_gaze.faces.crops import normalise
-from custom_gaze.weights import BaseNetwork, build_base, expected_angles, load_base
+from custom_gaze.weights.base import BaseNetwork, build_base, expected_angles
+from custom_gaze.weights.load import load_base
 from custom_gaze.weights.self_check import check_images
 from custom_gaze.weights.torch_reader import base_from_torch, read_torch
 

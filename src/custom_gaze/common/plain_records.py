@@ -15,7 +15,7 @@ def from_plain(kind: type[Record], content: Any, what: str) -> Record:
     """The dataclass `kind` whose fields are the keys of `content`, and what its fields hold.
 
     A field's value is either of its type already or the plain form of it: a dict for a dataclass,
-    its value for an enum's member.
+    its value for an enum's member, a list for a tuple of any length.
 
     Raises:
         ValueError: a key is missing or left over, or a value is of another type; the message is
@@ -26,7 +26,7 @@ def from_plain(kind: type[Record], content: Any, what: str) -> Record:
     wanted = {entry.name: entry.type for entry in fields(kind)}  # type: ignore[arg-type]
     if content.keys() != wanted.keys():
         names = sorted(printable(name, 40) for name in content.keys() ^ wanted.keys())
-        raise ValueError(f"no complete {what}: {', '.join(names[:3])}")
+        raise ValueError(f"no complete {what} ({', '.join(names[:3])})")
     return kind(**{name: _value(of, content[name], name) for name, of in wanted.items()})
 
 
@@ -45,8 +45,8 @@ def _value(kind: Any, value: Any, name: str) -> Any:
         for part in parts:
             with suppress(ValueError):
                 return _value(part, value, name)
-    if get_origin(kind) is list and isinstance(value, list):
-        return [_value(parts[0], entry, name) for entry in value]
+    if get_origin(kind) in (list, tuple) and isinstance(value, list):
+        return get_origin(kind)(_value(parts[0], entry, name) for entry in value)
     if get_origin(kind) is dict and isinstance(value, dict):
         return {_value(parts[0], k, name): _value(parts[1], v, name) for k, v in value.items()}
     said = kind if parts else kind.__name__

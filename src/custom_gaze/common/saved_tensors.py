@@ -42,14 +42,22 @@ def load_tensors(path: Path, what: str, remedy: str) -> dict[str, Any]:
 
 
 def as_plain(value: Any) -> Any:
-    """A record of ours as `save_tensors` takes it: dataclasses as dicts, weights on the CPU."""
+    """A record of ours as `save_tensors` takes it: dataclasses as dicts, tuples as lists.
+
+    Weights are copied to the CPU: those that share memory would be written as shares, and the bytes
+    would tell.
+    """
     if is_dataclass(value):
         return {entry.name: as_plain(getattr(value, entry.name)) for entry in fields(value)}
     if isinstance(value, dict):
         return {as_plain(key): as_plain(part) for key, part in value.items()}
+    if isinstance(value, tuple):
+        return [as_plain(part) for part in value]
     if isinstance(value, Enum):
         return value.value
-    return value.detach().cpu().contiguous() if isinstance(value, Tensor) else value
+    if isinstance(value, Tensor):
+        return value.detach().cpu().clone(memory_format=torch.contiguous_format)
+    return value
 
 
 def check_state(state: dict[str, Any], network: nn.Module) -> None:

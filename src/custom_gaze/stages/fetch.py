@@ -14,8 +14,9 @@ from custom_gaze.config.params import FetchParams, Params
 from custom_gaze.config.paths import Paths
 from custom_gaze.faces.detectors import DetectorKind, check_detector, embedded_detector
 from custom_gaze.faces.finder import DETECTOR_FILE, MESH_FILE, check_mesh
-from custom_gaze.weights import BaseNetwork, load_base, save_base
+from custom_gaze.weights.base import BaseNetwork, save_base
 from custom_gaze.weights.embedded import EMBEDDED, load_embedded
+from custom_gaze.weights.load import load_base
 
 RANDOM = "random"
 

@@ -282,7 +282,7 @@ def _checkpoint(job: _Job, network: GazeNetwork, epoch: Epoch, choice: ChoiceRec
         trunk=job.base.trunk,
         frozen_through=params.train.frozen_through,
         head=head_kind(network),
-        state={name: tensor.clone() for name, tensor in network.state_dict().items()},
+        state=network.state_dict(),
         base=job.base.provenance,
         code=code_version("stages.train"),
         sessions=list(params.sessions),

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from custom_gaze.common.errors import InputError
-from custom_gaze.common.saved_tensors import load_tensors, save_tensors
+from custom_gaze.common.plain_records import from_plain
+from custom_gaze.common.saved_tensors import as_plain, load_tensors, save_tensors
 from custom_gaze.common.untrusted import printable
 from custom_gaze.models.network import trunk_spec
 from custom_gaze.models.records import BaseProvenance
@@ -22,6 +23,7 @@ KINDS = ("l2cs-state-dict", "mobilegaze-state-dict", "onnx", "torchvision", "emb
 
 # What L2CS-Net and its descendants are released with: number of bins → width, first angle (deg).
 BIN_LAYOUTS = {90: (4.0, -180.0), 28: (3.0, -42.0)}
+LAYOUT = ("bins", "bin_width_deg", "first_bin_deg")
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class BinHeads:
     bins: int
     bin_width_deg: float
     first_bin_deg: float
+
+    @property
+    def bins_deg(self) -> Tensor:
+        """The bins' angles, float64 (bins,)."""
+        return self.first_bin_deg + self.bin_width_deg * torch.arange(self.bins).double()
 
     def swapped(self) -> "BinHeads":
         """The same heads with yaw and pitch exchanged."""
@@ -173,14 +180,7 @@ def _some(names: list[str]) -> str:
 
 def save_base(base: BaseNetwork, path: Path) -> None:
     """Write models/base.pt, whole or not at all; equal bases give equal bytes."""
-    fields = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
-    heads = None if base.heads is None else vars(base.heads).copy()
-    # Copies: tensors that share memory would be written as shares, and the bytes would differ.
-    state = {name: tensor.clone() for name, tensor in base.trunk_state.items()}
-    if heads is not None:
-        heads = {k: v.clone() if isinstance(v, Tensor) else v for k, v in heads.items()}
-    content = {**fields, "trunk_state": state, "heads": heads, "warnings": list(base.warnings)}
-    save_tensors({"format": FORMAT, "version": VERSION, **content}, path)
+    save_tensors({"format": FORMAT, "version": VERSION, **as_plain(base)}, path)
 
 
 def read_base(path: Path) -> BaseNetwork:
@@ -194,55 +194,41 @@ def read_base(path: Path) -> BaseNetwork:
     return base_from_content(content, f"{path}", remedy)
 
 
-def base_from_content(content: dict[str, Any], where: str, remedy: str) -> BaseNetwork:
+def base_from_content(content: Mapping[str, object], where: str, remedy: str) -> BaseNetwork:
     """The base network in what `save_base` wrote.
 
     Raises:
         InputError: it is of another format or version, or not complete.
     """
-    names = {field.name for field in dataclasses.fields(BaseNetwork)}
-    if content.get("format") != FORMAT or content.get("version") != VERSION:
+    plain = dict(content)
+    if (plain.pop("format", None), plain.pop("version", None)) != (FORMAT, VERSION):
         raise InputError(f"{where}: no base network of this version; {remedy}")
-    if content.keys() != names | {"format", "version"}:
-        wrong = sorted(str(key) for key in content.keys() ^ (names | {"format", "version"}))
-        raise InputError(f"{where}: no complete base network ({_some(wrong)}); {remedy}")
     try:
-        return _from_plain({name: content[name] for name in names}, where)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        base = from_plain(BaseNetwork, plain, "base network")
+        if base.kind not in KINDS or not re.fullmatch(r"([0-9a-f]{64})?", base.sha256):
+            raise ValueError("its kind or its SHA-256 is none")
+        return dataclasses.replace(
+            base,
+            trunk_state=checked_state(base.trunk, base.trunk_state, where),
+            heads=_checked_heads(base, where),
+            source=printable(base.source),
+            warnings=tuple(printable(line, 1000) for line in base.warnings),
+        )
+    except ValueError as error:
         raise InputError(f"{where}: no valid base network ({printable(error)}); {remedy}") from None
 
 
-def _from_plain(plain: dict[str, Any], where: str) -> BaseNetwork:
-    trunk = str(plain["trunk"])
-    heads = plain["heads"]
-    if heads is not None:
-        pairs = [
-            (
-                checked_tensor(heads[f"{angle}_weight"], f"{angle}_weight", where),
-                checked_tensor(heads[f"{angle}_bias"], f"{angle}_bias", where),
-            )
-            for angle in ("yaw", "pitch")
-        ]
-        built = bin_heads(pairs[0], pairs[1], trunk_spec(trunk).features, where)
-        if {k: v for k, v in vars(built).items() if not isinstance(v, Tensor)} != {
-            k: v for k, v in heads.items() if not isinstance(v, Tensor)
-        }:
-            raise ValueError("the heads' bins contradict their layout")
-        heads = built
-    if plain["kind"] not in KINDS or not re.fullmatch(r"([0-9a-f]{64})?", plain["sha256"]):
-        raise ValueError("its kind or its SHA-256 is none")
-    if not isinstance(plain["trunk_state"], dict) or not isinstance(plain["warnings"], list):
-        raise TypeError("its weights or its warnings are none")
-    return BaseNetwork(
-        trunk=trunk,
-        trunk_state=checked_state(trunk, plain["trunk_state"], where),
-        heads=heads,
-        source=printable(plain["source"]),
-        sha256=plain["sha256"],
-        kind=plain["kind"],
-        batchnorm_folded=bool(plain["batchnorm_folded"]),
-        warnings=tuple(printable(line, 1000) for line in plain["warnings"]),
-    )
+def _checked_heads(base: BaseNetwork, where: str) -> BinHeads | None:
+    heads = base.heads
+    if heads is None:
+        return None
+    names = ("yaw_weight", "yaw_bias", "pitch_weight", "pitch_bias")
+    values = [checked_tensor(getattr(heads, name), name, where) for name in names]
+    features = trunk_spec(base.trunk).features
+    built = bin_heads((values[0], values[1]), (values[2], values[3]), features, where)
+    if any(getattr(built, name) != getattr(heads, name) for name in LAYOUT):
+        raise ValueError("the heads' bins contradict their layout")
+    return built
 
 
 class BaseModule(nn.Module):
@@ -291,9 +277,7 @@ def expected_angles(yaw_logits: Tensor, pitch_logits: Tensor, heads: BinHeads) -
 
     The expectation of the bins' angles under the softmax, as L2CS-Net and the app compute it.
     """
-    first, width = heads.first_bin_deg, heads.bin_width_deg
-    bins_deg = first + width * torch.arange(heads.bins, dtype=torch.float64)
-    bins_deg = bins_deg.to(yaw_logits.device)
+    bins_deg = heads.bins_deg.to(yaw_logits.device)
     columns = [
         torch.softmax(logits.double(), dim=1) @ bins_deg for logits in (yaw_logits, pitch_logits)
     ]

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.untrusted import MOST_MODEL_BYTES, read_file
 from custom_gaze.models.network import trunk_spec
-from custom_gaze.weights import mirror, onnx_reader, onnx_resnet, self_check, torch_reader
+from custom_gaze.weights import onnx_reader, onnx_resnet, self_check, torch_reader
+from custom_gaze.weights.axis_test import Naming, settle_axes
 from custom_gaze.weights.base import FORMAT, BaseNetwork, bin_heads, build_base
 
 # First bytes of files that are mistaken for weights.
@@ -74,7 +75,7 @@ def _from_torch(
     if base.heads is None or loaded.get("format") == FORMAT:  # none to settle, or settled
         return base
     yaw, pitch = torch_reader.HEAD_LAYERS[base.kind]
-    return mirror.settle_axes(base, mirror.Naming(yaw, pitch, "name"), crops)
+    return settle_axes(base, Naming(yaw, pitch, "name"), crops)
 
 
 def _from_onnx(
@@ -88,7 +89,7 @@ def _from_onnx(
     heads = bin_heads((yaw.weight, yaw.bias), (pitch.weight, pitch.bias), features, f"{path}")
     base = BaseNetwork(walked.trunk, walked.state, heads, source, sha256, "onnx", walked.folded)
     self_check.self_check(graph, walked, build_base(base), heads, order, sha256)
-    return mirror.settle_axes(base, mirror.Naming(yaw.output, pitch.output, by), crops)
+    return settle_axes(base, Naming(yaw.output, pitch.output, by), crops)
 
 
 def _order(names: list[str]) -> tuple[tuple[int, int], str]:

@@ -1,6 +1,7 @@
 """An ONNX file as a graph to be walked: refused where it is no plain one, constants resolved."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -119,14 +120,14 @@ def parse_onnx(content: bytes, path: Path) -> tuple[OnnxGraph, str]:
     model = parse_model(content, f"{path}")
     check_graph(model, f"{path}")
     external = external_weights(model, path)
-    for tensor, file, offset, length in external:
-        with file.open("rb") as stream:
-            stream.seek(offset)
-            tensor.raw_data = stream.read(length)
-        tensor.data_location = onnx.TensorProto.DEFAULT
-        del tensor.external_data[:]
+    for weight in external:
+        with weight.file.open("rb") as stream:
+            stream.seek(weight.offset)
+            weight.tensor.raw_data = stream.read(weight.length)
+        weight.tensor.data_location = onnx.TensorProto.DEFAULT
+        del weight.tensor.external_data[:]
     _check(model, f"{path}")
-    files = sorted({file for _, file, _, _ in external})
+    files = sorted({weight.file for weight in external})
     source = [path.name, *(f"{file.name} (sha256 {sha256_of(file)})" for file in files)]
     return OnnxGraph(model, f"{path}"), " with ".join(source)
 
@@ -154,8 +155,18 @@ def _check(model: Any, where: str) -> None:
         raise InputError(f"{where}: is no valid ONNX: {first_line(error)}") from None
 
 
-def external_weights(model: Any, path: Path) -> list[tuple[Any, Path, int, int]]:
-    """(tensor, its file, offset, length in bytes) of every weight beside the ONNX file `path`.
+@dataclass(frozen=True)
+class ExternalWeight:
+    """A weight that lies beside an ONNX file; offset and length in bytes."""
+
+    tensor: onnx.TensorProto
+    file: Path
+    offset: int
+    length: int
+
+
+def external_weights(model: Any, path: Path) -> list[ExternalWeight]:
+    """Every weight beside the ONNX file `path`.
 
     All are checked, nothing is read.
 
@@ -164,16 +175,16 @@ def external_weights(model: Any, path: Path) -> list[tuple[Any, Path, int, int]]
             shorter than said; the weights are implausibly large.
     """
     found = [
-        (tensor, *_external_place(tensor, path))
+        _external_weight(tensor, path)
         for tensor in tensors_of(model)
         if tensor.data_location == onnx.TensorProto.EXTERNAL
     ]
-    if sum(length for *_, length in found) > MOST_MODEL_BYTES:
+    if sum(weight.length for weight in found) > MOST_MODEL_BYTES:
         raise InputError(f"{path}: declares more weights than any base network has")
     return found
 
 
-def _external_place(tensor: Any, path: Path) -> tuple[Path, int, int]:
+def _external_weight(tensor: Any, path: Path) -> ExternalWeight:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     where = f"{path}: weight {printable(tensor.name, 60)!r} lies in {printable(location, 100)!r}"
@@ -195,7 +206,7 @@ def _external_place(tensor: Any, path: Path) -> tuple[Path, int, int]:
         raise InputError(f"{where}, but its offset or length is no number") from None
     if offset < 0 or length < 0 or offset + length > size:
         raise InputError(f"{where}, which is cut short: {size} bytes, {offset + length} needed")
-    return file, offset, length
+    return ExternalWeight(tensor, file, offset, length)
 
 
 def to_array(tensor: Any, where: str) -> NDArray[Any]:

@@ -15,8 +15,8 @@ from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.faces.crops import normalise, resize
 from custom_gaze.models.onnx_files import first_line, open_session, run_session
 from custom_gaze.models.onnx_trial import try_apart
+from custom_gaze.weights.axis_test import SIZE_PX, portrait_crops
 from custom_gaze.weights.base import BaseModule, BinHeads, expected_angles
-from custom_gaze.weights.mirror import SIZE_PX, portrait_crops
 from custom_gaze.weights.onnx_reader import OnnxGraph
 from custom_gaze.weights.onnx_resnet import Walked
 
