@@ -17,8 +17,8 @@ from custom_gaze.faces.detectors import embedded_detector
 from custom_gaze.faces.eye_points import load_eye_finder
 from custom_gaze.faces.finder import load_finder
 from custom_gaze.geometry import ScreenGeometry
-from custom_gaze.inference import predict, predictor
-from custom_gaze.inference.drawing import ANSWER, TARGET, Dot, compose
+from custom_gaze.inference import predict, predict_output, predictor
+from custom_gaze.inference.drawing import GAZE, TARGET, Dot, compose
 from gaze_files import expected_deg, write_network
 
 GEOMETRY = ScreenGeometry()
@@ -82,19 +82,19 @@ def test_the_models_own_crop_and_geometry_win(ready: Project) -> None:
 
 def test_text(ready: Project) -> None:
     blank(ready.paths.sessions / "one" / "img_99.jpg")
-    text = predict.as_text(predict.run("one", ready.params, ready.paths))
+    text = predict_output.as_text(predict.run("one", ready.params, ready.paths))
     lines = text.splitlines()
     assert lines[0].split("  ")[0].startswith("frame")
     assert "error °" in lines[0]
     assert sum(line.startswith("img_") for line in lines) == 4
-    assert "no answer: img_99.jpg: no face with a score of at least 0.7" in lines
+    assert "no prediction: img_99.jpg: no face with a score of at least 0.7" in lines
     assert any(line.startswith("mean error ") and "over 4 frames" in line for line in lines)
     assert "the network was trained on one" in text
 
 
 def test_json_holds_every_number(ready: Project) -> None:
     result = predict.run("one", ready.params, ready.paths)
-    content = json.loads(predict.as_json(result))
+    content = json.loads(predict_output.as_json(result))
     assert content["mean_error_deg"] == result.mean_error_deg
     assert content["predictions"][2]["yaw_deg"] == result.predictions[2].yaw_deg
     assert content["geometry"]["deg_per_pixel"] == 0.0307
@@ -121,11 +121,11 @@ def test_a_folder_of_images_without_labels(ready: Project, tmp_path: Path, demo:
     result = predict.run(str(folder), ready.params, ready.paths)
     (row,) = result.predictions
     assert (row.filename, row.error_deg, result.mean_error_deg) == ("me.jpg", None, None)
-    reasons = {entry.filename: entry.reason for entry in result.without_answer}
+    reasons = {entry.filename: entry.reason for entry in result.without_prediction}
     assert reasons["linked.jpg"] == "is a link that leaves its folder"
     assert "no face" in reasons["wall.jpeg"]
     assert reasons["broken.jpg"].startswith("is ")
-    assert "target" not in predict.as_text(result)
+    assert "target" not in predict_output.as_text(result)
 
 
 def test_a_label_that_cannot_be_used_is_named(ready: Project) -> None:
@@ -137,8 +137,8 @@ def test_a_label_that_cannot_be_used_is_named(ready: Project) -> None:
     row = next(row for row in result.predictions if row.filename == path.stem + ".jpg")
     assert row.error_deg is None
     assert "screen_x is 'left', not a number" in row.note
-    assert "no label: " + row.filename in predict.as_text(result)
-    assert "over 3 frames" in predict.as_text(result)
+    assert "no label: " + row.filename in predict_output.as_text(result)
+    assert "over 3 frames" in predict_output.as_text(result)
 
 
 def test_nothing_to_see(ready: Project, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_nothing_to_see(ready: Project, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"wall\.jpg: no face .*choose an image"):
         predict.run(str(tmp_path / "wall.jpg"), ready.params, ready.paths)
     blank(tmp_path / "wall2.jpg")
-    with pytest.raises(InputError, match="none of 2 images has an answer"):
+    with pytest.raises(InputError, match="none of 2 images has a prediction"):
         predict.run(str(tmp_path), ready.params, ready.paths)
 
 
@@ -178,7 +178,7 @@ def test_the_picture_shows_target_and_answer(ready: Project, tmp_path: Path) -> 
     changed = np.abs(drawn - bare).max(axis=2) > 40
     assert 300 < changed[:, : bare.shape[1] // 2].sum() < 0.05 * changed.size  # box and arrows
     assert (np.abs(drawn - TARGET).max(axis=2) < 8).sum() > 40
-    assert (np.abs(drawn - ANSWER).max(axis=2) < 8).sum() > 40
+    assert (np.abs(drawn - GAZE).max(axis=2) < 8).sum() > 40
     with pytest.raises(InputError, match=r"out\.jpg: the picture is written as PNG"):
         predict.run("one", ready.params, ready.paths, output=tmp_path / "out.jpg")
     predict.run("one", ready.params, ready.paths, output=output)
@@ -195,7 +195,7 @@ def test_the_dot_is_where_the_answer_is() -> None:
     places = []
     for x_px in (864.0, 864.0 + 400.0):
         drawn = compose([frame], [Dot((x_px, 300.0), None)], GEOMETRY, "")
-        places.append(place_of(ANSWER, drawn[:560]))
+        places.append(place_of(GAZE, drawn[:560]))
     shrink = 560 * (1 - 2 * 0.09) / 1117
     assert places[1][0] - places[0][0] == pytest.approx(400 * shrink, abs=0.6)
     assert places[1][1] == pytest.approx(places[0][1], abs=0.3)

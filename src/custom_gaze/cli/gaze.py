@@ -29,10 +29,10 @@ def add_verbs(verbs: Verbs) -> None:
 
 def run_predict(arguments: argparse.Namespace) -> None:
     params, paths = project()
-    from custom_gaze.inference import predict
+    from custom_gaze.inference import predict, predict_output
 
     result = predict.run(arguments.target, params, paths, arguments.model, arguments.output)
-    text = predict.as_json(result) if arguments.json else predict.as_text(result)
+    text = predict_output.as_json(result) if arguments.json else predict_output.as_text(result)
     say(*text.split("\n"))
 
 

@@ -22,8 +22,8 @@ HEIGHT_PX = 560  # of the frame, and of the screen beside it
 GAP_PX, CAPTION_PX, FONT_PX, SMALL_FONT_PX = 12, 48, 19, 14
 BACKGROUND, SCREEN, EDGE, GRID = (17, 20, 26), (33, 39, 49), (122, 134, 150), (52, 60, 73)
 INK, FAINT = (228, 232, 238), (150, 160, 174)
-FACE, TARGET, ANSWER = (255, 205, 64), (92, 186, 255), (255, 98, 106)
-ROOM_SHARE = 0.09  # around the screen, for answers that fall beside it
+FACE, TARGET, GAZE = (255, 205, 64), (92, 186, 255), (255, 98, 106)
+ROOM_SHARE = 0.09  # around the screen, for predictions that fall beside it
 CLOSE_UP = 1.9  # side of a close-up over the face's larger side
 ARROW_SHARE = 1.6  # length of a sideways gaze's arrow over the face's width
 FRACTION_BITS = 4  # cv2 draws at sixteenths of a pixel
@@ -31,9 +31,9 @@ FRACTION_BITS = 4  # cv2 draws at sixteenths of a pixel
 
 @dataclass(frozen=True)
 class Dot:
-    """One frame's answer on the screen, in pixels, and its target where there is one."""
+    """One frame's prediction on the screen, in pixels, and its target where there is one."""
 
-    answer_px: Point
+    predicted_px: Point
     target_px: Point | None
 
 
@@ -99,7 +99,7 @@ def _mosaic(frames: Sequence[Picture]) -> Picture:
 
 
 def _screen(dots: Sequence[Dot], geometry: ScreenGeometry) -> Picture:
-    """The screen, HEIGHT_PX high with room around it; lines lead from each target to its answer."""
+    """The screen, HEIGHT_PX high with room around it, a line from each target to its prediction."""
     screen_px = (2 * geometry.center_x_px, 2 * geometry.center_y_px)
     shrink = HEIGHT_PX * (1 - 2 * ROOM_SHARE) / screen_px[1]
     room_px = HEIGHT_PX * ROOM_SHARE
@@ -116,12 +116,12 @@ def _screen(dots: Sequence[Dot], geometry: ScreenGeometry) -> Picture:
     small = 1.0 if len(dots) <= 12 else 0.62
     for dot in dots:
         if dot.target_px is not None:
-            _line(canvas, place(dot.target_px), place(dot.answer_px), FAINT, 1)
+            _line(canvas, place(dot.target_px), place(dot.predicted_px), FAINT, 1)
     for dot in dots:
         if dot.target_px is not None:
             _cross(canvas, place(dot.target_px), 11 * small)
     for dot in dots:
-        _answer(canvas, place(dot.answer_px), 7.5 * small)
+        _point(canvas, place(dot.predicted_px), 7.5 * small)
     label = f"{screen_px[0]:g} × {screen_px[1]:g} px"
     return _text(canvas, (canvas.shape[1] / 2, 18), label, FAINT, SMALL_FONT_PX, "mm")
 
@@ -140,7 +140,7 @@ def _legend(canvas: Picture, x: int, y: int, with_targets: bool) -> None:
     """Which mark is what, in the caption's line below the screen; changes `canvas`."""
     entries = [("target", _cross, 8.0)] if with_targets else []
     at = float(x + HEIGHT_PX * ROOM_SHARE)
-    for name, mark, size_px in [*entries, ("gaze", _answer, 6.0)]:
+    for name, mark, size_px in [*entries, ("gaze", _point, 6.0)]:
         mark(canvas, (at + 8, float(y)), size_px)
         canvas[:] = _text(canvas, (at + 24, y), name, FAINT, SMALL_FONT_PX, "lm")
         at += 100
@@ -152,9 +152,9 @@ def _cross(canvas: Picture, at: Point, size_px: float) -> None:
     _line(canvas, (x, y - size_px), (x, y + size_px), TARGET, 2)
 
 
-def _answer(canvas: Picture, at: Point, size_px: float) -> None:
+def _point(canvas: Picture, at: Point, size_px: float) -> None:
     center, radius = _fixed(at), round(size_px * 2**FRACTION_BITS)
-    cv2.circle(canvas, center, radius, ANSWER, -1, cv2.LINE_AA, FRACTION_BITS)
+    cv2.circle(canvas, center, radius, GAZE, -1, cv2.LINE_AA, FRACTION_BITS)
     cv2.circle(canvas, center, radius, INK, 1, cv2.LINE_AA, FRACTION_BITS)
 
 
@@ -162,7 +162,7 @@ def _arrow(canvas: Picture, start: Point, end: Point, line_px: int) -> None:
     """A dark outline below, so that it shows on any skin."""
     long = float(np.hypot(end[0] - start[0], end[1] - start[1]))
     tip = min(0.5, 5.0 * line_px / long) if long > 0 else 0.0
-    for color, extra_px in ((BACKGROUND, 2), (ANSWER, 0)):
+    for color, extra_px in ((BACKGROUND, 2), (GAZE, 0)):
         cv2.arrowedLine(
             canvas,
             _fixed(start),

@@ -1,19 +1,16 @@
 """`custom-gaze predict`: where the persons in an image, a folder or a session look."""
 
-import dataclasses
-import io
-import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from custom_gaze.common.console import aligned, bar
+from custom_gaze.common.console import bar
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.files import write_bytes
-from custom_gaze.common.untrusted import lies_inside, printable
+from custom_gaze.common.untrusted import lies_inside
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
 from custom_gaze.config.session_ids import SESSION_ID
@@ -26,60 +23,8 @@ from custom_gaze.data.sessions import (
     read_session,
 )
 from custom_gaze.geometry import ScreenGeometry
-from custom_gaze.inference import drawing
-from custom_gaze.inference.predictor import Gaze, GazeModel, load_reader
-
-FRAMES_SHOWN = 6  # of a folder, in the picture
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One frame's answer. Degrees: right and down positive; pixels: of the screen.
-
-    Target and errors are None where the frame has no label; `note` then says why, if a label was
-    to be expected.
-    """
-
-    filename: str
-    yaw_deg: float
-    pitch_deg: float
-    x_px: float
-    y_px: float
-    face_score: float
-    target_x_px: float | None
-    target_y_px: float | None
-    error_deg: float | None
-    error_px: float | None
-    note: str
-
-
-@dataclass(frozen=True)
-class PredictResult:
-    """What `custom-gaze predict` says; `without_answer` names the frames it cannot read and why.
-
-    `trained_on` is the session's id where the network was trained on it: then the errors tell
-    how well it fits and not how well it will do.
-    """
-
-    name: str
-    model: Path
-    geometry: ScreenGeometry
-    predictions: tuple[Prediction, ...]
-    without_answer: tuple[LeftOut, ...]
-    mean_error_deg: float | None
-    trained_on: str | None
-    picture: Path | None
-
-
-@dataclass(frozen=True)
-class _Source:
-    """What was asked for: images, and the labels known for some of them."""
-
-    name: str
-    session_id: str | None
-    images: tuple[Path, ...]
-    labelled: dict[str, Frame]
-    not_labelled: dict[str, str]
+from custom_gaze.inference.predict_output import Prediction, PredictResult, png
+from custom_gaze.inference.predictor import Gaze, GazeReader, load_reader
 
 
 def run(
@@ -96,16 +41,47 @@ def run(
 
     Raises:
         InputError: there is nothing of that name, the model or the detector cannot be used, not
-            one frame has an answer, or `output` is no .png.
+            one frame has a prediction, or `output` is no .png.
         CustomGazeError: the picture cannot be written.
     """
     if output is not None and output.suffix.lower() != ".png":
         raise InputError(f"{output}: the picture is written as PNG; give it a name ending in .png")
-    source = _find(target, params, paths)
+    path = session_folder(target, paths)
+    images = _images(path) if path.is_dir() else (path,)
     reader = load_reader(params, paths, model)
+    done, failed = _read(images, reader)
+    if not done:
+        raise InputError(_nothing(images, failed))
+    folder = images[0].parent
+    labelled, not_labelled = _labels(folder, images, reader.model.geometry)
+    is_session = bool(labelled) and folder.resolve().parent == paths.sessions.resolve()
+    trained_on = is_session and folder.resolve().name in (reader.model.sessions or ())
+    rows = []
+    for image, gaze in done:
+        label, note = labelled.get(image.name), not_labelled.get(image.name, "")
+        rows.append(_prediction(image.name, gaze, label, note, reader.model.geometry))
+    result = PredictResult(
+        name=path.resolve().name,
+        model=reader.model.path,
+        geometry=reader.model.geometry,
+        predictions=tuple(rows),
+        without_prediction=tuple(failed),
+        mean_error_deg=_mean([row.error_deg for row in rows if row.error_deg is not None]),
+        trained_on=folder.resolve().name if trained_on else None,
+        picture=output,
+    )
+    if output is not None:
+        write_bytes(output, png(done, result), made_of=[image for image, _ in done])
+    return result
+
+
+def _read(
+    images: Sequence[Path], reader: GazeReader
+) -> tuple[list[tuple[Path, Gaze]], list[LeftOut]]:
+    """The gaze in each image, and the images without one."""
     done: list[tuple[Path, Gaze]] = []
     failed: list[LeftOut] = []
-    for image in bar(source.images, "predicting"):
+    for image in bar(images, "predicting"):
         try:
             if not lies_inside(image.parent, image):
                 raise InputError("is a link that leaves its folder")
@@ -114,23 +90,7 @@ def run(
             failed.append(LeftOut(image.name, error.reason))
         except InputError as error:
             failed.append(LeftOut(image.name, str(error)))
-    if not done:
-        raise InputError(_nothing(source, failed))
-    rows = [_prediction(image, gaze, source, reader.model) for image, gaze in done]
-    known = reader.model.sessions or ()
-    result = PredictResult(
-        name=source.name,
-        model=reader.model.path,
-        geometry=reader.model.geometry,
-        predictions=tuple(rows),
-        without_answer=tuple(failed),
-        mean_error_deg=_mean([row.error_deg for row in rows if row.error_deg is not None]),
-        trained_on=source.session_id if source.session_id in known else None,
-        picture=output,
-    )
-    if output is not None:
-        write_bytes(output, _png(done, result), made_of=[image for image, _ in done])
-    return result
+    return done, failed
 
 
 def session_folder(target: str, paths: Paths) -> Path:
@@ -156,27 +116,6 @@ def _session_ids(paths: Paths) -> list[str]:
     return sorted(entry.name for entry in paths.sessions.iterdir() if entry.is_dir())
 
 
-def _find(target: str, params: Params, paths: Paths) -> _Source:
-    path = session_folder(target, paths)
-    folder = path if path.is_dir() else path.parent
-    images = _images(path) if path.is_dir() else (path,)
-    labelled: dict[str, Frame] = {}
-    not_labelled: dict[str, str] = {}
-    if any(FRAME_NAME.fullmatch(image.name) for image in images):
-        try:
-            session = read_session(folder, params.geometry)
-        except InputError:
-            pass  # no session, or none of its labels can be used: images without labels then
-        else:
-            labelled = {frame.image.name: frame for frame in session.frames}
-            not_labelled = {entry.filename: entry.reason for entry in session.left_out}
-    name = path.resolve().name
-    is_session = bool(labelled) and folder.resolve().parent == paths.sessions.resolve()
-    return _Source(
-        name, folder.resolve().name if is_session else None, images, labelled, not_labelled
-    )
-
-
 def _images(folder: Path) -> tuple[Path, ...]:
     try:
         names = sorted(os.listdir(folder))
@@ -192,26 +131,39 @@ def _images(folder: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in found)
 
 
-def _nothing(source: _Source, failed: Sequence[LeftOut]) -> str:
+def _labels(
+    folder: Path, images: Sequence[Path], geometry: ScreenGeometry
+) -> tuple[dict[str, Frame], dict[str, str]]:
+    """By filename: the frames with labels, and why others have none. Where the folder is no
+    session, or none of its labels can be used, the images are without labels."""
+    if any(FRAME_NAME.fullmatch(image.name) for image in images):
+        with suppress(InputError):
+            session = read_session(folder, geometry)
+            labelled = {frame.image.name: frame for frame in session.frames}
+            return labelled, {entry.filename: entry.reason for entry in session.left_out}
+    return {}, {}
+
+
+def _nothing(images: Sequence[Path], failed: Sequence[LeftOut]) -> str:
     if len(failed) == 1:
-        return f"{source.images[0]}: {failed[0].reason}; choose an image with one clear face"
+        return f"{images[0]}: {failed[0].reason}; choose an image with one clear face"
     first = failed[0]
     return (
-        f"{source.images[0].parent}: none of {len(failed)} images has an answer; "
+        f"{images[0].parent}: none of {len(failed)} images has a prediction; "
         f"{first.filename}: {first.reason}"
     )
 
 
-def _prediction(image: Path, gaze: Gaze, source: _Source, model: GazeModel) -> Prediction:
-    geometry = model.geometry
+def _prediction(
+    filename: str, gaze: Gaze, label: Frame | None, note: str, geometry: ScreenGeometry
+) -> Prediction:
     x_px, y_px = geometry.to_pixels((gaze.yaw_deg, gaze.pitch_deg)).tolist()
-    label = source.labelled.get(image.name)
     error_px = error_deg = None
     if label is not None:
         error_px = float(np.hypot(x_px - label.target_x_px, y_px - label.target_y_px))
         error_deg = error_px * geometry.deg_per_pixel
     return Prediction(
-        filename=image.name,
+        filename=filename,
         yaw_deg=gaze.yaw_deg,
         pitch_deg=gaze.pitch_deg,
         x_px=x_px,
@@ -221,94 +173,9 @@ def _prediction(image: Path, gaze: Gaze, source: _Source, model: GazeModel) -> P
         target_y_px=label.target_y_px if label else None,
         error_deg=error_deg,
         error_px=error_px,
-        note=source.not_labelled.get(image.name, ""),
+        note=note,
     )
 
 
 def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if values else None
-
-
-def _png(done: Sequence[tuple[Path, Gaze]], result: PredictResult) -> bytes:
-    from PIL import Image
-
-    chosen = np.unique(np.linspace(0, len(done) - 1, FRAMES_SHOWN).round().astype(int))
-    frames = [drawing.with_gaze(load_frame(done[i][0]), done[i][1]) for i in chosen]
-    if len(frames) > 1:
-        frames = [
-            drawing.close_up(frame, done[i][1]) for i, frame in zip(chosen, frames, strict=True)
-        ]
-    dots = [drawing.Dot((row.x_px, row.y_px), _target(row)) for row in result.predictions]
-    drawn = drawing.compose(frames, dots, result.geometry, _caption(result))
-    content = io.BytesIO()
-    Image.fromarray(drawn).save(content, "PNG")
-    return content.getvalue()
-
-
-def _target(row: Prediction) -> tuple[float, float] | None:
-    if row.target_x_px is None or row.target_y_px is None:
-        return None
-    return row.target_x_px, row.target_y_px
-
-
-def _caption(result: PredictResult) -> str:
-    if len(result.predictions) == 1:
-        (row,) = result.predictions
-        said = f"{row.filename} · yaw {row.yaw_deg:+.1f}°  pitch {row.pitch_deg:+.1f}°"
-        return said + (f"  ·  error {row.error_deg:.2f}°" if row.error_deg is not None else "")
-    said = f"{result.name} · {len(result.predictions)} frames"
-    if result.mean_error_deg is None:
-        return said
-    return f"{said} · mean error {result.mean_error_deg:.2f}°"
-
-
-def as_json(result: PredictResult) -> str:
-    """The whole result as indented JSON."""
-    content = dataclasses.asdict(result)
-    for name in ("model", "picture"):
-        content[name] = None if content[name] is None else str(content[name])
-    return json.dumps(content, indent=2, allow_nan=False)
-
-
-def as_text(result: PredictResult) -> str:
-    """A table of all frames, what could not be read, and the mean error where labels exist."""
-    header = ["frame", "yaw °", "pitch °", "x px", "y px"]
-    with_labels = result.mean_error_deg is not None
-    if with_labels:
-        header += ["target x", "target y", "error °", "error px"]
-    lines = [aligned(header, [_cells(row, with_labels) for row in result.predictions])]
-    lines += [
-        f"no label: {printable(f'{row.filename}: {row.note}')}"
-        for row in result.predictions
-        if row.note
-    ]
-    lines += [
-        f"no answer: {printable(f'{entry.filename}: {entry.reason}')}"
-        for entry in result.without_answer
-    ]
-    if result.mean_error_deg is not None:
-        count = sum(row.error_deg is not None for row in result.predictions)
-        pixels = result.mean_error_deg / result.geometry.deg_per_pixel
-        lines.append(
-            f"mean error {result.mean_error_deg:.2f}° ({pixels:.0f} px) over {count} "
-            f"frame{'s' if count > 1 else ''}"
-        )
-    if result.trained_on:
-        lines.append(
-            f"the network was trained on {result.trained_on}: this tells how well it fits, "
-            "`custom-gaze report` how well it does on targets it never saw"
-        )
-    return "\n".join(lines)
-
-
-def _cells(row: Prediction, with_labels: bool) -> list[str]:
-    cells = [printable(row.filename, 100), f"{row.yaw_deg:.2f}", f"{row.pitch_deg:.2f}"]
-    cells += [f"{row.x_px:.0f}", f"{row.y_px:.0f}"]
-    if with_labels:
-        formats = ("{:.0f}", "{:.0f}", "{:.2f}", "{:.0f}")
-        values = (row.target_x_px, row.target_y_px, row.error_deg, row.error_px)
-        cells += [
-            "–" if value is None else form.format(value)
-            for form, value in zip(formats, values, strict=True)
-        ]
-    return cells

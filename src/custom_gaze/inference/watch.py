@@ -31,7 +31,7 @@ from custom_gaze.inference.watch_output import (
     written,
 )
 
-SMOOTHING = 0.4  # share of the newest answer in what is shown, as in the app
+SMOOTHING = 0.4  # share of the newest prediction in what is shown, as in the app
 USUAL_FPS = 25.0  # of a file that does not say
 MOST_VIDEO_BYTES = 1 << 40  # it is read frame by frame
 MOST_WEBCAMS = 100  # OpenCV reads higher numbers as a choice of driver
@@ -73,7 +73,7 @@ class Source:
 
 
 class Smoother:
-    """The app's exponential smoothing of the angles; the first answer counts in full."""
+    """The app's exponential smoothing of the angles; the first prediction counts in full."""
 
     def __init__(self) -> None:
         self._angles_deg: NDArray[np.float64] | None = None

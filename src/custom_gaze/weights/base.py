@@ -5,7 +5,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -123,7 +122,7 @@ def bin_heads(
     return BinHeads(*yaw, *pitch, bins, *BIN_LAYOUTS[bins])
 
 
-def checked_state(trunk: str, state: Mapping[str, Any], where: str) -> dict[str, Tensor]:
+def checked_state(trunk: str, state: Mapping[str, object], where: str) -> dict[str, Tensor]:
     """`state` as float32 tensors in the trunk's own order, if it fits the trunk exactly.
 
     Raises:
@@ -145,7 +144,7 @@ def checked_state(trunk: str, state: Mapping[str, Any], where: str) -> dict[str,
     return {name: _checked(state[name], shape, name, where) for name, shape in wanted.items()}
 
 
-def checked_tensor(value: Any, name: str, where: str) -> Tensor:
+def checked_tensor(value: object, name: str, where: str) -> Tensor:
     """`value` as a float32 tensor of its own memory.
 
     Raises:
@@ -164,7 +163,7 @@ def checked_tensor(value: Any, name: str, where: str) -> Tensor:
     return tensor
 
 
-def _checked(value: Any, shape: tuple[int, ...], name: str, where: str) -> Tensor:
+def _checked(value: object, shape: tuple[int, ...], name: str, where: str) -> Tensor:
     if isinstance(value, Tensor) and tuple(value.shape) != shape:
         raise InputError(f"{where}: {name} has the shape {tuple(value.shape)}, not {shape}")
     tensor = checked_tensor(value, name, where)
