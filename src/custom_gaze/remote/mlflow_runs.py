@@ -59,8 +59,6 @@ def import_tracked(connection: Connection, cache: Cache, settings: Settings, nam
 
 def _import(host: str, run: Tracked, cache: Cache) -> bool:
     """Copy one run; False where it is here already. One that was copied in part is made anew."""
-    from mlflow.entities import Metric, Param
-
     client = store.open_store()
     if _is_known(client, run.id):  # the store here is the far machine's, through a tunnel
         return False
@@ -78,10 +76,7 @@ def _import(host: str, run: Tracked, cache: Cache) -> bool:
         run_name=run.name,
     )
     run_id = copy.info.run_id
-    client.log_batch(run_id, params=[Param(key, value) for key, value in run.params])
-    metrics = [Metric(*entry) for entry in run.metrics]
-    for start in range(0, len(metrics), 1000):  # MLflow takes no more at once
-        client.log_batch(run_id, metrics=metrics[start : start + 1000])
+    store.log_figures(client, run_id, run.params, run.metrics)
     with TemporaryDirectory(prefix="custom-gaze-") as scratch:
         for relative, _, md5 in run.files:
             source = Path(scratch) / Path(relative).name

@@ -14,10 +14,9 @@ from custom_gaze.common.download import shown
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
 from custom_gaze.evaluation.results import Evaluation, Provenance, TrainingLog
-from custom_gaze.evaluation.tracking.store import attach_files, experiment_id
+from custom_gaze.evaluation.tracking.store import attach_files, experiment_id, log_figures
 
 RECORD_TAG = "custom_gaze_record"  # a record's id: it is in a store once, however often it is sent
-AT_ONCE = 1000  # metrics; MLflow takes no more
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,6 @@ def deliver(client: Any, record: Record, files: list[tuple[Path, str]]) -> str:
     Raises:
         Exception: whatever a server, a database or a proxy may answer.
     """
-    from mlflow.entities import Metric, Param
-
     run = client.create_run(
         experiment_id(client, record.experiment),
         start_time=record.start_ms,
@@ -68,10 +65,8 @@ def deliver(client: Any, record: Record, files: list[tuple[Path, str]]) -> str:
     )
     run_id: str = run.info.run_id
     try:
-        client.log_batch(run_id, params=[Param(key, value) for key, value in record.params.items()])
-        batch = [Metric(name, value, record.start_ms, step) for name, value, step in record.metrics]
-        for start in range(0, len(batch), AT_ONCE):
-            client.log_batch(run_id, metrics=batch[start : start + AT_ONCE])
+        metrics = [(name, value, record.start_ms, step) for name, value, step in record.metrics]
+        log_figures(client, run_id, list(record.params.items()), metrics)
         attach_files(client, run_id, files)
     except BaseException:
         with contextlib.suppress(Exception):  # the store may be gone, what happened first counts

@@ -8,7 +8,7 @@ concurrent migration has half made are never mended by opening them again.
 import os
 import shlex
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +23,7 @@ from custom_gaze.common.untrusted import lies_inside, printable
 from custom_gaze.config.paths import Paths
 
 LOCK_S = 180.0  # longer than MLflow takes to make its tables on a busy machine
+METRICS_AT_ONCE = 1000  # MLflow takes no more
 HALF_MADE = "_alembic_tmp_"  # Alembic's prefix of a table that is to replace another
 
 
@@ -283,6 +284,21 @@ def quiet() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def log_figures(
+    client: Any,
+    run_id: str,
+    params: Sequence[tuple[str, str]],
+    metrics: Sequence[tuple[str, float, int, int]],
+) -> None:
+    """Log parameters, and metrics as (name, value, milliseconds since 1970, step)."""
+    from mlflow.entities import Metric, Param
+
+    client.log_batch(run_id, params=[Param(*entry) for entry in params])
+    for start in range(0, len(metrics), METRICS_AT_ONCE):
+        some = [Metric(*entry) for entry in metrics[start : start + METRICS_AT_ONCE]]
+        client.log_batch(run_id, metrics=some)
 
 
 def attach_files(client: Any, run_id: str, files: list[tuple[Path, str]]) -> None:
