@@ -7,11 +7,10 @@ import torch
 from numpy.typing import NDArray
 
 from custom_gaze.demo.pretrain.crops import crops_of, plain_batch
-from custom_gaze.demo.pretrain.learning import BinNetwork
+from custom_gaze.demo.pretrain.learning import BINS_DEG, BinNetwork
 from custom_gaze.demo.pretrain.params import SCREEN, DomainParams
 from custom_gaze.demo.seeds import check_person_seed
 from custom_gaze.geometry import angular_error_deg
-from custom_gaze.weights.base import BIN_LAYOUTS
 
 # Persons for choosing settings: neither pretrained on nor measured by the accuracy bench.
 OWN_PERSONS, OWN_CROPS = range(2001, 2021), 8
@@ -68,16 +67,13 @@ Pair = tuple[NDArray[np.float64], NDArray[np.float64]]  # predictions and truth,
 def _predicted(network: BinNetwork, seed: int, domain: DomainParams) -> Pair:
     check_person_seed(seed, "tuning")
     crops = crops_of([seed], domain)
-    width, first = BIN_LAYOUTS[90]
-    bins_deg = first + width * torch.arange(90, dtype=torch.float64)
     rows = []
     with torch.inference_mode():
         for start in range(0, len(crops), BATCH):
             x = plain_batch(crops, range(start, min(start + BATCH, len(crops))))
             logits = network(torch.from_numpy(x))
-            rows.append(
-                torch.stack([torch.softmax(one.double(), 1) @ bins_deg for one in logits], 1)
-            )
+            angles = [torch.softmax(one.double(), 1) @ BINS_DEG for one in logits]
+            rows.append(torch.stack(angles, 1))
     return torch.cat(rows).numpy(), crops.gaze_deg.astype(np.float64)
 
 

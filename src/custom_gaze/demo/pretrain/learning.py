@@ -22,6 +22,8 @@ from custom_gaze.weights.base import BIN_LAYOUTS, BaseNetwork
 
 TRUNK = "slim18"
 BINS = 90
+BIN_WIDTH_DEG, FIRST_BIN_DEG = BIN_LAYOUTS[BINS]
+BINS_DEG = FIRST_BIN_DEG + BIN_WIDTH_DEG * torch.arange(BINS).double()
 WARM_UP_SHARE = 0.05  # of the steps, over which the learning rate rises
 GRADIENT_LIMIT = 5.0
 KEEP_EVERY_S = 60.0  # so much work an interruption may cost
@@ -85,12 +87,11 @@ def l2cs_loss(logits: tuple[Tensor, Tensor], gaze_deg: Tensor, regression_weight
     Returns:
         A scalar, the sum over both angles (Abdelrahman et al. 2022, "L2CS-Net", equation 3).
     """
-    width, first = BIN_LAYOUTS[BINS]
-    angles = first + width * torch.arange(BINS, device=gaze_deg.device, dtype=torch.float32)
+    angles = BINS_DEG.float().to(gaze_deg.device)
     total = torch.zeros((), device=gaze_deg.device)
     for axis, scores in enumerate(logits):
         scores, wanted = scores.float(), gaze_deg[:, axis]
-        nearest = ((wanted - first) / width).round().long().clamp(0, BINS - 1)
+        nearest = ((wanted - FIRST_BIN_DEG) / BIN_WIDTH_DEG).round().long().clamp(0, BINS - 1)
         total = total + nn.functional.cross_entropy(scores, nearest)
         expected = torch.softmax(scores, 1) @ angles
         total = total + regression_weight * nn.functional.mse_loss(expected, wanted)

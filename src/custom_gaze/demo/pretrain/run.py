@@ -18,10 +18,17 @@ from custom_gaze.config.paths import Paths
 from custom_gaze.demo.pretrain.check import Figures, figures
 from custom_gaze.demo.pretrain.crops import drawn_crops
 from custom_gaze.demo.pretrain.heads import finish_heads
-from custom_gaze.demo.pretrain.learning import BINS, TRUNK, BinNetwork, learn
+from custom_gaze.demo.pretrain.learning import (
+    BIN_WIDTH_DEG,
+    BINS,
+    FIRST_BIN_DEG,
+    TRUNK,
+    BinNetwork,
+    learn,
+)
 from custom_gaze.demo.pretrain.params import load_pretrain_params
 from custom_gaze.models.devices import pick_device
-from custom_gaze.weights.base import BIN_LAYOUTS, BaseNetwork, BinHeads, save_base
+from custom_gaze.weights.base import BaseNetwork, BinHeads, save_base
 from custom_gaze.weights.embedded import EMBEDDED, load_embedded, provenance_of
 
 
@@ -92,9 +99,8 @@ def as_base(network: BinNetwork) -> BaseNetwork:
         for name, tensor in network.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
-    width, first = BIN_LAYOUTS[BINS]
     yaw, pitch = ((half[f"{angle}.weight"], half[f"{angle}.bias"]) for angle in ("yaw", "pitch"))
-    heads = BinHeads(*yaw, *pitch, BINS, width, first)
+    heads = BinHeads(*yaw, *pitch, BINS, BIN_WIDTH_DEG, FIRST_BIN_DEG)
     trunk = {k.removeprefix("trunk."): v for k, v in half.items() if k.startswith("trunk.")}
     return BaseNetwork(TRUNK, trunk, heads, "custom-gaze pretrain", "", EMBEDDED)
 
