@@ -30,7 +30,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo")
     write_session(folder / "one", person=2051, grid=(2, 2), frames_per_target=1, purpose="tuning")
     session = read_session(folder / "one", ScreenGeometry())
-    light = (1.0, 0.7, 0.9, 0.75)  # so that the network's answers differ
+    light = (1.0, 0.7, 0.9, 0.75)  # so that the network's predictions differ
     frames = [
         (load_frame(frame.image) * share).astype(np.uint8)
         for frame, share in zip(session.frames, light, strict=True)
@@ -58,22 +58,22 @@ def ready(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 def decoded(path: Path) -> Iterator[np.ndarray]:
     capture = cv2.VideoCapture(str(path))
-    while (answer := capture.read())[0]:
-        yield answer[1][..., ::-1].copy()
+    while (frame := capture.read())[0]:
+        yield frame[1][..., ::-1].copy()
     capture.release()
 
 
 def raw_angles(ready: Project, frames: list[np.ndarray]) -> list[np.ndarray]:
-    """The network's own answers, without smoothing; frames without a face are left out."""
+    """The network's own predictions, without smoothing; frames without a face are left out."""
     finder = load_finder(ready.paths.faces, 0.7)
-    answers = []
+    predictions = []
     for frame in frames:
         try:
             face = finder.find(frame)
         except InputError:
             continue
-        answers.append(expected_deg(gaze_crop(frame, face.box, Preprocessing(1.5, 64))))
-    return answers
+        predictions.append(expected_deg(gaze_crop(frame, face.box, Preprocessing(1.5, 64))))
+    return predictions
 
 
 def numbers(line: str) -> tuple[float, float, int, int]:
@@ -228,8 +228,8 @@ def cv2_capture(path: Path) -> cv2.VideoCapture:
 
 def decoded_plain(path: Path) -> Iterator[np.ndarray]:
     capture = cv2_capture(path)
-    while (answer := capture.read())[0]:
-        yield answer[1]
+    while (frame := capture.read())[0]:
+        yield frame[1]
 
 
 def test_a_display_that_does_not_answer(ready: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from gaze_files import expected_deg, write_network
 
 @pytest.fixture
 def ready(project: Project, prepare_synthetic: Callable) -> Project:
-    """A project with crops, an index and an exported network that answers large angles too."""
+    """A project with crops, an index and an exported network that predicts large angles too."""
     prepare_synthetic("one", 4, 4, 1)
     index.run(project.params, project.paths)
     write_network(
@@ -104,7 +104,7 @@ def test_a_network_that_answers_nan_is_not_written(ready: Project) -> None:
     model.graph.node[-1].output[0] = "before"
     model.graph.node.append(helper.make_node("Log", ["before"], ["output"]))  # of negative angles
     ready.paths.model.write_bytes(model.SerializeToString())
-    with pytest.raises(CustomGazeError, match="the network answers NaN or infinity"):
+    with pytest.raises(CustomGazeError, match="the network predicts NaN or infinity"):
         export.run_l2cs(ready.paths)
 
 

@@ -7,7 +7,7 @@ from custom_gaze.models.network import TRUNKS, GazeNetwork, take_batchnorm_stati
 
 @pytest.mark.parametrize("trunk", TRUNKS)
 def test_the_blocks_are_the_whole_trunk(trunk: str) -> None:
-    """Run block by block, the network answers what torchvision's own forward pass answers."""
+    """Run block by block, the network predicts what torchvision's own forward pass does."""
     torch.manual_seed(0)
     network = GazeNetwork(trunk, TRUNKS[trunk].frozen_through).eval()
     x = torch.randn(2, 3, 64, 64)

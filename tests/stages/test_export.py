@@ -20,15 +20,15 @@ from custom_gaze.stages import export
 def test_the_file_keeps_the_app_s_contract(evaluated: Project) -> None:
     model = onnx.load(evaluated.paths.model)
     onnx.checker.check_model(model, full_check=True)
-    [entry], [answer] = model.graph.input, model.graph.output
+    [entry], [output] = model.graph.input, model.graph.output
     assert entry.name == "input"
     assert [d.dim_value for d in entry.type.tensor_type.shape.dim] == [1, 3, 64, 64]
-    assert [d.dim_value for d in answer.type.tensor_type.shape.dim] == [1, 2]
+    assert [d.dim_value for d in output.type.tensor_type.shape.dim] == [1, 2]
     assert entry.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     assert model.opset_import[0].version == evaluated.params.export.opset == 18
 
 
-def test_onnxruntime_answers_what_pytorch_answers(evaluated: Project) -> None:
+def test_onnxruntime_predicts_what_pytorch_predicts(evaluated: Project) -> None:
     samples = read_index(evaluated.paths.index)[:6]
     x = normalise(np.stack([load_crop(sample, evaluated.paths) for sample in samples]))
     session = onnxruntime.InferenceSession(evaluated.paths.model)
@@ -36,7 +36,7 @@ def test_onnxruntime_answers_what_pytorch_answers(evaluated: Project) -> None:
         ours = load_checkpoint(evaluated.paths.checkpoint).network()(torch.from_numpy(x)).numpy()
     theirs = np.concatenate([session.run(None, {"input": x[i : i + 1]})[0] for i in range(6)])
     apart_deg = 1e-3
-    # The answers differ from crop to crop by much more, however little a few epochs have taught.
+    # They differ from crop to crop by much more, however little a few epochs have taught.
     assert np.ptp(ours, axis=0).min() > 10 * apart_deg
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=apart_deg)
 

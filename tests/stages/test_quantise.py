@@ -46,7 +46,7 @@ def crops_of(project: Project, split: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("method", ["base", "finetune"])
-def test_the_8_bit_model_answers_as_the_float_one(
+def test_the_8_bit_model_predicts_as_the_float_one(
     method: str, exported: Callable[[str], Project], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = exported(method)
@@ -64,7 +64,7 @@ def test_the_8_bit_model_answers_as_the_float_one(
     assert report["predictions_apart_deg"]["largest"] == pytest.approx(apart.max(), abs=1e-3)
     assert f"its predictions are {apart.mean():.3f}° from the float model's" in result.reason
     assert (report["compared_crops"], report["choosing_crops"]) == (len(x), 4)
-    # Rounded to 8 bits it answers something else, and still tells left from right, up from down.
+    # Rounded to 8 bits it predicts something else, and still tells left from right, up from down.
     assert apart.min() > 0
     assert all(np.corrcoef(ours[:, axis], theirs[:, axis])[0, 1] > 0.5 for axis in (0, 1))
     assert report["calibration_crops"] == 10

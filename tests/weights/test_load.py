@@ -93,10 +93,8 @@ def test_the_layer_where_the_two_part_is_named(
         "layer1.0.conv2": r"They part at layer1\.0\.bn2 \(tensor '/layer1",
         "head": "All layers agree; they part at the heads",
     }
-    match = (
-        rf"net\.onnx: .* does not answer as the file does: .* apart in the logits, .*{where[layer]}"
-    )
-    with pytest.raises(CustomGazeError, match=match) as raised:
+    said = r"net\.onnx: .* does not predict as the file does: .* apart in the logits, .*"
+    with pytest.raises(CustomGazeError, match=said + where[layer]) as raised:
         load_base(path)
     assert raised.value.exit_code == 1
 

@@ -41,7 +41,7 @@ SMALLEST_PX, LARGEST_PX = 32, 1024  # of a network's input, as prepare.size_px a
 
 @dataclass(frozen=True)
 class GazeModel:
-    """A network that answers as the app reads it.
+    """A network whose outputs are read as the app reads them.
 
     `sessions` are those it was trained on; None where the file does not say.
     """
@@ -62,7 +62,7 @@ class GazeModel:
         angles_deg = app_angles_deg(outputs, str(self.path))
         if not (np.abs(angles_deg) <= LARGEST_ANGLE_DEG).all():  # NaN fails this too
             yaw_deg, pitch_deg = angles_deg
-            raise InputError(f"the network answers yaw {yaw_deg:g}, pitch {pitch_deg:g}, no angles")
+            raise InputError(f"the network gives yaw {yaw_deg:g}, pitch {pitch_deg:g}, no angles")
         return angles_deg
 
 
@@ -115,7 +115,7 @@ def load_reader(params: Params, paths: Paths, model: Path | None) -> GazeReader:
 
 
 def load_gaze_model(path: Path, params: Params) -> GazeModel:
-    """Open a network and confirm on a black crop that the app could read its answer.
+    """Open a network and confirm on a black crop that the app could read its outputs.
 
     Raises:
         InputError: the file is missing, no ONNX, or its input or outputs are not a gaze network's.

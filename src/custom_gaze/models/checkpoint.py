@@ -29,30 +29,16 @@ MOST_BINS = 360  # L2CS-Net has 90
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network's weights and its provenance.
+    """A network's weights and its provenance."""
 
-    Attributes:
-        trunk: a name from `custom_gaze.models.network.TRUNKS`.
-        frozen_through: the trunk's last block that was not trained.
-        head: its kind, LINEAR or CORRECTED (heads.py).
-        state: all weights and statistics by name, float32.
-        base: the base network that training started from.
-        code: the version of the code that trained (common/provenance.py).
-        sessions: those it was trained on.
-        params: the sections of params.yaml that decide about the network, as they were.
-        specification: the labels' screen and the rule that the crops were cut by.
-        training: the epoch.
-        choice: which candidate it is, and why.
-    """
-
-    trunk: str
-    frozen_through: str
-    head: str
-    state: dict[str, Tensor]
+    trunk: str  # a name from TRUNKS
+    frozen_through: str  # its last block that was not trained
+    head: str  # its kind, LINEAR or CORRECTED (heads.py)
+    state: dict[str, Tensor]  # all weights and statistics by name, float32
     base: BaseProvenance
-    code: str
-    sessions: list[str]
-    params: dict[str, dict[str, str | int | float | None]]
+    code: str  # the version of the code that trained (common/provenance.py)
+    sessions: list[str]  # those it was trained on
+    params: dict[str, dict[str, str | int | float | None]]  # the sections that decide about it
     specification: Specification
     training: TrainingRecord
     choice: ChoiceRecord

@@ -1,6 +1,6 @@
 """`custom-gaze export --as l2cs`: the personal network in the stock L2CS-Net's two-output form.
 
-A stock L2CS-Net answers with two rows of 90 logits; the softmax's expectation over bins 4° apart
+A stock L2CS-Net gives two rows of 90 logits; the softmax's expectation over bins 4° apart
 is the angle. Here each row is built from the personal network's angle a: the logits of a normal
 distribution about a, -(a - c)² / (2 σ²) for the bin at c. Its term in a² is the same for all bins
 and falls out of the softmax, and what is left, a c / σ² - c² / (2 σ²), is linear in a: one layer
@@ -94,6 +94,6 @@ def layer_error_deg(range_deg: float, step_deg: float) -> float:
     values = np.linspace(-range_deg, range_deg, 2 * steps + 1)
     errors = []
     for pair in np.stack([values, values[::-1]], axis=1):  # (yaw, pitch), one against the other
-        answer = app_angles_deg(run_session(session, pair[None].astype(np.float32)), "the layer")
-        errors.append(np.abs(answer - pair).max())
+        read = app_angles_deg(run_session(session, pair[None].astype(np.float32)), "the layer")
+        errors.append(np.abs(read - pair).max())
     return float(np.max(errors))  # NaN stays NaN, which Python's max would lose

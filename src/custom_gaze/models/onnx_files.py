@@ -94,8 +94,10 @@ def _listed(word: str, values: list[tuple[str, tuple[int, ...]]]) -> str:
     return f"{word}{'s' if len(values) > 1 else ''} {', '.join(shown) or 'none'}{more}"
 
 
-def open_session(model: Any, path: Path) -> Any:
-    """An onnxruntime session on one thread; frames, not layers, run side by side.
+def open_session(model: Any, path: Path | str, threads: int = 1) -> Any:
+    """An onnxruntime session on the CPU, of a ModelProto or of a file's bytes.
+
+    On one thread where frames, not layers, run side by side; 0: as many as onnxruntime takes.
 
     Raises:
         InputError: onnxruntime refuses the graph.
@@ -103,13 +105,11 @@ def open_session(model: Any, path: Path) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
+    options.intra_op_num_threads = options.inter_op_num_threads = threads
     options.log_severity_level = 4  # what matters is raised
+    content = model if isinstance(model, bytes) else model.SerializeToString()
     try:
-        return onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base of their own
         raise InputError(f"{path}: onnxruntime cannot load it: {first_line(error)}") from None
 

@@ -1,11 +1,13 @@
 """What an ONNX file of ours says of itself: its metadata, under keys that begin with PREFIX."""
 
 import json
-import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
+
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.plain_records import from_plain
@@ -26,35 +28,20 @@ OUTPUT = "[yaw, pitch] in degrees, right and down positive"
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """What `custom-gaze export` writes into a model: nothing of the code that exports.
+    """What `custom-gaze export` writes into a model: nothing of the code that exports."""
 
-    Attributes:
-        sessions: those it was trained on.
-        code_version: of the code that trained it (common/provenance.py).
-        prepared_by: the versions of the code that made its crops.
-        trained_on: the sides of the split that it was fitted to.
-        validation_error_deg: its mean error on the validation targets.
-        specification: the screen of its labels and the rule of its crops.
-        base: the base network that training started from.
-        trunk: a name from `custom_gaze.models.network.TRUNKS`.
-        method: which candidate it is.
-        why: why that one, in a line.
-        output: what its numbers are, in words.
-        checkpoint_sha256: of the file that it was exported from.
-    """
-
-    sessions: list[str]
-    code_version: str
-    prepared_by: list[str]
-    trained_on: list[str]
+    sessions: list[str]  # those it was trained on
+    code_version: str  # of the code that trained it (common/provenance.py)
+    prepared_by: list[str]  # versions of the code that made its crops
+    trained_on: list[str]  # sides of the split
     validation_error_deg: float
-    specification: Specification
+    specification: Specification  # of its labels and its crops
     base: BaseProvenance
     trunk: str
     method: Candidate
-    why: str
-    output: str
-    checkpoint_sha256: str
+    why: str  # that one, in a line
+    output: str  # what its numbers are, in words
+    checkpoint_sha256: str  # of the file that it was exported from
 
     def to_props(self) -> dict[str, str]:
         """The metadata as an ONNX file keeps it: by full key, what is no text as JSON."""
@@ -112,15 +99,27 @@ class ModelFacts:
 def facts_of(model: Any, sha256: str) -> ModelFacts:
     """What the metadata of a ModelProto says, and the SHA-256 of its file."""
     said = _ours(props_of(model))
-    sessions = _json(said.get("sessions"))
-    is_list = isinstance(sessions, list) and all(isinstance(name, str) for name in sessions)
+    sessions = _said(list[str], said.get("sessions"))
     return ModelFacts(
         sha256=sha256,
-        sessions=tuple(printable(name, 80) for name in sessions) if is_list else None,
+        sessions=None if sessions is None else tuple(printable(name, 80) for name in sessions),
         code_version=printable(version, 80) if (version := said.get("code_version")) else None,
-        validation_error_deg=_number(_json(said.get("validation_error_deg"))),
-        geometry=_geometry(_json(said.get("geometry"))),
+        validation_error_deg=_said(FiniteFloat, said.get("validation_error_deg")),
+        geometry=_geometry(_said(dict[str, Any], said.get("geometry"))),
     )
+
+
+def _said(kind: Any, text: str | None) -> Any:
+    """The JSON `text` as what it should be; None where there is none, or it is something else."""
+    with suppress(ValidationError):
+        return None if text is None else TypeAdapter(kind).validate_json(text, strict=True)
+    return None
+
+
+def _geometry(said: Any) -> ScreenGeometry | None:
+    with suppress(LookupError, TypeError, ValueError):
+        return ScreenGeometry(said["center_x_px"], said["center_y_px"], said["deg_per_pixel"])
+    return None
 
 
 def preprocessing_of(model: Any) -> Preprocessing | None:
@@ -152,26 +151,3 @@ def add_props(model: Any, props: Mapping[str, str]) -> None:
 
 def _ours(props: Mapping[str, str]) -> dict[str, str]:
     return {k.removeprefix(PREFIX): v for k, v in props.items() if k.startswith(PREFIX)}
-
-
-def _json(text: str | None) -> Any:
-    try:
-        return None if text is None else json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:  # an integer of hundreds of digits
-        return None
-
-
-def _geometry(value: Any) -> ScreenGeometry | None:
-    try:
-        return ScreenGeometry(value["center_x_px"], value["center_y_px"], value["deg_per_pixel"])
-    except (LookupError, TypeError, ValueError):
-        return None

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.files import sha256_of
 from custom_gaze.common.untrusted import MOST_MODEL_BYTES, regular_file
-from custom_gaze.models.onnx_files import describe, first_line, inputs_of, outputs_of, read_onnx
+from custom_gaze.models.onnx_files import describe, inputs_of, open_session, outputs_of, read_onnx
 from custom_gaze.models.onnx_metadata import CHECKPOINT_KEY, props_of
 from custom_gaze.models.onnx_trial import try_apart
 
@@ -29,7 +29,7 @@ def cpu_session(model: bytes | Path) -> Any:
     if isinstance(model, Path):
         proto, sha256 = read_onnx(model, EXPORT_FIRST)
         return _tried(proto, sha256, model)
-    return _session(model, "the exported model")
+    return open_session(model, "the exported model", threads=0)
 
 
 def exported_session(model: Path, checkpoint: Path) -> Any:
@@ -56,31 +56,20 @@ def _tried(proto: Any, sha256: str, path: Path) -> Any:
     if len(shapes) != 1 or 0 in shapes[0]:
         raise InputError(f"{path}: has not one input of a fixed size, but {describe(proto)}")
     try_apart(proto, sha256, path, shapes[0])
-    return _session(proto.SerializeToString(), str(path))
-
-
-def _session(content: bytes, name: str) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only: it warns of harmless rewrites
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own exceptions share no base class
-        raise InputError(f"{name}: onnxruntime cannot load it ({first_line(error)})") from None
+    return open_session(proto, path, threads=0)
 
 
 def predict_onnx(session: Any, x: NDArray[np.float32]) -> NDArray[np.float32]:
     """x (N, 3, 448, 448) → (N, 2) [yaw, pitch] in degrees, one by one as the app does.
 
     Raises:
-        InputError: an answer is no pair of finite numbers.
+        InputError: a prediction is no pair of finite numbers.
     """
     name = session.get_inputs()[0].name
     rows = [session.run(None, {name: x[i : i + 1]})[0] for i in range(len(x))]
     angles = np.concatenate(rows).astype(np.float32).reshape(-1, 2)
     if not np.isfinite(angles).all():
-        raise InputError("the network answers NaN or infinity; train and export it again")
+        raise InputError("the network predicts NaN or infinity; train and export it again")
     return angles
 
 

@@ -99,7 +99,7 @@ def main() -> None:
 
 
 def tried(content: bytes, shape: Shape) -> str:
-    """What is wrong with a network that gets zeros of `shape`; '' where it answers."""
+    """What is wrong with a network that gets zeros of `shape`; '' where it runs."""
     import onnx
 
     model = onnx.load_model_from_string(content)

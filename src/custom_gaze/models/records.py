@@ -7,23 +7,14 @@ from custom_gaze.config.candidate import Candidate
 
 @dataclass(frozen=True)
 class BaseProvenance:
-    """What the base network was.
+    """What the base network was."""
 
-    Attributes:
-        source: the file it came from, in words.
-        sha256: of that file; '' where there was none.
-        kind: one of weights/base.py's KINDS.
-        trunk: a name from `custom_gaze.models.network.TRUNKS`.
-        bins: of each of its heads; 0 where it had none.
-        batchnorm_folded: the file had BatchNorm folded into its convolutions.
-    """
-
-    source: str
-    sha256: str
-    kind: str
-    trunk: str
-    bins: int
-    batchnorm_folded: bool
+    source: str  # the file it came from, in words
+    sha256: str  # of that file; '' where there was none
+    kind: str  # one of weights/base.py's KINDS
+    trunk: str  # a name from `custom_gaze.models.network.TRUNKS`
+    bins: int  # of each of its heads; 0 where it had none
+    batchnorm_folded: bool  # into its convolutions, in that file
 
 
 @dataclass(frozen=True)

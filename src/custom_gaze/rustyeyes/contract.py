@@ -77,7 +77,7 @@ def check_model(path: Path) -> ModelFacts:
         angles_deg = app_angles_deg(values, f"{path} ({describe(model)})")
         if not (np.isfinite(angles_deg).all() and np.abs(angles_deg).max() <= LARGEST_ANGLE_DEG):
             raise InputError(
-                f"{path}: answers yaw {angles_deg[0]:g}, pitch {angles_deg[1]:g} to a {name} "
+                f"{path}: gives yaw {angles_deg[0]:g}, pitch {angles_deg[1]:g} to a {name} "
                 "image, which are no angles in degrees; train and export it again"
             )
     return facts_of(model, sha256)

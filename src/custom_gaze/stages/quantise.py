@@ -50,26 +50,15 @@ class Distance:
 
 @dataclass(frozen=True)
 class Measured:
-    """The 8-bit model beside the float model.
+    """The 8-bit model beside the float model."""
 
-    Attributes:
-        predictions_apart_deg: on the crops that judge.
-        compared_crops: those that judge.
-        convolutions_left_in_float: counted from the end.
-        chosen_by_predictions_apart_deg: by how many convolutions were left in float32, the mean
-            distance of each try on the crops that choose.
-        choosing_crops: those that choose.
-        calibration_crops: those that set the ranges.
-        latency_ms: of "float" and "int8", on one crop.
-    """
-
-    predictions_apart_deg: Distance
-    compared_crops: int
-    convolutions_left_in_float: int
-    chosen_by_predictions_apart_deg: dict[str, float]
+    predictions_apart_deg: Distance  # on the crops that judge
+    compared_crops: int  # those that judge
+    convolutions_left_in_float: int  # counted from the end
+    chosen_by_predictions_apart_deg: dict[str, float]  # mean of each try, by what it left in float
     choosing_crops: int
-    calibration_crops: int
-    latency_ms: dict[str, float]
+    calibration_crops: int  # those that set the ranges
+    latency_ms: dict[str, float]  # of "float" and "int8", on one crop
 
 
 @dataclass(frozen=True)

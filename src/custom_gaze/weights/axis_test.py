@@ -22,7 +22,7 @@ MAX_CROPS = 6  # more crops of one person tell no more
 PORTRAIT_SQUARES = ((224, 122, 190), (214, 118, 170), (232, 130, 220))
 
 # A mirror score is -1 for an angle that only changes its sign and +1 for one that stays. Between
-# these two the answer is not taken for clear.
+# these two the result is not taken for clear.
 CLEAR = 0.5
 
 

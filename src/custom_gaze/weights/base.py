@@ -233,7 +233,7 @@ def _checked_heads(base: BaseNetwork, where: str) -> BinHeads | None:
 class BaseModule(nn.Module):
     """x float32 (N, 3, 448, 448), normalised → yaw and pitch logits, each (N, bins).
 
-    It answers, it is never trained, and its BatchNorm never leaves eval mode: one that was folded
+    It predicts, it is never trained, and its BatchNorm never leaves eval mode: one that was folded
     away and is an identity now would fall apart in train mode.
     """
 

@@ -216,7 +216,7 @@ def _unit(graph: OnnxGraph, tensor: str) -> Unit:
         # Up to opset 13 training mode shows only in that the new statistics are outputs too.
         if attribute(norm, "training_mode", 0) or sum(map(bool, norm.output)) > 1:
             raise InputError(
-                f"{graph.where}: {label(norm)} is in training mode, so the network's answer "
+                f"{graph.where}: {label(norm)} is in training mode, so the network's output "
                 "depends on the other images of a batch; export it in eval mode"
             )
         tensor = norm.input[0]

@@ -38,8 +38,8 @@ class Agreement:
 
 def check_images() -> NDArray[np.uint8]:
     """Varied images, uint8 (4, 448, 448, 3) RGB: a face, one mirrored and dark, one in noise, and
-    coloured blotches. Pure noise would drive a network far from where its answers mean anything,
-    and rounding with them."""
+    coloured blotches. Pure noise would drive a network far from where its predictions mean
+    anything, and rounding with them."""
     random = np.random.default_rng(1)
     plain, dark, noisy = portrait_crops()
     dark = dark[:, ::-1] // 3
@@ -114,7 +114,7 @@ def self_check(
         # Written so that NaN, which np.maximum keeps, fails.
         if not (worst.logits <= LOGITS_TOLERANCE and worst.angles_deg <= ANGLES_TOLERANCE_DEG):
             raise CustomGazeError(
-                f"{graph.where}: the network rebuilt from this file does not answer as the file "
+                f"{graph.where}: the network rebuilt from this file does not predict as the file "
                 f"does: {worst.logits:.2g} apart in the logits, {worst.angles_deg:.2g}° in the "
                 f"angles. {_parting(graph, walked, module, image, copies)}"
             )
