@@ -20,6 +20,7 @@ from custom_gaze.common.errors import InputError
 from custom_gaze.common.untrusted import regular_file
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
+from custom_gaze.inference.drawing import Picture
 from custom_gaze.inference.predictor import Gaze, GazeReader, load_reader
 from custom_gaze.inference.watch_output import (
     ENDINGS,
@@ -35,8 +36,6 @@ SMOOTHING = 0.4  # share of the newest prediction in what is shown, as in the ap
 USUAL_FPS = 25.0  # of a file that does not say
 MOST_VIDEO_BYTES = 1 << 40  # it is read frame by frame
 MOST_WEBCAMS = 100  # OpenCV reads higher numbers as a choice of driver
-
-Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.common.files import whole_file, write_bytes
 from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.inference import drawing
+from custom_gaze.inference.drawing import Picture
 from custom_gaze.inference.predictor import Gaze
 
 TITLE = "custom-gaze watch (q ends it)"
@@ -25,8 +25,6 @@ CODECS = {".avi": "MJPG", ".mp4": "mp4v"}
 ENDINGS = (*CODECS, ".png")
 PROBE_S = 10.0
 PROBE = "import cv2; cv2.namedWindow('custom-gaze'); cv2.destroyAllWindows()"
-
-Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 
 
 @dataclass(frozen=True)

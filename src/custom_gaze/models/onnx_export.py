@@ -3,7 +3,6 @@
 import io
 import logging
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import onnx
@@ -39,26 +38,11 @@ def to_onnx(network: torch.nn.Module, size_px: int, opset: int) -> onnx.ModelPro
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    model.doc_string = ""
     model.producer_name, model.producer_version = "custom-gaze", __version__
-    del model.metadata_props[:]
-    _strip_graph(model.graph)
-    for function in model.functions:
-        _strip_nodes(function.node)
-
-
-def _strip_graph(graph: onnx.GraphProto) -> None:
-    graph.doc_string = ""
+    graph = model.graph
     graph.name = "custom_gaze"
-    del graph.metadata_props[:]
     values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
-    for value in values:
-        value.doc_string = ""
-        del value.metadata_props[:]
-    _strip_nodes(graph.node)
-
-
-def _strip_nodes(nodes: Sequence[onnx.NodeProto]) -> None:
-    for node in nodes:
-        node.doc_string = ""
-        del node.metadata_props[:]
+    nodes = (*graph.node, *(node for function in model.functions for node in function.node))
+    for part in (model, graph, *values, *nodes):
+        part.doc_string = ""
+        del part.metadata_props[:]

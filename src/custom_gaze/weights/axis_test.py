@@ -28,17 +28,11 @@ CLEAR = 0.5
 
 @dataclass(frozen=True)
 class Naming:
-    """How yaw and pitch were told apart before the mirror test.
+    """How yaw and pitch were told apart before the mirror test, by the file's own names."""
 
-    Attributes:
-        yaw: the file's own name of what was taken for yaw.
-        pitch: and of what was taken for pitch.
-        by: 'name' where the names say so, 'order' where they do not.
-    """
-
-    yaw: str
+    yaw: str  # what was taken for yaw
     pitch: str
-    by: str
+    by: str  # 'name' where the names say so, 'order' where they do not
 
 
 def portrait_crops() -> NDArray[np.uint8]:

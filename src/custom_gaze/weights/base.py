@@ -27,24 +27,14 @@ LAYOUT = ("bins", "bin_width_deg", "first_bin_deg")
 
 @dataclass(frozen=True)
 class BinHeads:
-    """Two linear layers that spread each angle over bins.
+    """Two linear layers that spread each angle over bins."""
 
-    Attributes:
-        yaw_weight: float32 (bins, features).
-        yaw_bias: float32 (bins,).
-        pitch_weight: float32 (bins, features).
-        pitch_bias: float32 (bins,).
-        bins: how many.
-        bin_width_deg: from one bin's angle to the next one's.
-        first_bin_deg: angle of the first bin.
-    """
-
-    yaw_weight: Tensor
-    yaw_bias: Tensor
+    yaw_weight: Tensor  # float32 (bins, features)
+    yaw_bias: Tensor  # float32 (bins,)
     pitch_weight: Tensor
     pitch_bias: Tensor
     bins: int
-    bin_width_deg: float
+    bin_width_deg: float  # from one bin's angle to the next one's
     first_bin_deg: float
 
     @property
@@ -67,27 +57,20 @@ class BinHeads:
 class BaseNetwork:
     """What training starts from.
 
-    Attributes:
-        trunk: a name from `custom_gaze.models.network.TRUNKS`.
-        trunk_state: the trunk's weights and BatchNorm statistics, float32 by torchvision's names,
-            without the classifier and without `num_batches_tracked`.
-        heads: None where the file holds a trunk only.
-        source: the file it came from.
-        sha256: of that file.
-        kind: 'l2cs-state-dict', 'mobilegaze-state-dict', 'onnx', 'torchvision' or 'embedded'.
-        batchnorm_folded: the file had BatchNorm folded into its convolutions; here such a layer
-            is an identity (mean 0, variance 1, weight √(1 + eps)) with the folded bias.
-        warnings: what the user should know, one line each.
+    `trunk_state` are the trunk's weights and BatchNorm statistics, float32 by torchvision's names,
+    without the classifier and without `num_batches_tracked`. Where BatchNorm was folded into the
+    convolutions, such a layer is an identity here (mean 0, variance 1, weight √(1 + eps)) with the
+    folded bias.
     """
 
-    trunk: str
+    trunk: str  # a name from `custom_gaze.models.network.TRUNKS`
     trunk_state: dict[str, Tensor]
-    heads: BinHeads | None
-    source: str
-    sha256: str
-    kind: str
+    heads: BinHeads | None  # None where the file holds a trunk only
+    source: str  # the file it came from
+    sha256: str  # of that file
+    kind: str  # one of KINDS
     batchnorm_folded: bool = False
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()  # what the user should know, one line each
 
     @property
     def provenance(self) -> BaseProvenance:

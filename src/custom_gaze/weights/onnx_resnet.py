@@ -58,20 +58,15 @@ class Head:
 class Walked:
     """What a file holds.
 
-    Attributes:
-        trunk: 'resnet18', 'resnet34' or 'resnet50'.
-        state: the trunk's weights, as in BaseNetwork.trunk_state.
-        heads: in the order of the file's outputs.
-        tensors: name of each trunk module's output → the tensor in the graph that equals it, in
-            the order of the forward pass; the modules are the BatchNorms.
-        folded: at least one BatchNorm was folded into its convolution.
+    `tensors`: name of each trunk module's output → the tensor in the graph that equals it, in the
+    order of the forward pass; the modules are the BatchNorms.
     """
 
-    trunk: str
-    state: dict[str, Tensor]
-    heads: tuple[Head, Head]
+    trunk: str  # 'resnet18', 'resnet34' or 'resnet50'
+    state: dict[str, Tensor]  # as in BaseNetwork.trunk_state
+    heads: tuple[Head, Head]  # in the order of the file's outputs
     tensors: dict[str, str]
-    folded: bool
+    folded: bool  # at least one BatchNorm was folded into its convolution
 
 
 def walk(graph: OnnxGraph) -> Walked:
