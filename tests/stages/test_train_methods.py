@@ -29,7 +29,6 @@ from custom_gaze.evaluation.results import read_training_log
 from custom_gaze.faces.crops import normalise
 from custom_gaze.geometry import angular_error_deg
 from custom_gaze.inference.predictor import load_gaze_model
-from custom_gaze.models import l2cs_export
 from custom_gaze.models.checkpoint import load_checkpoint
 from custom_gaze.models.heads import CorrectedHead
 from custom_gaze.models.network import GazeNetwork
@@ -92,7 +91,7 @@ def test_each_method_is_exported_as_it_was_fitted(headed: Project, method: Candi
     assert np.ptp(expected, axis=0).min() > 3
     np.testing.assert_allclose(answers, expected, atol=1e-3)
     # The app's other form, and the app's own way to read it.
-    other = l2cs_export.run(headed.params, headed.paths)
+    other = export.run_l2cs(headed.paths)
     assert other.difference_deg < 1e-3
     for path in (headed.paths.model, other.path):
         read = load_gaze_model(path, headed.params).angles_deg(crops[0])

@@ -89,7 +89,7 @@ def _check_tensor(tensor: Any, where: str) -> None:
     import onnx
 
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        return  # read and bounded where it is allowed at all: weights/onnx_file.py
+        return  # read and bounded where it is allowed at all: weights/onnx_reader.py
     values = 1
     for size in tensor.dims:
         values *= max(size, 0)
