@@ -202,20 +202,20 @@ def test_labels_are_judged_only_where_they_can_be() -> None:
             for frame, row in zip(targets_of(points), eyes, strict=True)
         ]
 
-    check, nothing = labels.check_labels(looks(features), GEOMETRY, 20.0, "one")
+    check, nothing = labels.check_labels(looks(features), GEOMETRY, 20.0)
     assert check is not None
     assert check.useful
     assert not nothing
     points[[9, 20]] = points[[30, 3]]  # the labels, not the looks
-    _, wrong = labels.check_labels(looks(features), GEOMETRY, 20.0, "one")
+    _, wrong = labels.check_labels(looks(features), GEOMETRY, 20.0)
     assert [finding.frames for finding in wrong] == [("img_9.jpg",), ("img_20.jpg",)]
     seen = GEOMETRY.to_pixels(truth[9])
     assert f"look at ({seen[0]:.0f}"[:-1] in wrong[0].what
     noise = rng.normal(size=(32, 60))
-    _, (note,) = labels.check_labels(looks(noise), GEOMETRY, 20.0, "one")
+    _, (note,) = labels.check_labels(looks(noise), GEOMETRY, 20.0)
     assert note.severity is Severity.NOTE
     assert note.what.startswith("labels cannot be judged")
-    none, (note,) = labels.check_labels(looks(features)[:6], GEOMETRY, 20.0, "one")
+    none, (note,) = labels.check_labels(looks(features)[:6], GEOMETRY, 20.0)
     assert none is None
     assert "3 targets tell too little" in note.what
 
@@ -223,7 +223,7 @@ def test_labels_are_judged_only_where_they_can_be() -> None:
 @pytest.mark.parametrize(("columns", "rows", "margin"), [(5, 5, 0.03), (3, 3, 0.03), (3, 3, 0.1)])
 def test_grids_that_cover_the_screen(columns: int, rows: int, margin: float) -> None:
     coverage, findings = screen.look_at_screen(
-        targets_of(grid(columns, rows, margin)), GEOMETRY, 20.0, "one"
+        targets_of(grid(columns, rows, margin)), GEOMETRY, 20.0
     )
     assert (coverage.targets, coverage.add_px, findings) == (columns * rows, (), [])
     assert sum(character == "1" for character in coverage.map) == columns * rows
@@ -232,7 +232,7 @@ def test_grids_that_cover_the_screen(columns: int, rows: int, margin: float) -> 
 def test_a_missing_side_is_worth_adding() -> None:
     points = grid(5, 5)
     left = points[points[:, 0] < 1000]
-    coverage, findings = screen.look_at_screen(targets_of(left), GEOMETRY, 20.0, "one")
+    coverage, findings = screen.look_at_screen(targets_of(left), GEOMETRY, 20.0)
     assert len(coverage.add_px) >= 3
     assert all(1200 < x <= 0.96 * 1728 + 1 for x, _ in coverage.add_px)
     assert coverage.map.count("+") == len(coverage.add_px)
@@ -240,19 +240,19 @@ def test_a_missing_side_is_worth_adding() -> None:
     assert finding.check == "coverage"
     assert str(coverage.add_px[0]) in finding.advice
     again = np.concatenate([left, np.array(coverage.add_px)])
-    assert screen.look_at_screen(targets_of(again), GEOMETRY, 20.0, "one")[0].add_px == ()
+    assert screen.look_at_screen(targets_of(again), GEOMETRY, 20.0)[0].add_px == ()
 
 
 def test_a_missing_corner_is_worth_adding() -> None:
-    coverage, _ = screen.look_at_screen(targets_of(grid(5, 5)[1:]), GEOMETRY, 20.0, "one")
+    coverage, _ = screen.look_at_screen(targets_of(grid(5, 5)[1:]), GEOMETRY, 20.0)
     assert coverage.add_px == ((69, 45),)
 
 
 def test_few_targets() -> None:
-    _, findings = screen.look_at_screen(targets_of(grid(2, 2)), GEOMETRY, 20.0, "one")
+    _, findings = screen.look_at_screen(targets_of(grid(2, 2)), GEOMETRY, 20.0)
     few = next(finding for finding in findings if "4 different targets" in finding.what)
     assert few.severity is Severity.ERROR
-    _, findings = screen.look_at_screen(targets_of(grid(3, 2)), GEOMETRY, 20.0, "one")
+    _, findings = screen.look_at_screen(targets_of(grid(3, 2)), GEOMETRY, 20.0)
     assert next(f for f in findings if "6 different" in f.what).severity is Severity.WARNING
 
 
@@ -266,7 +266,7 @@ def test_few_targets() -> None:
 )
 def test_targets_of_another_screen(size: tuple[int, int], severity: Severity) -> None:
     points = grid(4, 4, size=np.array(size))
-    _, findings = screen.look_at_screen(targets_of(points), GEOMETRY, 20.0, "one")
+    _, findings = screen.look_at_screen(targets_of(points), GEOMETRY, 20.0)
     other = next(f for f in findings if "lie as on a screen" in f.what)
     assert other.severity is severity
     assert f"about {size[0]} × {size[1]} pixels" in other.what
@@ -298,11 +298,11 @@ def test_pictures_are_the_same_only_if_every_block_is(grey_levels: int, same: bo
     other[36:45, 70:80] += np.uint8(grey_levels)  # one of 160 blocks: an eye, say
     first, second = targets_of(np.array([[100.0, 100.0], [900.0, 500.0]]))
     pair = [frames.FrameLook(first, None, small=small), frames.FrameLook(second, None, small=other)]
-    findings = [f for f in frames.check_frames(pair, 20.0, "one") if f.check == "duplicate"]
+    findings = [f for f in frames.check_frames(pair, 20.0) if f.check == "duplicate"]
     assert [f.severity for f in findings] == ([Severity.ERROR] if same else [])
     for shift_px in (0.0, 0.6, 19.0):  # the app's targets jitter by pixels
         pair[1] = replace(pair[1], frame=replace(first, target_x_px=100.0 + shift_px))
-        findings = [f for f in frames.check_frames(pair, 20.0, "one") if f.check == "duplicate"]
+        findings = [f for f in frames.check_frames(pair, 20.0) if f.check == "duplicate"]
         assert [f.severity for f in findings] == ([Severity.NOTE] if same else [])
 
 

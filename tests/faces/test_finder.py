@@ -12,7 +12,6 @@ from custom_gaze.common.errors import InputError
 from custom_gaze.faces.crops import mesh_crop_box
 from custom_gaze.faces.detectors import (
     DetectorKind,
-    check_detector,
     embedded_detector,
     load_detector,
     rfb_priors,
@@ -20,7 +19,6 @@ from custom_gaze.faces.detectors import (
 from custom_gaze.faces.finder import (
     DETECTOR_FILE,
     MESH_FILE,
-    check_mesh,
     load_finder,
     load_mesh,
 )
@@ -231,7 +229,7 @@ def not_onnx(path: Path, content: bytes) -> Path:
         (b"hello", "no ONNX, or one that is damaged"),
     ],
 )
-@pytest.mark.parametrize("check", [check_detector, check_mesh])
+@pytest.mark.parametrize("check", [load_detector, load_mesh])
 def test_what_is_no_onnx_is_named(tmp_path, content, said, check):
     with pytest.raises(InputError, match=f"x.onnx: is .*{said}|x.onnx: {said}") as caught:
         check(not_onnx(tmp_path / "x.onnx", content))
@@ -243,14 +241,14 @@ def test_a_detector_cut_short_is_refused(tmp_path, share):
     content = embedded_detector()
     path = not_onnx(tmp_path / "x.onnx", content[: int(len(content) * share)])
     with pytest.raises(InputError, match=r"x\.onnx: .*(damaged or cut short|cannot load|no face)"):
-        check_detector(path)
+        load_detector(path)
 
 
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"nothing\.onnx: not found"):
-        check_detector(tmp_path / "nothing.onnx")
+        load_detector(tmp_path / "nothing.onnx")
     with pytest.raises(InputError, match=": is a folder, not a file"):
-        check_detector(tmp_path)
+        load_detector(tmp_path)
 
 
 def test_other_networks_are_named_for_what_they_are(tmp_path):
@@ -258,18 +256,18 @@ def test_other_networks_are_named_for_what_they_are(tmp_path):
     gaze = write_gaze_network(tmp_path / "gaze.onnx")
     rfb = write_detector(tmp_path / "rfb.onnx", decoded=True)
     with pytest.raises(InputError, match=r"no face detector .* a face mesh: .*1x192x192x3"):
-        check_detector(mesh)
+        load_detector(mesh)
     with pytest.raises(InputError, match=r"no face detector .* a gaze network: .*1x3x448x448"):
-        check_detector(gaze)
+        load_detector(gaze)
     with pytest.raises(InputError, match=r"no face mesh, but input input 1x3x240x320, outputs"):
-        check_mesh(rfb)
+        load_mesh(rfb)
     with pytest.raises(InputError, match=r"no face mesh, but a gaze network"):
-        check_mesh(gaze)
+        load_mesh(gaze)
 
 
 def test_a_mesh_of_another_number_of_points_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"no face mesh, but .*1x1x1x1434"):
-        check_mesh(write_mesh(tmp_path / "attention.onnx", points=478))
+        load_mesh(write_mesh(tmp_path / "attention.onnx", points=478))
 
 
 @pytest.mark.parametrize(
@@ -283,7 +281,7 @@ def test_a_mesh_of_another_number_of_points_is_refused(tmp_path):
 )
 def test_rfb_shapes_with_other_numbers_are_refused(tmp_path, wrong):
     with pytest.raises(InputError, match="its numbers are no scores and boxes of that kind"):
-        check_detector(write_detector(tmp_path / "x.onnx", **wrong))
+        load_detector(write_detector(tmp_path / "x.onnx", **wrong))
 
 
 def test_a_graph_that_onnxruntime_refuses_is_refused(tmp_path):
@@ -294,7 +292,7 @@ def test_a_graph_that_onnxruntime_refuses_is_refused(tmp_path):
     with pytest.raises(
         InputError, match=r"NoSuchOperator 'red' is no operator that a gaze network"
     ):
-        check_detector(path)
+        load_detector(path)
 
 
 def test_weights_outside_the_file_are_refused_and_not_read(tmp_path):
@@ -305,7 +303,7 @@ def test_weights_outside_the_file_are_refused_and_not_read(tmp_path):
     tensor.ClearField("raw_data")
     path.write_bytes(model.SerializeToString())
     with pytest.raises(InputError, match="keeps weights outside the file"):
-        check_detector(path)
+        load_detector(path)
 
 
 def test_weights_outside_the_file_are_found_in_constants_too(tmp_path):
@@ -317,7 +315,7 @@ def test_weights_outside_the_file_are_found_in_constants_too(tmp_path):
     model.graph.node.append(constant)
     path.write_bytes(model.SerializeToString())
     with pytest.raises(InputError, match="keeps weights outside the file"):
-        check_detector(path)
+        load_detector(path)
 
 
 # ------------------------------------------------------------------------------- the mesh

@@ -17,7 +17,8 @@ from custom_gaze.config.params import Params, PrepareParams
 from custom_gaze.config.paths import Paths
 from custom_gaze.config.specification import PREPROCESSING
 from custom_gaze.data.crop_picture import crop_picture
-from custom_gaze.data.sessions import LeftOut, load_frame
+from custom_gaze.data.prepared import LeftOut
+from custom_gaze.data.sessions import load_frame
 from custom_gaze.faces.crops import gaze_crop, gaze_crop_box
 from custom_gaze.faces.finder import DETECTOR_FILE, MESH_FILE
 from custom_gaze.stages import prepare

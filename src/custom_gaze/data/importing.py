@@ -19,11 +19,11 @@ from custom_gaze.data.dvc_sessions import (
     sessions_lock,
     whole_or_taken_back,
 )
+from custom_gaze.data.prepared import LeftOut
 from custom_gaze.data.sessions import (
     FRAME_NAME,
     MAX_IMAGE_BYTES,
     FrameError,
-    LeftOut,
     Session,
     checked_session,
     is_turned,

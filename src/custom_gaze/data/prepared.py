@@ -10,9 +10,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from custom_gaze.common.errors import InputError
-from custom_gaze.common.stage_files import PLAIN_NAME, SHA256, Strict, read_json, read_table
+from custom_gaze.common.stage_files import (
+    CHECKED,
+    PLAIN_NAME,
+    SHA256,
+    Strict,
+    read_json,
+    read_table,
+)
 from custom_gaze.config.specification import CropFrom, Preprocessing, Specification
 from custom_gaze.geometry import ScreenGeometry
 
@@ -90,9 +98,12 @@ class Counts(Strict):
     left_out: Count
 
 
-class UnusedFrame(Strict):
-    filename: Text
-    reason: Text
+@pydantic_dataclass(frozen=True, config=CHECKED)
+class LeftOut:
+    """A file that cannot be used, and why."""
+
+    filename: str
+    reason: str
 
 
 def _whole(value: Any) -> Any:
@@ -117,7 +128,7 @@ class Manifest(Strict):
     crop_from: CropFrom
     jpeg_quality: int = Field(ge=1, le=100)
     counts: Counts
-    left_out: list[UnusedFrame]
+    left_out: tuple[LeftOut, ...]
 
     @property
     def specification(self) -> Specification:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.untrusted import lies_inside, printable
+from custom_gaze.data.prepared import LeftOut
 from custom_gaze.geometry import ScreenGeometry
 
 FRAME_NAME = re.compile(r"img_([0-9]{1,18})\.(jpg|json)")
@@ -46,14 +47,6 @@ class Frame:
     target_x_px: float
     target_y_px: float
     eyes_px: tuple[tuple[float, float], tuple[float, float]] | None
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A file that cannot be used, and why."""
-
-    filename: str
-    reason: str
 
 
 @dataclass(frozen=True)

@@ -178,10 +178,7 @@ def _page(tiles: Sequence[Image], columns: int, title: str, note: str) -> Image:
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
     top = 56
-    size = (
-        columns * (width + GAP_PX) + GAP_PX,
-        rows * (height + GAP_PX) + GAP_PX + top,
-    )
+    size = (columns * (width + GAP_PX) + GAP_PX, rows * (height + GAP_PX) + GAP_PX + top)
     page = Pillow.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(page)
     draw.text((GAP_PX, 14), title, INK, _font(24))

@@ -95,24 +95,23 @@ def _examine(
     session: Session, examiner: Examiner | None, params: Params, findings: list[Finding]
 ) -> SessionLook:
     """Look at every frame once, then at the session as a whole."""
-    for entry in session.left_out:
-        advice = "capture it again if the target matters"
-        findings.append(
-            Finding(
-                Severity.WARNING, "session", entry.reason, advice, session.id, (entry.filename,)
-            )
-        )
+    advice = "capture it again if the target matters"
+    found = [
+        Finding(Severity.WARNING, "session", entry.reason, advice, frames=(entry.filename,))
+        for entry in session.left_out
+    ]
     looks: list[FrameLook] = []
     if examiner:
         looks = [examiner.look(frame) for frame in bar(session.frames, f"examine {session.id}")]
     usable = [look.frame for look in looks if look.face] if examiner else list(session.frames)
     same_px = params.split.same_target_px
-    coverage, found = look_at_screen(usable, params.geometry, same_px, session.id)
-    findings.extend([*check_frames(looks, same_px, session.id), *found])
+    coverage, of_screen = look_at_screen(usable, params.geometry, same_px)
+    found += [*check_frames(looks, same_px), *of_screen]
     label = None
     if examiner:
-        label, found = check_labels(looks, params.geometry, same_px, session.id)
-        findings.extend(found)
+        label, of_labels = check_labels(looks, params.geometry, same_px)
+        found += of_labels
+    findings += [dataclasses.replace(finding, session=session.id) for finding in found]
     return SessionLook(
         id=session.id,
         folder=session.folder,

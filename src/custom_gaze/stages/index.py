@@ -25,13 +25,7 @@ from custom_gaze.data.prepared import (
     read_manifest,
 )
 from custom_gaze.data.specification import agreed, write_specification
-from custom_gaze.data.splits import (
-    CROSS_SESSION,
-    SIDES,
-    number_targets,
-    points_px,
-    split_by_target,
-)
+from custom_gaze.data.splits import CROSS_SESSION, SIDES, number_targets, points_px, split_by_target
 
 SAME_ANGLE_DEG = 1e-6  # between a label and what its target's pixels give
 

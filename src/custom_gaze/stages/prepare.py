@@ -29,12 +29,12 @@ from custom_gaze.data.prepared import (
     MANIFEST_FILE,
     MANIFEST_FORMAT,
     Counts,
+    LeftOut,
     Manifest,
-    UnusedFrame,
     UsedDetector,
     UsedMesh,
 )
-from custom_gaze.data.sessions import Frame, LeftOut, Session, load_frame, read_session
+from custom_gaze.data.sessions import Frame, Session, load_frame, read_session
 from custom_gaze.faces.crops import gaze_crop, jpeg
 from custom_gaze.faces.finder import FaceFinder, FoundFace, load_finder
 from custom_gaze.geometry import ScreenGeometry
@@ -218,5 +218,5 @@ def _manifest(
         crop_from=finder.crop_from,
         jpeg_quality=params.prepare.jpeg_quality,
         counts=Counts(frames=used + len(left_out), used=used, left_out=len(left_out)),
-        left_out=[UnusedFrame(filename=e.filename, reason=e.reason) for e in left_out],
+        left_out=left_out,
     )
