@@ -3,14 +3,15 @@ same frames, those of the other candidates, of the base network and of a constan
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from custom_gaze.calibration.base_features import Seen, seen_by
+from custom_gaze.calibration.base_features import seen_by
 from custom_gaze.calibration.candidates import Candidates
-from custom_gaze.calibration.corrections import CORRECTIONS, Correction, best_correction
+from custom_gaze.calibration.corrections import CORRECTIONS, best_correction
 from custom_gaze.common.console import bar
 from custom_gaze.common.errors import InputError
 from custom_gaze.config.candidate import Candidate
@@ -139,7 +140,7 @@ def compare(
     """
     candidates = predictors.candidates
     constant = labels_deg(known).mean(axis=0, dtype=np.float64)
-    from_base = _from_base(predictors, known, seed, paths) if candidates.closed else None
+    from_base = _FromBase(predictors, known, seed, paths) if candidates.closed else None
     tuned = None
     if candidates.fine_tuned is not None and candidates.method != Candidate.FINETUNE:
         tuned = _fine_tuned(predictors, paths)
@@ -166,52 +167,36 @@ def _predicted(run: Run, samples: Sequence[Sample], what: str, paths: Paths) -> 
     return np.concatenate([run(normalise(crop[None])) for crop in crops])
 
 
-@dataclass(frozen=True)
 class _FromBase:
-    """What needs no more than the base network's features and angles of a frame.
+    """What needs no more than the base network's features and angles of a frame; `best` is the
+    best of the app's corrections, fitted on the frames `known`."""
 
-    Attributes:
-        network: the base's trunk.
-        best: the best of the app's corrections.
-        known: the frames that it was fitted on, with their rows in `seen`.
-    """
-
-    predictors: Predictors
-    network: GazeNetwork
-    best: Correction
-    known: Mapping[Sample, int]
-    seen: Seen
-    paths: Paths
+    def __init__(
+        self, predictors: Predictors, known: Sequence[Sample], seed: int, paths: Paths
+    ) -> None:
+        base, self._closed = predictors.base, predictors.candidates.closed
+        spec = trunk_spec(base.trunk)
+        if base.heads is None or self._closed[Candidate.BASE].weight.shape[1] != spec.features:
+            raise _not_made_from(paths)
+        network = GazeNetwork(base.trunk, spec.frozen_through)
+        network.load_trunk(base.trunk_state)
+        self._seen = partial(seen_by, network.eval(), base.heads, paths=paths)
+        self._known_seen = seen = self._seen(samples=known)
+        self._row = {sample: row for row, sample in enumerate(known)}
+        fitted_on = seen.base_deg, seen.true_deg, seen.targets
+        self.best = best_correction(*fitted_on, seed, among=tuple(CORRECTIONS))
 
     def predict(self, samples: Sequence[Sample]) -> dict[str, Angles]:
         """The base's angles, the best correction's and the closed forms', each by its key."""
-        if all(sample in self.known for sample in samples):  # they went through already
-            seen = self.seen.rows(np.array([self.known[sample] for sample in samples]))
+        if all(sample in self._row for sample in samples):  # they went through already
+            seen = self._known_seen.rows(np.array([self._row[sample] for sample in samples]))
         else:
-            seen = seen_by(self.network, self.predictors.base.heads, samples, self.paths)
-        closed = self.predictors.candidates.closed
+            seen = self._seen(samples=samples)
         return {
             "base_deg": seen.base_deg,
             "best_correction_deg": self.best.apply(seen.base_deg),
-            **{candidate.metric: form.answers(seen) for candidate, form in closed.items()},
+            **{name.metric: form.answers(seen) for name, form in self._closed.items()},
         }
-
-
-def _from_base(
-    predictors: Predictors, known: Sequence[Sample], seed: int, paths: Paths
-) -> _FromBase:
-    base, closed = predictors.base, predictors.candidates.closed
-    spec = trunk_spec(base.trunk)
-    if base.heads is None or closed[Candidate.BASE].weight.shape[1] != spec.features:
-        raise _not_made_from(paths)
-    network = GazeNetwork(base.trunk, spec.frozen_through)
-    network.load_trunk(base.trunk_state)
-    seen = seen_by(network.eval(), base.heads, known, paths)
-    best = best_correction(
-        seen.base_deg, seen.true_deg, seen.targets, seed, among=tuple(CORRECTIONS)
-    )
-    rows = {sample: row for row, sample in enumerate(known)}
-    return _FromBase(predictors, network, best, rows, seen, paths)
 
 
 def _fine_tuned(predictors: Predictors, paths: Paths) -> Run:

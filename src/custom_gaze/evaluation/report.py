@@ -94,7 +94,11 @@ def write_html(evaluation: Evaluation, paths: Paths) -> None:
             (each.session, TESTED_AS[each.group], *_cells(each.figures))
             for each in evaluation.sessions
         ],
-        pictures=list(_pictures(paths)),
+        pictures=[
+            ("Targets and the model's predictions on the screen", _base64(paths.screen_plot)),
+            ("Mean error of each target", _base64(paths.error_plot)),
+            ("Loss per epoch: frames trained on, and held-out targets", _base64(paths.loss_plot)),
+        ],
         left_out=[
             (manifest.session, entry.filename, entry.reason)
             for manifest in provenance.manifests
@@ -112,15 +116,8 @@ def _held_out_rows(choice: Choice) -> Iterator[tuple[str, str]]:
             yield candidate.label, f"{error:.2f}°"
 
 
-def _pictures(paths: Paths) -> Iterator[tuple[str, str]]:
-    """The pictures' captions and their files in base64."""
-    captions: dict[Path, str] = {
-        paths.screen_plot: "Targets and the model's predictions on the screen",
-        paths.error_plot: "Mean error of each target",
-        paths.loss_plot: "Loss per epoch: frames trained on, and held-out targets",
-    }
-    for path, caption in captions.items():
-        yield caption, base64.b64encode(path.read_bytes()).decode()
+def _base64(picture: Path) -> str:
+    return base64.b64encode(picture.read_bytes()).decode()
 
 
 def _made_with(provenance: Provenance) -> list[tuple[str, str]]:

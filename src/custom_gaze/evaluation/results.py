@@ -8,7 +8,7 @@ stands reports/training.csv, which `train` writes, as `TrainingLog`.
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
@@ -154,10 +154,9 @@ def write_results(evaluation: Evaluation, paths: Paths) -> None:
     }
     write_json(paths.session_metrics, sessions)
     out = io.StringIO()
-    columns = [field.name for field in fields(PredictionRow)]
-    writer = csv.DictWriter(out, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in evaluation.predictions)
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(field.name for field in fields(PredictionRow))
+    writer.writerows(astuple(row) for row in evaluation.predictions)
     write_text(paths.predictions, out.getvalue())
 
 

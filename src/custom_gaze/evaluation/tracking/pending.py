@@ -163,12 +163,7 @@ def _files(folder: Path) -> list[tuple[Path, str]]:
 def waiting() -> list[Path]:
     """The folders that hold a record, the oldest first."""
     found = [path.parent for path in pending_folder().glob(f"[0-9]*-*/{RECORD_FILE}")]
-    return sorted(found, key=lambda folder: (int(_digits(folder)), folder.name))
-
-
-def _digits(folder: Path) -> str:
-    start = folder.name.partition("-")[0]
-    return start if start.isdecimal() and start.isascii() else "0"
+    return sorted(found, key=lambda folder: (int(re.findall("[0-9]+", folder.name)[0]), folder))
 
 
 @contextmanager
