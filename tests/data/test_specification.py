@@ -11,9 +11,10 @@ import pytest
 from conftest import Project
 from custom_gaze.common.errors import InputError
 from custom_gaze.config.specification import Preprocessing, Specification, specification_of
-from custom_gaze.data.specification import agreed, read_specification
+from custom_gaze.data.index import read_specification
 from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.stages import index
+from custom_gaze.stages.index import agreed
 
 SPEC = Specification(ScreenGeometry(), Preprocessing(), "detector box")
 

@@ -4,12 +4,14 @@ A line is a `Sample`, its columns are that class's fields: the session and file 
 target's angles and pixels, the target's number, which frames of one target share, the side of the
 split, and the crop's hash. It is the only thing that train, export and evaluate know of the
 dataset, and is written from the sessions that params.yaml names, so crops that an earlier run left
-behind are never seen. Beside it, data/specification.json has the screen of the labels and the rule
-of the crops, on which the sessions agree, and data/index.json keeps their manifests (the detector,
-what was left out) and the index's hash.
+behind are never in it. Beside it, data/index.json keeps the sessions' manifests (the detector, what
+was left out) and the index's hash, and data/specification.json has what the sessions agree on: the
+screen of the labels and the rule of the crops. Later stages have these from there; params.yaml only
+says what the next `prepare` would do.
 """
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -21,9 +23,10 @@ from pydantic import Field
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.files import sha256_of
 from custom_gaze.common.stage_files import PLAIN_NAME, SHA256, Row, Strict, read_json, read_table
-from custom_gaze.common.untrusted import read_file
+from custom_gaze.common.untrusted import read_file, read_text
 from custom_gaze.config.paths import Paths
 from custom_gaze.config.session_ids import SESSION_ID, SESSION_ID_RULE
+from custom_gaze.config.specification import Specification, specification_of
 from custom_gaze.data.prepared import MOST_CROP_BYTES, MOST_DEG, MOST_PX, Hash, Manifest
 from custom_gaze.data.splits import SIDES
 
@@ -80,6 +83,20 @@ def prepared_by(path: Path, sessions: Sequence[str]) -> list[str]:
         names = ", ".join(sessions)
         raise InputError(f"{path}: has no manifest of {names}; run `custom-gaze index` again")
     return sorted({entry.code for entry in manifests})
+
+
+def read_specification(path: Path) -> Specification:
+    """Read data/specification.json.
+
+    Raises:
+        InputError: it is missing or not what `custom-gaze index` wrote.
+    """
+    text = read_text(path, advice=REMEDY)
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        raise InputError(f"{path}: no JSON; {REMEDY}") from None
+    return specification_of(content, path, REMEDY)
 
 
 def read_index(path: Path) -> tuple[Sample, ...]:

@@ -12,8 +12,7 @@ from custom_gaze.common.errors import InputError
 from custom_gaze.common.files import sha256_of
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
-from custom_gaze.data.index import of_split, read_index, read_manifests
-from custom_gaze.data.specification import read_specification
+from custom_gaze.data.index import of_split, read_index, read_manifests, read_specification
 from custom_gaze.data.splits import CROSS_SESSION, TEST, TRAIN, VALIDATION
 from custom_gaze.evaluation import plots, report
 from custom_gaze.evaluation.comparisons import Comparison, Predictors, compare

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from custom_gaze.common.files import sha256_of, write_json, write_text
 from custom_gaze.common.untrusted import read_file
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
+from custom_gaze.config.specification import Specification
 from custom_gaze.data.index import HEADER, Manifests, Sample, of_split, targets_of
 from custom_gaze.data.prepared import (
     LABELS_FILE,
@@ -24,7 +25,6 @@ from custom_gaze.data.prepared import (
     read_labels,
     read_manifest,
 )
-from custom_gaze.data.specification import agreed, write_specification
 from custom_gaze.data.splits import CROSS_SESSION, SIDES, number_targets, points_px, split_by_target
 
 SAME_ANGLE_DEG = 1e-6  # between a label and what its target's pixels give
@@ -65,7 +65,7 @@ def run(params: Params, paths: Paths) -> IndexResult:
         samples += _placed(others, targets, [CROSS_SESSION] * len(others))
     _refuse_shared_frames(samples)
     _write_index(samples, paths.index)
-    write_specification(specification, paths.specification)
+    write_json(paths.specification, specification.as_dict())
     kept = Manifests(index_sha256=sha256_of(paths.index), manifests=manifests)
     write_json(paths.index_manifests, kept.model_dump(mode="json"))
     by_side = {side: of_split(samples, side) for side in SIDES}
@@ -73,6 +73,32 @@ def run(params: Params, paths: Paths) -> IndexResult:
         frames={side: len(some) for side, some in by_side.items() if some},
         targets={side: len(set(targets_of(some))) for side, some in by_side.items() if some},
     )
+
+
+def agreed(specifications: Sequence[tuple[str, Specification]]) -> Specification:
+    """What some sessions, (id, specification), have in common.
+
+    Raises:
+        InputError: two of them differ; the message names both and the first difference.
+    """
+    first, wanted = specifications[0]
+    for session, other in specifications[1:]:
+        if other != wanted:
+            one, another = _flat(wanted), _flat(other)
+            key = next(key for key in one if one[key] != another[key])
+            raise InputError(
+                f"sessions {first} and {session} were prepared differently: {key} is "
+                f"{one[key]!r} in the one and {another[key]!r} in the other; prepare both again: "
+                f"custom-gaze prepare {first} and custom-gaze prepare {session}"
+            )
+    return wanted
+
+
+def _flat(specification: Specification) -> dict[str, object]:
+    parts = {"geometry": asdict(specification.geometry)}
+    parts["preprocessing"] = specification.preprocessing.as_dict()
+    flat = {f"{part}.{key}": parts[part][key] for part in parts for key in parts[part]}
+    return {**flat, "crop_from": specification.crop_from}
 
 
 def _placed(

@@ -33,8 +33,14 @@ from custom_gaze.config.candidate import AUTO, Candidate
 from custom_gaze.config.params import Params, TrainParams
 from custom_gaze.config.paths import Paths
 from custom_gaze.config.specification import Specification
-from custom_gaze.data.index import Sample, labels_deg, load_crop, of_split, read_index
-from custom_gaze.data.specification import read_specification
+from custom_gaze.data.index import (
+    Sample,
+    labels_deg,
+    load_crop,
+    of_split,
+    read_index,
+    read_specification,
+)
 from custom_gaze.data.splits import TRAIN, VALIDATION
 from custom_gaze.models.checkpoint import Checkpoint, head_kind, save_checkpoint
 from custom_gaze.models.devices import pick_device
