@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator
-from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.stage_files import (
@@ -98,10 +97,11 @@ class Counts(Strict):
     left_out: Count
 
 
-@pydantic_dataclass(frozen=True, config=CHECKED)
+@dataclass(frozen=True)
 class LeftOut:
     """A file that cannot be used, and why."""
 
+    __pydantic_config__ = CHECKED  # of one that is read; a file's name may be no text at all
     filename: str
     reason: str
 
