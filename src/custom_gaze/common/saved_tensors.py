@@ -60,7 +60,7 @@ def as_plain(value: Any) -> Any:
     return value
 
 
-def check_state(state: dict[str, Any], network: nn.Module) -> None:
+def check_state(state: dict[str, Tensor], network: nn.Module) -> None:
     """Check weights against the network that they are for, whose own may be on "meta".
 
     Raises:

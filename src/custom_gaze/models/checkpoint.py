@@ -73,8 +73,7 @@ def head_kind(network: GazeNetwork) -> str:
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint, whole or not at all."""
-    plain = as_plain(checkpoint) | {"specification": checkpoint.specification.as_dict()}
-    save_tensors({"format": FORMAT, "version": VERSION, **plain}, path)
+    save_tensors({"format": FORMAT, "version": VERSION, **as_plain(checkpoint)}, path)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
