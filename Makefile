@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # What the demo asks for beside params.yaml: its second session, and less of what takes long.
 DEMO_PERSON := 17
-DEMO_CHANGES := -S 'evaluate.sessions=[demo-day2]' -S augment.copies=4
+DEMO_CHANGES := -S 'evaluate.sessions=[demo-day2]' -S augment.samples=4
 
 demo: .venv/installed
 	@custom-gaze demo --if-missing --person $(DEMO_PERSON) --session demo-day1 --day 1 --grid 5x5

@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     add("--persons", metavar="N", help=f"the first N of the bench's; default: {PERSONS}")
     add("--seeds", metavar="S,S,…", help="these persons instead")
     add("--targets", metavar="K,K,…", help="default: 9,16,25,50,100")
-    add("--copies", metavar="N", help="augmented samples of each training frame; default: 10")
+    add("--samples", metavar="N", help="augmented samples of each training frame; default: 10")
     add("--methods", metavar="M,M,…", help=f"default: all of {', '.join(METHODS)}")
     add(
         "--quick",
@@ -85,10 +85,10 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
     chosen: dict[str, Any] = dict(QUICK) if arguments.quick else {}
     if arguments.targets is not None:
         chosen["targets"] = tuple(sorted(set(_numbers(arguments.targets, "--targets"))))
-    if arguments.copies is not None:
-        (chosen["copies"],) = _numbers(arguments.copies, "--copies", most=1)
-        if not 1 <= chosen["copies"] <= 1000:
-            raise InputError(f"--copies is {chosen['copies']}; choose from 1 to 1000")
+    if arguments.samples is not None:
+        (chosen["samples"],) = _numbers(arguments.samples, "--samples", most=1)
+        if not 1 <= chosen["samples"] <= 1000:
+            raise InputError(f"--samples is {chosen['samples']}; choose from 1 to 1000")
     if arguments.methods is not None:
         chosen["methods"] = _methods(arguments.methods)
     settings = Settings("tuning" if arguments.tuning else "bench", **chosen)
@@ -204,7 +204,7 @@ def _facts(
         f"{', '.join(map(str, plan.seeds))}; {_grid(settings.grid)} targets on the first day, "
         f"{settings.held_out} of them held out, {_grid(settings.other_day_grid)} on the other day, "
         f"frames of each: {settings.frames_per_target}",
-        f"fine-tuned: up to {settings.epochs} epochs, {settings.copies} augmented samples of each "
+        f"fine-tuned: up to {settings.epochs} epochs, {settings.samples} augmented samples of each "
         f"training frame, fewer where an epoch would exceed {SAMPLES_AN_EPOCH} samples",
         *(f"{name} base: {r.base.trunk}, weights {r.weights}" for name, r in bases.items()),
         f"{platform.machine()}, {os.cpu_count()} CPUs, computed on {name}, "

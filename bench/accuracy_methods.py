@@ -12,13 +12,22 @@ import torch
 from numpy.typing import NDArray
 
 from accuracy_world import PARAMS, Person, Settings
-from custom_gaze.calibration.base_features import Seen, angles_of
-from custom_gaze.calibration.candidates import ClosedForm, closed_forms
+from custom_gaze.calibration.base_features import BaseFeatures, angles_of
+from custom_gaze.calibration.calibrate import Calibrated, calibrate
+from custom_gaze.calibration.calibration_set import CalibrationSet, Validation
+from custom_gaze.calibration.candidates import closed_forms
 from custom_gaze.calibration.corrections import CORRECTIONS, best_correction
-from custom_gaze.calibration.feature_cache import Copies, Part, Store, features_of, frozen_features
-from custom_gaze.calibration.finetune import exported, fit, predict
-from custom_gaze.calibration.selection import Calibrated, calibrate
-from custom_gaze.calibration.starting_head import starting_network
+from custom_gaze.calibration.feature_cache import (
+    AugmentedSamples,
+    Part,
+    Store,
+    features_of,
+    frozen_features,
+)
+from custom_gaze.calibration.linear_probe import LinearProbe
+from custom_gaze.calibration.recipe import Recipe
+from custom_gaze.calibration.starting_head import trunk_network
+from custom_gaze.calibration.trainer import Trainer, predict
 from custom_gaze.config.candidate import Candidate
 from custom_gaze.config.params import TrainParams
 from custom_gaze.data.index import load_crop
@@ -26,7 +35,7 @@ from custom_gaze.geometry import angular_error_deg
 from custom_gaze.models.network import GazeNetwork, trunk_spec
 from custom_gaze.weights.base import BaseNetwork
 
-SEED = 1  # of the folds, the augmented copies and the training
+SEED = 1  # of the folds, the augmented samples and the training
 # What decides about the results, beside the crops and this file.
 METHOD_CODE = ("stages.train", "data.index", "weights.base")  # and what they import
 
@@ -39,8 +48,8 @@ class Views:
         frozen: (N, channels, h, w) float16, the frozen blocks' outputs of the plain crops.
         features: (N, F) float64, what the heads see.
         base_deg: (N, 2) float64, the base's expected angles.
-        store: frozen outputs of the copies of the frames in `rows`, frame by frame.
-        copies: augmented ones of each frame in `store`, beside the plain one.
+        store: frozen outputs of the samples of the frames in `rows`, frame by frame.
+        samples: augmented ones of each frame in `store`, beside the plain one.
     """
 
     frozen: NDArray[np.float16]
@@ -48,7 +57,7 @@ class Views:
     base_deg: NDArray[np.float64]
     store: Store
     rows: NDArray[np.int64]
-    copies: int
+    samples: int
 
 
 @dataclass(frozen=True)
@@ -71,148 +80,141 @@ class Case:
         return self.views.base_deg[rows], self.person.labels_deg[rows], self.person.targets[rows]
 
     @property
-    def seen(self) -> Seen:
+    def base_features(self) -> BaseFeatures:
         """The calibration's frames as the product has them."""
-        return Seen(self.views.features[self.person.calibration(self.k)], *self.known)
+        return BaseFeatures(self.views.features[self.person.calibration(self.k)], *self.known)
 
-    def answers(self, form: ClosedForm) -> NDArray[np.float64]:
+    def predictions(self, form: LinearProbe) -> NDArray[np.float64]:
         """A closed form's angles (N, 2) for all of the person's frames."""
-        return form.apply(self.views.features, self.views.base_deg)
+        return form.predict(self.views.features, self.views.base_deg)
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """A calibrated method's angles (N, 2) for all of the person's frames, and remarks."""
 
     angles_deg: NDArray[np.float64]
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-def centre(case: Case) -> Answers:
+def centre(case: Case) -> Predictions:
     """The middle of the screen, always."""
-    return Answers(np.zeros_like(case.views.base_deg))
+    return Predictions(np.zeros_like(case.views.base_deg))
 
 
-def base_as_it_is(case: Case) -> Answers:
+def base_as_it_is(case: Case) -> Predictions:
     """The base's expected angles."""
-    return Answers(case.views.base_deg)
+    return Predictions(case.views.base_deg)
 
 
-def corrected(name: str) -> Callable[[Case], Answers]:
+def corrected(name: str) -> Callable[[Case], Predictions]:
     """One of the app's corrections, fitted on all k targets."""
 
-    def method(case: Case) -> Answers:
-        return Answers(CORRECTIONS[name](*case.known).apply(case.views.base_deg))
+    def method(case: Case) -> Predictions:
+        return Predictions(CORRECTIONS[name].fit(*case.known).predict(case.views.base_deg))
 
     return method
 
 
-def best_corrected(case: Case) -> Answers:
+def best_corrected(case: Case) -> Predictions:
     """The correction, SVR included, that cross-validation on the k targets prefers."""
     best = best_correction(*case.known, SEED, among=tuple(CORRECTIONS))
-    return Answers(best.apply(case.views.base_deg), {"correction": best.name})
+    return Predictions(best.predict(case.views.base_deg), {"correction": best.name})
 
 
-def corrected_base(case: Case) -> Answers:
+def corrected_base(case: Case) -> Predictions:
     """The product's first candidate: the polynomial that cross-validation prefers."""
-    form = closed_forms(case.seen, SEED)[Candidate.BASE]
-    return Answers(case.answers(form), {"correction": form.correction.name})
+    form = closed_forms(case.base_features, SEED)[Candidate.BASE]
+    return Predictions(case.predictions(form), {"correction": form.correction.name})
 
 
-def probe(case: Case) -> Answers:
+def probe(case: Case) -> Predictions:
     """The product's second candidate: ridge regression on the trunk's features towards what the
     first one leaves."""
-    form = closed_forms(case.seen, SEED)[Candidate.PROBE]
-    strength = form.strength if np.isfinite(form.strength) else None
-    notes = {"correction": form.correction.name, "strength": strength}
-    return Answers(case.answers(form), notes)
+    form = closed_forms(case.base_features, SEED)[Candidate.PROBE]
+    alpha = form.alpha if np.isfinite(form.alpha) else None
+    notes = {"correction": form.correction.name, "alpha": alpha}
+    return Predictions(case.predictions(form), notes)
 
 
-def fine_tuned_from_probe(case: Case) -> Answers:
+def fine_tuned_from_probe(case: Case) -> Predictions:
     """The product's third candidate: its head begins as the probe, all k targets are trained on."""
-    return Answers(calibrated(case)[1])
+    return Predictions(calibrated(case)[1])
 
 
-def auto(case: Case) -> Answers:
+def auto(case: Case) -> Predictions:
     """What the product exports: the candidate that held-out targets prefer."""
     made, angles = calibrated(case)
     method, held_out = made.choice.method, made.held_out
-    errors = {n: float(h.errors_deg(len(case.seen.targets)).mean()) for n, h in held_out.items()}
+    errors = {n: float(h.errors_deg().mean()) for n, h in held_out.items()}
     if method != Candidate.FINETUNE:
-        angles = case.answers(made.closed[method])
-    return Answers(angles, {"chosen": method, "held_out_deg": errors})
+        angles = case.predictions(made.closed[method])
+    return Predictions(angles, {"chosen": method, "held_out_deg": errors})
 
 
 def calibrated(case: Case) -> tuple[Calibrated, NDArray[np.float64]]:
     """The product's candidates on the case, made once, and the fine-tuned one's angles (N, 2)."""
     if not case.made:
         rows, views = case.person.calibration(case.k), case.views
-        copies = min(case.settings.copies_at(len(rows)), views.copies)
         params = train_params(case.base, case.settings)
         network = GazeNetwork(case.base.trunk, params.frozen_through)
         network.load_trunk(case.base.trunk_state)
-        network = network.eval().to(  # type: ignore[call-overload]
-            case.device, memory_format=torch.channels_last
-        )
-        store = Part(views.store, copy_rows(views, rows, copies))
         scratch = case.state_path.with_suffix(".folds")
         scratch.mkdir(parents=True, exist_ok=True)
-        assert case.base.heads is not None
-        made = calibrate(network, case.seen, case.base.heads, store, copies + 1, params, scratch)
-        angles = (
-            predict(network, views.frozen, len(views.frozen), params.batch_size)
-            .numpy()
-            .astype(np.float64)
-        )
+        made = calibrate(calibration_set(case, network, rows), params, scratch)
+        angles = predictions_of(network, views)
         shutil.rmtree(scratch)
         case.made.append((made, angles))
     return case.made[0]
 
 
-def answers_of(network: GazeNetwork, views: Views) -> NDArray[np.float64]:
+def calibration_set(
+    case: Case, network: GazeNetwork, rows: NDArray[np.int64], validation: Validation | None = None
+) -> CalibrationSet:
+    """Some of the person's frames to calibrate on; `network` goes to the case's device."""
+    views, person = case.views, case.person
+    samples = min(case.settings.samples_at(len(rows)), views.samples)
+    network.eval().to(case.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    frames = BaseFeatures(
+        views.features[rows], views.base_deg[rows], person.labels_deg[rows], person.targets[rows]
+    )
+    store = Part(views.store, sample_rows(views, rows, samples))
+    trunk, heads = network.trunk_state(), case.base.heads
+    return CalibrationSet(network, trunk, heads, frames, store, samples + 1, validation)
+
+
+def predictions_of(network: GazeNetwork, views: Views) -> NDArray[np.float64]:
     """A network's angles (N, 2) for all of a person's frames."""
     size = PARAMS.train.batch_size
     return predict(network, views.frozen, len(views.frozen), size).numpy().astype(np.float64)
 
 
-def fine_tuned(case: Case) -> Answers:
-    """The specification's recipe to the letter, from the base's own answers; a fifth of the targets
+def fine_tuned(case: Case) -> Predictions:
+    """The specification's recipe to the letter, from the base's own angles; a fifth of the targets
     validates."""
     person, views = case.person, case.views
     train, validation = person.split(case.k)
-    copies = min(case.settings.copies_at(len(train)), views.copies)
     params = train_params(case.base, case.settings)
     params = replace(params, start="base", schedule="constant", batch_size=16)
     torch.manual_seed(SEED)
-    network = starting_network(
-        case.base, params, [person.samples[row] for row in train], person.paths
-    )
-    network = network.to(case.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    labels = torch.from_numpy(person.labels_deg).float()
-    made = fit(
-        network,
-        Part(views.store, copy_rows(views, train, copies)),
-        labels[np.repeat(train, copies + 1)],
-        copies + 1,
-        views.frozen[validation],
-        labels[validation],
-        params,
-        case.state_path,
-    )
+    network = trunk_network(case.base, params, [person.samples[row] for row in train], person.paths)
+    true_deg = torch.from_numpy(person.labels_deg[validation]).float()
+    measured_on = Validation(views.frozen[validation], true_deg)
+    recipe = Recipe(params, alone=True)
+    one_set = calibration_set(case, network, train, measured_on)
+    trainer = Trainer(one_set, recipe, case.state_path)
+    trainer.run(recipe.epochs)
     case.state_path.unlink(missing_ok=True)
-    network.load_trained_state(made.state)
-    angles = (
-        predict(network, views.frozen, len(views.frozen), params.batch_size)
-        .numpy()
-        .astype(np.float64)
-    )
-    top = exported(made.history, params)
-    notes: dict[str, Any] = {"epochs": len(made.history) - 1, "best_epoch": top.epoch}
-    notes |= {"validation_error_deg": top.validation_error_deg, "copies": copies}
-    return Answers(angles, {**notes, "train": len(train), "validation": len(validation)})
+    network.load_trained_state(trainer.best)
+    angles = predictions_of(network, views)
+    top = recipe.exported(trainer.history)
+    notes: dict[str, Any] = {"epochs": len(trainer.history) - 1, "best_epoch": top.epoch}
+    notes |= {"validation_error_deg": top.validation_error_deg}
+    notes |= {"samples": one_set.samples_per_frame - 1}
+    return Predictions(angles, {**notes, "train": len(train), "validation": len(validation)})
 
 
-METHODS: dict[str, Callable[[Case], Answers]] = {
+METHODS: dict[str, Callable[[Case], Predictions]] = {
     "centre": centre,
     "base": base_as_it_is,
     "gain_offset": corrected("gain_offset"),
@@ -234,12 +236,12 @@ def measured(case: Case) -> dict[str, Any]:
     errors: dict[str, dict[str, float]] = {name: {} for name in tested}
     notes = {}
     for method in case.settings.methods or METHODS:
-        answers = METHODS[method](case)
+        predictions = METHODS[method](case)
         for name, rows in tested.items():
-            error = angular_error_deg(answers.angles_deg[rows], person.labels_deg[rows])
+            error = angular_error_deg(predictions.angles_deg[rows], person.labels_deg[rows])
             errors[name][method] = float(error.mean())
-        if answers.notes:
-            notes[method] = answers.notes
+        if predictions.notes:
+            notes[method] = predictions.notes
     other_day = np.isin(np.arange(len(person.targets)), person.other_day)
     slopes = {
         "same_day": slope(case.views.base_deg, person.labels_deg, ~other_day),
@@ -273,7 +275,7 @@ def views_of(
     device: torch.device,
     scratch: Path,
 ) -> Views:
-    """Pass the person's frames, and the copies that calibrating on `targets` needs, through the
+    """Pass the person's frames, and the samples that calibrating on `targets` needs, through the
     base's trunk. `scratch` is a folder for features that do not fit into memory."""
     heads = base.heads
     assert heads is not None  # base_network refuses a base without
@@ -284,27 +286,29 @@ def views_of(
     frozen = features_of(network, plain, device)
     with torch.inference_mode():
         batches = torch.split(torch.from_numpy(frozen), PARAMS.train.batch_size)
-        seen = torch.cat([network.features(x.to(device).float()).cpu() for x in batches])
-        base_deg = angles_of(seen, heads)
+        features = torch.cat([network.features(x.to(device).float()).cpu() for x in batches])
+        base_deg = angles_of(features, heads)
     rows = np.unique(np.concatenate([person.calibration(k) for k in targets]))
-    copies = max(settings.copies_at(len(person.split(k)[0])) for k in targets)
-    store = _store(network, person, rows, copies, device, scratch)
-    return Views(frozen, seen.numpy().astype(np.float64), base_deg, store, rows, copies)
+    samples = max(settings.samples_at(len(person.split(k)[0])) for k in targets)
+    store = _store(network, person, rows, samples, device, scratch)
+    return Views(frozen, features.numpy().astype(np.float64), base_deg, store, rows, samples)
 
 
 def _store(
     network: GazeNetwork,
     person: Person,
     rows: NDArray[np.int64],
-    copies: int,
+    samples: int,
     device: torch.device,
     scratch: Path,
 ) -> Store:
-    samples = [person.samples[row] for row in rows]
-    made = Copies(samples, person.paths, replace(PARAMS.augment, copies=copies), SEED)
+    frames = [person.samples[row] for row in rows]
+    augmented = AugmentedSamples(
+        frames, person.paths, replace(PARAMS.augment, samples=samples), SEED
+    )
     shutil.rmtree(scratch, ignore_errors=True)  # another person's
     return frozen_features(
-        network, made, device, scratch, int(psutil.virtual_memory().available // 2)
+        network, augmented, device, scratch, int(psutil.virtual_memory().available // 2)
     )
 
 
@@ -315,8 +319,8 @@ def train_params(base: BaseNetwork, settings: Settings) -> TrainParams:
     return replace(params, epochs=settings.epochs, steps=settings.steps)
 
 
-def copy_rows(views: Views, rows: NDArray[np.int64], copies: int) -> NDArray[np.int64]:
-    """Where the plain frame and the first `copies` copies of each row lie in the store."""
+def sample_rows(views: Views, rows: NDArray[np.int64], samples: int) -> NDArray[np.int64]:
+    """Where the plain frame and the first `samples` augmented ones of each row lie in the store."""
     frames = np.searchsorted(views.rows, rows)
-    first = frames[:, None] * (views.copies + 1)
-    return np.asarray((first + np.arange(copies + 1)).ravel(), np.int64)
+    first = frames[:, None] * (views.samples + 1)
+    return np.asarray((first + np.arange(samples + 1)).ravel(), np.int64)

@@ -41,14 +41,14 @@ class Settings:
     other_day_grid: tuple[int, int] = (5, 5)
     frames_per_target: int = 1
     held_out: int = 20  # targets of the first day, for testing at every k
-    copies: int = 10  # augmented samples of each training frame
+    samples: int = 10  # augmented, of each training frame
     epochs: int = 50  # of the specification's recipe
     steps: int = PARAMS.train.steps  # of the product's
     methods: tuple[str, ...] = ()  # keys of accuracy_methods.METHODS; none: all
 
-    def copies_at(self, train_frames: int) -> int:
-        """Augmented samples of each frame, so that an epoch has SAMPLES_AN_EPOCH at most."""
-        return min(self.copies, max(1, SAMPLES_AN_EPOCH // max(1, train_frames) - 1))
+    def samples_at(self, train_frames: int) -> int:
+        """Augmented samples of each frame, so that an epoch has at most SAMPLES_AN_EPOCH."""
+        return min(self.samples, max(1, SAMPLES_AN_EPOCH // max(1, train_frames) - 1))
 
 
 QUICK = {
@@ -56,7 +56,7 @@ QUICK = {
     "grid": (6, 4),
     "other_day_grid": (3, 3),
     "held_out": 6,
-    "copies": 2,
+    "samples": 2,
     "epochs": 4,
     "steps": 12,
 }

@@ -21,8 +21,9 @@ import numpy as np
 import onnxruntime
 import torch
 
-from custom_gaze.calibration.candidates import ClosedForm, closed_network
+from custom_gaze.calibration.candidates import closed_network
 from custom_gaze.calibration.corrections import Polynomial
+from custom_gaze.calibration.linear_probe import LinearProbe
 from custom_gaze.faces.crops import normalise
 from custom_gaze.models.network import GazeNetwork, take_batchnorm_statistics, trunk_spec
 from custom_gaze.models.onnx_export import to_onnx
@@ -44,7 +45,7 @@ def models(trunk: str) -> dict[str, bytes]:
     heads = BinHeads(weight, bias, weight.clone(), bias.clone(), BINS, 4.0, -180.0)
     base = BaseNetwork(trunk, network.trunk_state(), heads, "random weights", "0" * 64, "bench")
     polynomial = Polynomial("quadratic", (0.01, 0.01), (2.0, 3.0), (5.0, -5.0))
-    form = ClosedForm(polynomial, np.full((2, features), 1e-3), np.zeros(2))
+    form = LinearProbe(polynomial, np.full((2, features), 1e-3), np.zeros(2))
     linear = to_onnx(network, SIZE_PX, OPSET).SerializeToString()
     corrected = to_onnx(closed_network(network, heads, form), SIZE_PX, OPSET).SerializeToString()
     images = np.random.default_rng(1).integers(0, 256, (4, SIZE_PX, SIZE_PX, 3), np.uint8)

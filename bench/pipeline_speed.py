@@ -37,7 +37,7 @@ LEAST, MOST = 10, 25_000
 GRID, TARGETS = "5x5", 25
 FRAMES_A_DAY = 250  # a session longer than that is put together from several days
 SHORT = {
-    "augment": {"copies": 1},
+    "augment": {"samples": 1},
     "train": {"schedule": "constant", "epochs": 2, "patience": 2},
     "fetch": {"detector": "embedded", "base": "embedded"},
 }

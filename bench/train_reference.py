@@ -1,6 +1,6 @@
 """The plain reference of bench/train_speed.py: the specification taken literally.
 
-The whole network sees every augmented copy in every epoch, in float32 and contiguous NCHW. Copies
+The whole network sees every augmented sample in every epoch, in float32 and contiguous NCHW. They
 are made on the fly by albumentations in a DataLoader's workers, from the crop's JPEG. The frozen
 blocks have their gradients off. Nothing is kept from one epoch to the next but the weights.
 """
@@ -24,8 +24,8 @@ Item = tuple[Tensor, Tensor]  # x float32 (…, 3, H, W), y float32 (…, 2) deg
 
 
 class OnTheFly(Dataset[Item]):
-    """Every copy of every frame, frame by frame, copy 0 (the plain crop) first, made when asked
-    for: the same bytes as the project's copies, by the same recipe."""
+    """Every sample of every frame, frame by frame, the plain crop first, made when asked
+    for: the same bytes as the project's samples, by the same recipe."""
 
     def __init__(
         self, samples: Sequence[Sample], paths: Paths, params: AugmentParams, seed: int
@@ -33,18 +33,18 @@ class OnTheFly(Dataset[Item]):
         self._files = [sample.path(paths) for sample in samples]
         self._names = [f"{sample.session}/{sample.filename}" for sample in samples]
         self._labels = torch.from_numpy(labels_deg(samples))
-        self._per_frame = params.copies + 1
+        self._per_frame = params.samples + 1
         self._augmenter = Augmenter(params, seed)
 
     def __len__(self) -> int:
         return len(self._files) * self._per_frame
 
     def __getitem__(self, number: int) -> Item:
-        frame, copy = divmod(number, self._per_frame)
+        frame, sample = divmod(number, self._per_frame)
         image = cv2.imread(str(self._files[frame]))
         assert image is not None  # the index has seen it
         crop = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
-        made = self._augmenter(crop, self._names[frame], copy)
+        made = self._augmenter(crop, self._names[frame], sample)
         return torch.from_numpy(normalise(made[None])[0]), self._labels[frame]
 
 
@@ -93,7 +93,7 @@ class Reference:
             yield x.to(self._device, non_blocking=True), y.to(self._device, non_blocking=True)
 
     def epoch(self) -> float:
-        """One pass over all copies; returns the mean loss in degrees²."""
+        """One pass over all samples; returns the mean loss in degrees²."""
         total, count = 0.0, 0
         for x, y in self._batches(self._train):
             loss = torch.nn.functional.mse_loss(self.network(x), y)
@@ -107,8 +107,8 @@ class Reference:
         """Mean squared error in degrees² on the plain validation crops."""
         with torch.no_grad():
             pairs = [(self.network(x).cpu(), y.cpu()) for x, y in self._batches(self._validation)]
-        answers, true = (torch.cat(each) for each in zip(*pairs, strict=True))
-        return torch.nn.functional.mse_loss(answers, true).item()
+        predictions, true = (torch.cat(each) for each in zip(*pairs, strict=True))
+        return torch.nn.functional.mse_loss(predictions, true).item()
 
 
 def _alone(worker: int) -> None:

@@ -6,8 +6,8 @@
     python bench/train_speed.py --memory 2500        memory against train.feature_memory_gb
 
 The reference (bench/train_reference.py) is the specification taken literally: Adam at 1e-4,
-batches of 16, all copies in every epoch, from the base network's head. Beside it the project trains
-twice on the same copies of the same frames of a simulated person: by the same recipe from the same
+batches of 16, all samples in every epoch, from the base network's head. The project trains
+twice on the same samples of the same frames of a simulated person: by the same recipe from the same
 head, and as it is shipped, from a probe and by a schedule of its own (`train.method: finetune`).
 Each is a process of its own, and they take turns epoch by epoch, so that what else the machine does
 slows all of them. Seconds count a side's own turns, from after its imports; the project's include
@@ -48,12 +48,12 @@ RECIPE: dict[str, Any] = {
     "batch_size": 16,
     "learning_rate": 1e-4,
 }
-QUICK = {"trunk": EMBEDDED, "targets": 5, "copies": 2, "epochs": 2}
-MEMORY = {"trunk": EMBEDDED, "targets": 100, "copies": 4, "epochs": 1}
+QUICK = {"trunk": EMBEDDED, "targets": 5, "samples": 2, "epochs": 2}
+MEMORY = {"trunk": EMBEDDED, "targets": 100, "samples": 4, "epochs": 1}
 BASELINE_FRAMES, GIB = 25, 1024
 LIMITS = {
     "targets": (5, 400),
-    "copies": (0, 1000),
+    "samples": (0, 1000),
     "epochs": (1, 10_000),
     "epochs_only": (1, 10_000),
     "threads": (0, 1024),
@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
         "--trunk", help="resnet50 (random weights; the default), embedded, or what fetch.base takes"
     )
     add("--targets", type=int, metavar="N", help="of the session, a frame each; default: 9")
-    add("--copies", type=int, metavar="N", help="augmented, of each training frame; default: 50")
+    add("--samples", type=int, metavar="N", help="augmented, of each training frame; default: 50")
     add("--epochs", type=int, metavar="N", help="at most, on both sides; default: 4")
     add("--epochs-only", type=int, metavar="N", help="so many, for their seconds alone")
     add("--threads", type=int, default=0, metavar="N", help="of torch; default: as torch has it")
@@ -87,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
     add("--profile", action="store_true", help="the three largest costs of an epoch of each side")
     add("--memory", type=int, nargs="?", const=2500, metavar="FRAMES", help="default: 2500")
     add("--budget-gb", type=float, default=0.25, metavar="GB", help="for --memory; default: 0.25")
-    add("--quick", action="store_true", help="5 targets, 2 copies, 2 epochs, the embedded base")
+    add("--quick", action="store_true", help="5 targets, 2 samples, 2 epochs, the embedded base")
     return result
 
 
@@ -123,7 +123,7 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
     modes = (arguments.epochs_only, arguments.memory, arguments.profile or None)
     if sum(mode is not None for mode in modes) > 1:
         raise InputError("--epochs-only, --memory and --profile exclude each other")
-    chosen: dict[str, Any] = {"trunk": RESNET50, "targets": 9, "copies": 50, "epochs": 4}
+    chosen: dict[str, Any] = {"trunk": RESNET50, "targets": 9, "samples": 50, "epochs": 4}
     chosen |= MEMORY if arguments.memory else {}
     chosen |= QUICK if arguments.quick else {}
     chosen |= {k: v for k in chosen if (v := getattr(arguments, k)) is not None}
@@ -132,7 +132,7 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
         chosen["epochs"] = patience = arguments.epochs_only or 1
     pick_device(arguments.device, "--device")
     train = replace(Params().train, method=str(Candidate.FINETUNE), device=arguments.device)
-    augment = replace(Params().augment, copies=chosen["copies"])
+    augment = replace(Params().augment, samples=chosen["samples"])
     params = replace(Params(), sessions=(SESSION,), augment=augment, train=train)
     constant = replace(train, **RECIPE, epochs=chosen["epochs"], patience=patience)
     cores = min(8, os.cpu_count() or 1)
@@ -163,9 +163,9 @@ def run(plan: Plan) -> str:
             train = replace(plan.params.train, method=AUTO)
             job = plan.job(paths, replace(plan.params, train=train))
             outcomes |= taking_turns({AUTO: (whole, job)})
-        copies = len(of_split(read_index(paths.index), TRAIN))
-        copies *= plan.params.augment.copies + 1
-        parts = [said(plan, paths), speed_table(outcomes, copies), notes(outcomes)]
+        samples = len(of_split(read_index(paths.index), TRAIN))
+        samples *= plan.params.augment.samples + 1
+        parts = [said(plan, paths), speed_table(outcomes, samples), notes(outcomes)]
         return "\n\n".join(parts) + "\n"
 
 
@@ -178,19 +178,19 @@ def said(plan: Plan, paths: Paths) -> str:
     return (
         f"{machine()}, torch {torch.__version__} with {threads} threads, computed on {name}. "
         f"Trunk {plan.trunk}, {plan.targets} targets: {len(of_split(samples, TRAIN))} training and "
-        f"{len(of_split(samples, VALIDATION))} validation frames, {plan.params.augment.copies} "
-        f"augmented copies of each training frame; at most {train.epochs} epochs, patience "
+        f"{len(of_split(samples, VALIDATION))} validation frames, {plan.params.augment.samples} "
+        f"augmented samples of each training frame; at most {train.epochs} epochs, patience "
         f"{train.patience}; the reference's DataLoader had "
         f"{plan.workers} workers."
     )
 
 
-def speed_table(sides: Mapping[str, Outcome], copies: int) -> str:
+def speed_table(sides: Mapping[str, Outcome], samples: int) -> str:
     """The figures of all sides; a ratio says how many times better than the reference's one is."""
     plain, same, shipped = sides[REFERENCE], sides[SAME], sides.get(SHIPPED)
     epoch_s = [median(side.epochs_s) for side in (plain, same)]
-    rows = [_row(f"seconds an epoch ({copies} copies; median)", *epoch_s)]
-    rate = [copies / seconds for seconds in epoch_s]
+    rows = [_row(f"seconds an epoch ({samples} samples; median)", *epoch_s)]
+    rate = [samples / seconds for seconds in epoch_s]
     rows.append([*_row("samples a second", *rate)[:3], _ratio(rate[1], rate[0]), "", ""])
     if shipped is not None:
         best = plain.losses.index(min(plain.losses))

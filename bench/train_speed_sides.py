@@ -32,7 +32,7 @@ from train_reference import OnTheFly, Reference
 
 COSTS_SHOWN = 3
 OUTSIDE = "outside of torch's operators: reading features, NumPy, Python"
-LOADING = "making copies in the DataLoader: JPEG, augmentation, normalisation"
+LOADING = "making samples in the DataLoader: JPEG, augmentation, normalisation"
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,9 @@ def ours(job: Job, turns: Turns) -> Outcome:
     An epoch's validation counts as known when the next epoch begins or training is over.
     """
     outcome, begun_s = Outcome(), []
-    original = trainer.Training.epoch
+    original = trainer.Trainer.epoch
 
-    def timed(self: trainer.Training, number: int) -> float:
+    def timed(self: trainer.Trainer, number: int) -> float:
         turns.pass_on()
         begun_s.append(turns.now_s())
         with _taken_apart(job.profile and number == 1, outcome):
@@ -122,7 +122,7 @@ def ours(job: Job, turns: Turns) -> Outcome:
             outcome.epochs_s.append(turns.now_s() - begun_s[-1])
         return loss
 
-    with mock.patch.object(trainer.Training, "epoch", timed):
+    with mock.patch.object(trainer.Trainer, "epoch", timed):
         outcome.method = train.run(job.params, job.paths).method
     outcome.total_s = turns.now_s()
     outcome.known_s = [*begun_s[1:], outcome.total_s]
@@ -139,11 +139,11 @@ def reference(job: Job, turns: Turns) -> Outcome:
     torch.manual_seed(params.seed)
     network = starting_network(read_base(paths.base), params, made[0], paths).to(device)
     augment = job.params.augment
-    copies, plain = (
+    augmented, plain = (
         OnTheFly(some, paths, each, params.seed)
-        for some, each in zip(made, (augment, replace(augment, copies=0)), strict=True)
+        for some, each in zip(made, (augment, replace(augment, samples=0)), strict=True)
     )
-    side = Reference(network, copies, plain, params, 0 if job.profile else job.workers)
+    side = Reference(network, augmented, plain, params, 0 if job.profile else job.workers)
     outcome = Outcome(losses=[side.validate()], known_s=[turns.now_s()])
     for number in range(1, params.epochs + 1):
         if len(outcome.losses) - 1 - outcome.losses.index(min(outcome.losses)) >= params.patience:

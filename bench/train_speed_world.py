@@ -18,9 +18,10 @@ from custom_gaze.data.prepared import LABELS_FILE, MANIFEST_FILE, read_manifest
 from custom_gaze.demo.seeds import PERSON_SEEDS
 from custom_gaze.demo.session import write_session
 from custom_gaze.faces.crops import normalise
+from custom_gaze.models.heads import BIN_LAYOUTS, bin_angles_deg
 from custom_gaze.models.network import GazeNetwork, take_batchnorm_statistics
 from custom_gaze.stages import fetch, index, prepare
-from custom_gaze.weights.base import BIN_LAYOUTS, BaseNetwork, BinHeads, save_base
+from custom_gaze.weights.base import BaseNetwork, BinHeads, save_base
 from speed_world import grid_of
 
 SESSION = "bench"
@@ -98,7 +99,7 @@ def fitted_heads(features: np.ndarray, true_deg: np.ndarray) -> BinHeads:
     features: per angle a, logits a c / σ² - c² / 2σ² over the bins' angles c, a normal
     distribution about a."""
     width_deg, first_deg = BIN_LAYOUTS[BINS]
-    bins_deg = first_deg + width_deg * np.arange(BINS)
+    bins_deg = bin_angles_deg(BINS, width_deg, first_deg).numpy()
     mean, mean_deg = features.mean(axis=0), true_deg.mean(axis=0)
     centered = features - mean
     kernel = centered @ centered.T

@@ -40,7 +40,7 @@ NUMERIC = {  # what `make test-matrix` runs: these files train, infer, quantise,
 SMALL = {
     "sessions": ["one"],
     "prepare": {"size_px": 64},
-    "augment": {"copies": 2},
+    "augment": {"samples": 2},
     "train": {"schedule": "constant", "epochs": 3, "device": "cpu", "seed": SEED},
 }
 
@@ -283,7 +283,7 @@ def make_headed(project: Project) -> None:
 
     write_synthetic(project, "one", 3, 3, 2)
     write_synthetic(project, "other", 2, 2)
-    project.change(evaluate={"sessions": ["other"]}, augment={"copies": 1})
+    project.change(evaluate={"sessions": ["other"]}, augment={"samples": 1})
     project.change(train={"schedule": "cosine", "steps": 20})
     index.run(project.params, project.paths)
     save_base(headed_base(), project.paths.base)

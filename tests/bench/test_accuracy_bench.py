@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from conftest import REPOSITORY
-from custom_gaze.calibration.feature_cache import Copies, Part
+from custom_gaze.calibration.feature_cache import AugmentedSamples, Part
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.provenance import code_of
 from custom_gaze.config.paths import Paths
@@ -44,7 +44,7 @@ from accuracy_methods import (
     METHODS,
     Case,
     Views,
-    copy_rows,
+    sample_rows,
     slope,
     train_params,
     views_of,
@@ -218,7 +218,7 @@ def test_other_weights_and_settings_have_results_of_their_own(
         for base in (small_base(0), small_base(1))
         for settings in (
             QUICK_SETTINGS,
-            dataclasses.replace(QUICK_SETTINGS, copies=3),
+            dataclasses.replace(QUICK_SETTINGS, samples=3),
             dataclasses.replace(QUICK_SETTINGS, epochs=5),
             dataclasses.replace(QUICK_SETTINGS, purpose="tuning"),
         )
@@ -264,11 +264,11 @@ def test_the_best_epoch_answers_and_not_the_last(
     far = dataclasses.replace(train_params(base, QUICK_SETTINGS), learning_rate=0.1)
     monkeypatch.setattr(accuracy_methods, "train_params", lambda *_: far)
     case = Case(person, base, views, QUICK_SETTINGS, 9, CPU, quick.work / "state.pt")
-    answers = METHODS["fine_tuned"](case)
-    assert answers.notes["best_epoch"] < answers.notes["epochs"]
+    predictions = METHODS["fine_tuned"](case)
+    assert predictions.notes["best_epoch"] < predictions.notes["epochs"]
     _, validation = person.split(9)
-    error = angular_error_deg(answers.angles_deg[validation], person.labels_deg[validation])
-    assert error.mean() == pytest.approx(answers.notes["validation_error_deg"], abs=1e-3)
+    error = angular_error_deg(predictions.angles_deg[validation], person.labels_deg[validation])
+    assert error.mean() == pytest.approx(predictions.notes["validation_error_deg"], abs=1e-3)
 
 
 def test_bench_persons_are_those_of_the_bench_alone(tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ def test_bench_persons_are_those_of_the_bench_alone(tmp_path: Path) -> None:
         (["--targets", "3,9"], "--targets names 3; choose from 4 to 100"),
         (["--targets", "9,101"], "--targets names 101; choose from 4 to 100"),
         (["--targets", "50", "--quick"], "--targets names 50; choose from 4 to 18"),
-        (["--copies", "0"], "--copies is 0; choose from 1 to 1000"),
+        (["--samples", "0"], "--samples is 0; choose from 1 to 1000"),
         (["--base", "no.pt"], "no.pt: not found"),
         (["--base", "a/x.pt", "b/x.pt"], "two files have the same name"),
     ],
@@ -418,27 +418,28 @@ def test_calibration_and_test_targets_are_spread_over_the_screen() -> None:
     assert np.prod(np.sign(nine[few][:, 0])) <= 0  # not both on one side
 
 
-def test_large_calibrations_get_fewer_copies() -> None:
-    settings = Settings("bench", copies=50)
-    assert settings.copies_at(7) == 50
-    assert settings.copies_at(40) == 11  # 40 · 12 samples
-    assert Settings("bench").copies_at(40) == 10
-    assert settings.copies_at(5000) == 1
+def test_large_calibrations_get_fewer_samples() -> None:
+    settings = Settings("bench", samples=50)
+    assert settings.samples_at(7) == 50
+    assert settings.samples_at(40) == 11  # 40 · 12 samples
+    assert Settings("bench").samples_at(40) == 10
+    assert settings.samples_at(5000) == 1
 
 
 @pytest.mark.long
-def test_training_sees_its_own_frames_copies(quick: Quick) -> None:
-    """The rows of a part lead to the copies that the pipeline would make of these very frames."""
+def test_training_sees_its_own_frames_samples(quick: Quick) -> None:
+    """The rows of a part lead to the samples that the pipeline would make of these very frames."""
     person = prepared_person(1000, QUICK_SETTINGS, quick.work)
     rows = np.array([3, 8, 20])
-    images = [[frame * 10 + copy for copy in range(6)] for frame in range(3)]
+    images = [[frame * 10 + sample for sample in range(6)] for frame in range(3)]
     store = np.array(images, np.float16).reshape(18, 1)
     views = Views(torch.empty(0), np.empty(0), np.empty(0), store, rows, 5)
-    part = Part(store, copy_rows(views, np.array([8, 20]), 2))
+    part = Part(store, sample_rows(views, np.array([8, 20]), 2))
     assert part[np.arange(6)].ravel().tolist() == [10, 11, 12, 20, 21, 22]
-    params = dataclasses.replace(accuracy_params().augment, copies=5)
-    copies = Copies([person.samples[row] for row in rows], person.paths, params, 1)
-    assert copies.frame_of(copy_rows(views, np.array([8, 20]), 2)).tolist() == [1, 1, 1, 2, 2, 2]
+    params = dataclasses.replace(accuracy_params().augment, samples=5)
+    augmented = AugmentedSamples([person.samples[row] for row in rows], person.paths, params, 1)
+    frames = sample_rows(views, np.array([8, 20]), 2) // augmented.per_frame
+    assert frames.tolist() == [1, 1, 1, 2, 2, 2]
 
 
 def accuracy_params() -> Any:

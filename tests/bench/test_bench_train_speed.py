@@ -13,9 +13,12 @@ import pytest
 import torch
 
 from conftest import REPOSITORY, Project
-from custom_gaze.calibration.feature_cache import Copies, frozen_features
-from custom_gaze.calibration.starting_head import starting_network
-from custom_gaze.calibration.trainer import Training
+from custom_gaze.calibration.base_features import base_features_of
+from custom_gaze.calibration.calibration_set import CalibrationSet
+from custom_gaze.calibration.feature_cache import AugmentedSamples, frozen_features
+from custom_gaze.calibration.recipe import Recipe
+from custom_gaze.calibration.starting_head import starting_network, trunk_network
+from custom_gaze.calibration.trainer import Trainer
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.config.params import TrainParams
 from custom_gaze.data.index import Sample, labels_deg, load_crop, of_split, read_index
@@ -49,7 +52,7 @@ def train_samples(project: Project) -> tuple[Sample, ...]:
     return of_split(read_index(project.paths.index), "train")
 
 
-def copies_of(project: Project) -> OnTheFly:
+def samples_of(project: Project) -> OnTheFly:
     params = project.params
     return OnTheFly(train_samples(project), project.paths, params.augment, params.train.seed)
 
@@ -62,28 +65,31 @@ def started(project: Project, params: TrainParams) -> GazeNetwork:
 
 def side(project: Project, **changes: Any) -> Reference:
     params = dataclasses.replace(project.params.train, **changes)
-    augment = dataclasses.replace(project.params.augment, copies=0)
+    augment = dataclasses.replace(project.params.augment, samples=0)
     held_out = of_split(read_index(project.paths.index), "validation")
     plain = OnTheFly(held_out, project.paths, augment, 1)
-    return Reference(started(project, params), copies_of(project), plain, params, 0)
+    return Reference(started(project, params), samples_of(project), plain, params, 0)
 
 
-def product(project: Project) -> Training:
-    """The project's training from the same head on its own copies."""
+def product(project: Project) -> Trainer:
+    """The project's training from the same head on its own samples."""
     params, samples = project.params.train, train_samples(project)
-    copies = Copies(samples, project.paths, project.params.augment, params.seed)
-    network = started(project, params)
-    store = frozen_features(network, copies, CPU, project.paths.root / "scratch", 10**9)
-    labels = torch.from_numpy(labels_deg(samples))[copies.frame_of(np.arange(len(copies)))]
-    return Training(network, store, labels, project.params.augment.copies + 1, params)
+    augmented = AugmentedSamples(samples, project.paths, project.params.augment, params.seed)
+    base = read_base(project.paths.base)
+    network = trunk_network(base, params, samples, project.paths)
+    frames = base_features_of(network, base.heads, samples, project.paths)
+    store = frozen_features(network, augmented, CPU, project.paths.root / "scratch", 10**9)
+    known = network.trunk_state(), base.heads, frames, store, augmented.per_frame
+    recipe = Recipe(params, alone=True)
+    return Trainer(CalibrationSet(network, *known), recipe, project.paths.root / "state.pt")
 
 
-def test_the_reference_sees_the_project_s_copies(tuned: Project) -> None:
+def test_the_reference_sees_the_project_s_samples(tuned: Project) -> None:
     params, samples = tuned.params, train_samples(tuned)
-    copies = Copies(samples, tuned.paths, params.augment, params.train.seed)
-    mine = copies_of(tuned)
-    assert len(mine) == len(copies) == 2 * len(samples)
-    for number, image in enumerate(copies.images(range(len(copies)))):
+    augmented = AugmentedSamples(samples, tuned.paths, params.augment, params.train.seed)
+    mine = samples_of(tuned)
+    assert len(mine) == len(augmented) == 2 * len(samples)
+    for number, image in enumerate(augmented.images(range(len(augmented)))):
         x, y = mine[number]
         assert x.dtype == torch.float32
         assert x.is_contiguous()
@@ -213,7 +219,7 @@ def test_ratios_follow_from_the_figures_beside_them() -> None:
         "auto": Outcome(total_s=99.0, method="probe", peak_mib=640),
     }
     table = cells(train_speed.speed_table(sides, 120))
-    assert table["seconds an epoch (120 copies; median)"][:3] == ["30.00", "4.00", "7.50"]
+    assert table["seconds an epoch (120 samples; median)"][:3] == ["30.00", "4.00", "7.50"]
     assert table["samples a second"][:3] == ["4.00", "30.00", "7.50"]
     label = "seconds to the reference's best validation loss, 5.500 deg² in epoch 2"
     assert table[label] == ["80.00", "never", "", "21.00", "3.81"]
@@ -250,9 +256,9 @@ def test_memory_is_watched() -> None:
 def test_the_quick_form_prints_every_figure(capfd: pytest.CaptureFixture[str]) -> None:
     assert train_speed.main(["--quick", "--threads", "1", "--workers", "1"]) == 0
     said = capfd.readouterr().out
-    assert "3 training and 1 validation frames, 2 augmented copies" in said
+    assert "3 training and 1 validation frames, 2 augmented samples" in said
     rows = cells(said)
-    plain, own, ratio = map(float, rows["seconds an epoch (9 copies; median)"][:3])
+    plain, own, ratio = map(float, rows["seconds an epoch (9 samples; median)"][:3])
     assert ratio == pytest.approx(plain / own, rel=0.1)
     assert float(rows["samples a second"][0]) == pytest.approx(9 / plain, rel=0.05)
     plain, own, _, shipped, ratio = map(float, rows["peak memory, MiB"])
@@ -275,7 +281,7 @@ def test_a_side_s_error_is_the_bench_s(tuned: Project) -> None:
     ("arguments", "message"),
     [
         (["--targets", "4"], "--targets is 4; choose from 5 to 400"),
-        (["--copies", "-1"], "--copies is -1; choose from 0 to 1000"),
+        (["--samples", "-1"], "--samples is -1; choose from 0 to 1000"),
         (["--epochs-only", "0"], "--epochs-only is 0; choose from 1 to 10000"),
         (["--memory", "24"], "--memory is 24; choose from 25 to 100000"),
         (["--budget-gb", "0"], "--budget-gb is 0.0; choose from 0.001 to 4096"),

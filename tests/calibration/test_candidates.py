@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from conftest import Project, synthetic_crop
-from custom_gaze.calibration.base_features import Seen, seen_by
+from custom_gaze.calibration.base_features import BaseFeatures, base_features_of
 from custom_gaze.calibration.candidates import (
     Candidates,
-    ClosedForm,
     closed_forms,
     closed_network,
     corrected_base,
@@ -18,6 +17,7 @@ from custom_gaze.calibration.candidates import (
     save_candidates,
 )
 from custom_gaze.calibration.corrections import Polynomial
+from custom_gaze.calibration.linear_probe import LinearProbe
 from custom_gaze.common.errors import InputError
 from custom_gaze.config.candidate import Candidate
 from custom_gaze.data.index import labels_deg, load_crop, read_index
@@ -30,7 +30,7 @@ from headed_base import headed_base
 
 BASE, PROBE, FINETUNE = Candidate
 
-FORM = ClosedForm(
+FORM = LinearProbe(
     Polynomial("quadratic", (0.02, -0.03), (-2.5, 3.0), (7.0, -4.0)),
     np.random.default_rng(1).normal(0, 2, (2, 256)),
     np.array([1.5, -0.5]),
@@ -55,7 +55,7 @@ def test_the_closed_form_inside_the_graph_is_the_closed_form() -> None:
         f = network.features(network.frozen(x))
         angles = expected_angles(*build_base(base)(x), base.heads)
         ours = closed_network(network, base.heads, FORM)(x).numpy()
-    expected = FORM.apply(f.numpy(), angles.numpy())
+    expected = FORM.predict(f.numpy(), angles.numpy())
     assert np.ptp(expected, axis=0).min() > 5
     np.testing.assert_allclose(ours, expected, atol=1e-4)
     by_hand = (np.array(FORM.correction.curve) * angles.numpy() ** 2).astype(float)
@@ -75,7 +75,7 @@ def test_no_answer_is_further_off_than_any_gaze() -> None:
         ours = closed_network(network, base.heads, wild)(x).numpy()
     assert np.abs(f.numpy() @ wild.weight.T).max() > 180
     assert np.abs(ours).max() == FURTHEST_DEG
-    np.testing.assert_allclose(ours, wild.apply(f.numpy(), angles.numpy()), atol=1e-2)
+    np.testing.assert_allclose(ours, wild.predict(f.numpy(), angles.numpy()), atol=1e-2)
 
 
 def test_a_trunk_alone_gets_its_probe_as_a_linear_head() -> None:
@@ -97,7 +97,7 @@ def test_what_the_network_sees_is_what_the_base_answers(
     samples = read_index(project.paths.index)
     base = headed_base()
     network, _ = trunk()
-    seen = seen_by(network, base.heads, samples, project.paths)
+    seen = base_features_of(network, base.heads, samples, project.paths)
     crops = np.stack([load_crop(sample, project.paths) for sample in samples])
     with torch.inference_mode():
         logits = build_base(base)(torch.from_numpy(normalise(crops)))
@@ -110,10 +110,10 @@ def test_what_the_network_sees_is_what_the_base_answers(
     np.testing.assert_allclose(seen.true_deg, labels_deg(samples))
     part = seen.rows(seen.targets == 2)
     np.testing.assert_array_equal(part.features, seen.features[4:6])
-    assert not seen_by(network, None, samples[:2], project.paths).base_deg.any()
+    assert not base_features_of(network, None, samples[:2], project.paths).base_deg.any()
 
 
-def world(frames: int, signal: float, seed: int = 0) -> Seen:
+def world(frames: int, signal: float, seed: int = 0) -> BaseFeatures:
     """A compressed, shifted base with errors; features that know of them and of the truth."""
     generator = np.random.default_rng(seed)
     true = generator.uniform([-25, -16], [25, 16], (frames, 2))
@@ -122,19 +122,20 @@ def world(frames: int, signal: float, seed: int = 0) -> Seen:
     hidden = np.concatenate([signal * true / 15, signal * errors], axis=1)
     directions = np.random.default_rng(99).normal(size=(4, 64))
     features = 3 + hidden @ directions + generator.normal(0, 0.3, (frames, 64))
-    return Seen(features, base, true, np.arange(frames))
+    return BaseFeatures(features, base, true, np.arange(frames))
 
 
 def test_both_closed_forms_answer_as_they_were_fitted() -> None:
     seen, unseen = world(60, 1.0), world(200, 1.0, seed=1)
     forms = closed_forms(seen, seed=1)
     assert not forms[BASE].weight.any()
-    assert forms[BASE].strength == float("inf")
+    assert forms[BASE].alpha == float("inf")
     np.testing.assert_allclose(
-        forms[BASE].answers(unseen), forms[BASE].correction.apply(unseen.base_deg)
+        forms[BASE].predict(unseen.features, unseen.base_deg),
+        forms[BASE].correction.predict(unseen.base_deg),
     )
     errors = {
-        name: np.hypot(*(form.answers(unseen) - unseen.true_deg).T).mean()
+        name: np.hypot(*(form.predict(unseen.features, unseen.base_deg) - unseen.true_deg).T).mean()
         for name, form in forms.items()
     }
     assert errors[PROBE] < 0.5 * errors[BASE]
@@ -143,16 +144,16 @@ def test_both_closed_forms_answer_as_they_were_fitted() -> None:
 
 def test_without_angles_the_probe_learns_the_labels() -> None:
     known = world(60, 1.0)
-    seen = Seen(known.features, np.zeros((60, 2)), known.true_deg, known.targets)
+    seen = BaseFeatures(known.features, np.zeros((60, 2)), known.true_deg, known.targets)
     assert corrected_base(seen, 1).correction.name == "constant"
     form = closed_forms(seen, 1)[PROBE]
     np.testing.assert_allclose(form.correction.offset_deg, seen.true_deg.mean(axis=0))
-    assert np.hypot(*(form.answers(seen) - seen.true_deg).T).mean() < 4
+    assert np.hypot(*(form.predict(seen.features, seen.base_deg) - seen.true_deg).T).mean() < 4
 
 
 def test_candidates_come_back_as_they_were(tmp_path: Path) -> None:
     path = tmp_path / "candidates.pt"
-    form = ClosedForm(FORM.correction, np.zeros((2, 3)), np.zeros(2))
+    form = LinearProbe(FORM.correction, np.zeros((2, 3)), np.zeros(2))
     state = {"head.bias": torch.tensor([1.0, 2.0])}
     errors = {BASE: 5.0, PROBE: 4.0, FINETUNE: 3.0}
     kept = Candidates("probe", "why", errors, {BASE: form, PROBE: FORM}, "layer3", state, "linear")
@@ -161,7 +162,7 @@ def test_candidates_come_back_as_they_were(tmp_path: Path) -> None:
     back = read_candidates(path)
     assert (back.method, back.reason, back.held_out_deg) == ("probe", "why", errors)
     assert back.closed[PROBE].correction == FORM.correction
-    assert back.closed[BASE].strength == float("inf")
+    assert back.closed[BASE].alpha == float("inf")
     np.testing.assert_array_equal(back.closed[PROBE].weight, FORM.weight)
     assert back.fine_tuned is not None
     assert torch.equal(back.fine_tuned["head.bias"], state["head.bias"])
@@ -174,9 +175,9 @@ def test_candidates_come_back_as_they_were(tmp_path: Path) -> None:
     [
         (None, "not found; run `custom-gaze train` first"),
         ({"format": "custom-gaze-base", "version": 1}, "no candidates of this version"),
-        ({"format": "custom-gaze-candidates", "version": 2}, "no complete candidates"),
+        ({"format": "custom-gaze-candidates", "version": 3}, "no complete candidates"),
         (
-            {"format": "custom-gaze-candidates", "version": 2, "closed": {"base": {"curve": []}}},
+            {"format": "custom-gaze-candidates", "version": 3, "closed": {"base": {"curve": []}}},
             "no complete candidates",
         ),
     ],

@@ -11,18 +11,20 @@ from custom_gaze.calibration.corrections import (
     POLYNOMIALS,
     Polynomial,
     best_correction,
-    fit_gain_offset,
-    fit_quadratic,
-    fit_svr,
-    folds_by_target,
     held_out_error,
-    leave_target_out,
-    preferred,
 )
+from custom_gaze.calibration.cross_validation import folds_by_target
+from custom_gaze.calibration.selection import preferred
 from custom_gaze.common.errors import InputError
 from custom_gaze.geometry import ScreenGeometry, angular_error_deg
 
+GAIN_OFFSET, QUADRATIC, SVR = (CORRECTIONS[name] for name in ("gain_offset", "quadratic", "svr"))
 REAL = Path(__file__).parents[3] / "shared" / "data" / "l2cs_as_it_is.csv"
+
+
+def leave_target_out(targets: np.ndarray) -> list[np.ndarray]:
+    """Folds that hold out one target each; where every frame is a target, leave-one-frame-out."""
+    return [targets == name for name in np.unique(targets)]
 
 
 def grid_deg(columns: int, rows: int) -> np.ndarray:
@@ -41,17 +43,17 @@ def test_the_app_s_form_is_recovered_exactly() -> None:
     base = np.random.default_rng(1).uniform(-30, 30, (40, 2))
     curve, gain, offset = (0.01, -0.02), (-2.5, 3.0), (4.0, -7.0)
     true = np.array(curve) * base**2 + np.array(gain) * base + offset
-    fitted = fit_quadratic(base, true, np.arange(40))
+    fitted = QUADRATIC.fit(base, true, np.arange(40))
     assert fitted.curve == pytest.approx(curve)
     assert fitted.gain == pytest.approx(gain)
     assert fitted.offset_deg == pytest.approx(offset)
-    np.testing.assert_allclose(fitted.apply(base), true, atol=1e-9)
+    np.testing.assert_allclose(fitted.predict(base), true, atol=1e-9)
 
 
 def test_gain_and_offset_are_the_least_squares_line_of_truth_on_answer() -> None:
     true = grid_deg(5, 5)
     base = compressed(true, 4.0)
-    fitted = fit_gain_offset(base, true, np.arange(25))
+    fitted = GAIN_OFFSET.fit(base, true, np.arange(25))
     for axis in (0, 1):
         gain, offset = np.polyfit(base[:, axis], true[:, axis], 1)
         assert fitted.gain[axis] == pytest.approx(gain)
@@ -61,53 +63,51 @@ def test_gain_and_offset_are_the_least_squares_line_of_truth_on_answer() -> None
 
 def test_the_constant_is_the_targets_mean() -> None:
     true = grid_deg(4, 3) + np.array([2.0, -1.0])
-    fitted = CORRECTIONS["constant"](compressed(true, 1.0), true, np.arange(12))
-    np.testing.assert_allclose(fitted.apply([[99.0, -99.0]]), [[2.0, -1.0]])
+    fitted = CORRECTIONS["constant"].fit(compressed(true, 1.0), true, np.arange(12))
+    np.testing.assert_allclose(fitted.predict([[99.0, -99.0]]), [[2.0, -1.0]])
 
 
 def test_polynomials_are_plain_numbers() -> None:
     true = grid_deg(4, 4)
     for name in POLYNOMIALS:
-        fitted = CORRECTIONS[name](compressed(true, 1.0), true, np.arange(16))
+        fitted = CORRECTIONS[name].fit(compressed(true, 1.0), true, np.arange(16))
         again = Polynomial(**json.loads(json.dumps(dataclasses.asdict(fitted))))
-        np.testing.assert_array_equal(again.apply(true), fitted.apply(true))
+        np.testing.assert_array_equal(again.predict(true), fitted.predict(true))
 
 
 def test_a_base_that_always_answers_the_same_gives_the_constant() -> None:
     true = grid_deg(3, 3)
     base = np.full((9, 2), 7.0)
     for name in CORRECTIONS:
-        fitted = CORRECTIONS[name](base, true, np.arange(9))
-        np.testing.assert_allclose(fitted.apply(base), np.zeros((9, 2)), atol=0.6)
+        fitted = CORRECTIONS[name].fit(base, true, np.arange(9))
+        np.testing.assert_allclose(fitted.predict(base), np.zeros((9, 2)), atol=0.6)
 
 
 def test_two_rows_of_targets_do_not_break_the_quadratic() -> None:
     """Two different answers cannot tell curve from gain: the fit stays tame between them."""
     true = grid_deg(2, 2)
-    fitted = fit_quadratic(true * 0.5, true, np.arange(4))
-    np.testing.assert_allclose(fitted.apply(true * 0.5), true, atol=1e-6)
-    assert np.abs(fitted.apply(true * 0.25)).max() < 30
+    fitted = QUADRATIC.fit(true * 0.5, true, np.arange(4))
+    np.testing.assert_allclose(fitted.predict(true * 0.5), true, atol=1e-6)
+    assert np.abs(fitted.predict(true * 0.25)).max() < 30
 
 
 def test_svr_is_sklearn_s_answer_and_bends_where_lines_cannot() -> None:
-    from sklearn.svm import SVR
+    from sklearn import svm
 
     true = grid_deg(8, 6)
     turn = np.deg2rad(40)  # a rolled head mixes the angles: per axis nothing can be done about it
     base = true @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     base += 0.01 * true[:, ::-1] ** 2
     targets = np.arange(48)
-    fitted = fit_svr(base, true, targets)
+    fitted = SVR.fit(base, true, targets)
     reference = []
     u = (base - base.mean(axis=0)) / base.std(axis=0)
     for axis in (0, 1):
         center, scale = true[:, axis].mean(), true[:, axis].std()
-        costs = {float(np.abs(c / scale).max()) for c in fitted.coefficients_deg}
-        cost = min((1.0, 10.0, 100.0), key=lambda c: abs(c - max(costs)))
-        model = SVR(C=cost, gamma=fitted.gamma, epsilon=0.05)
+        model = svm.SVR(C=fitted.cost, gamma=fitted.gamma, epsilon=0.05)
         model.fit(u, (true[:, axis] - center) / scale)
         reference.append(center + scale * model.predict(u))
-    np.testing.assert_allclose(fitted.apply(base), np.stack(reference, axis=1), atol=1e-6)
+    np.testing.assert_allclose(fitted.predict(base), np.stack(reference, axis=1), atol=1e-6)
     held_out = {
         name: held_out_error(CORRECTIONS[name], base, true, targets, leave_target_out(targets))
         for name in ("quadratic", "svr")
@@ -145,14 +145,14 @@ def test_held_out_errors_do_not_see_their_target() -> None:
     base = compressed(true, 0.0) + np.repeat(
         np.random.default_rng(3).normal(0, 6, (9, 2)), 4, axis=0
     )
-    by_target = held_out_error(fit_quadratic, base, true, targets, leave_target_out(targets))
+    by_target = held_out_error(QUADRATIC, base, true, targets, leave_target_out(targets))
     by_frame = held_out_error(
-        fit_quadratic, base, true, targets, leave_target_out(np.arange(len(targets)))
+        QUADRATIC, base, true, targets, leave_target_out(np.arange(len(targets)))
     )
     assert by_target.mean() > 1.15 * by_frame.mean()
     first = targets == 0
-    alone = fit_quadratic(base[~first], true[~first], targets[~first])
-    expected = angular_error_deg(alone.apply(base[first]), true[first])
+    alone = QUADRATIC.fit(base[~first], true[~first], targets[~first])
+    expected = angular_error_deg(alone.predict(base[first]), true[first])
     np.testing.assert_allclose(by_target[first], expected)
 
 
@@ -162,10 +162,10 @@ def test_frames_held_out_several_times_get_their_mean_error() -> None:
     targets = np.arange(8)
     folds = folds_by_target(targets, 1)
     once = [
-        held_out_error(fit_gain_offset, base, true, targets, folds[start : start + 5])
+        held_out_error(GAIN_OFFSET, base, true, targets, folds[start : start + 5])
         for start in range(0, len(folds), 5)
     ]
-    together = held_out_error(fit_gain_offset, base, true, targets, folds)
+    together = held_out_error(GAIN_OFFSET, base, true, targets, folds)
     np.testing.assert_allclose(together, np.mean(once, axis=0))
     assert np.std(once, axis=0).max() > 0.01
 
@@ -235,7 +235,7 @@ def test_the_real_network_s_answers_give_the_known_figures(
     points = [[float(r["target_x"]), float(r["target_y"])] for r in rows]
     true = ScreenGeometry().to_degrees(points)
     frames = np.arange(len(rows))
-    errors = angular_error_deg(CORRECTIONS[name](base, true, frames).apply(base), true)
+    errors = angular_error_deg(CORRECTIONS[name].fit(base, true, frames).predict(base), true)
     assert errors.mean() == pytest.approx(fitted_deg, abs=0.006)
     out = held_out_error(CORRECTIONS[name], base, true, frames, leave_target_out(frames))
     assert out.mean() == pytest.approx(left_out_deg, abs=0.006)

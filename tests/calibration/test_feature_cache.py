@@ -7,7 +7,12 @@ import torch
 
 from conftest import Project
 from custom_gaze.calibration import feature_cache as features
-from custom_gaze.calibration.feature_cache import Copies, Mapped, Recomputed, frozen_features
+from custom_gaze.calibration.feature_cache import (
+    AugmentedSamples,
+    Mapped,
+    Recomputed,
+    frozen_features,
+)
 from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.config.paths import Paths
 from custom_gaze.data.index import Sample, of_split, read_index
@@ -19,11 +24,11 @@ ALL = np.arange(24)
 
 
 @pytest.fixture
-def copies(project: Project, prepare_synthetic: Callable) -> Copies:
+def augmented(project: Project, prepare_synthetic: Callable) -> AugmentedSamples:
     prepare_synthetic("one", 4, 4)
     index.run(project.params, project.paths)
     samples = of_split(read_index(project.paths.index), "train")[:8]
-    return Copies(samples, project.paths, project.params.augment, seed=1)
+    return AugmentedSamples(samples, project.paths, project.params.augment, seed=1)
 
 
 @pytest.fixture
@@ -34,25 +39,28 @@ def network() -> GazeNetwork:
     return network
 
 
-def test_copies_come_frame_by_frame(copies: Copies) -> None:
-    assert len(copies) == 8 * 3
-    assert copies.frame_of(ALL).tolist() == [frame for frame in range(8) for _ in range(3)]
-    images = list(copies.images(range(24)))
-    again = list(copies.images([7, 3, 23], workers=3))
+def test_samples_come_frame_by_frame(augmented: AugmentedSamples) -> None:
+    assert len(augmented) == 8 * 3
+    assert augmented.per_frame == 3
+    images = list(augmented.images(range(24)))
+    again = list(augmented.images([7, 3, 23], workers=3))
     for image, number in zip(again, [7, 3, 23], strict=True):
         np.testing.assert_array_equal(image, images[number])
 
 
 def test_memory_file_and_recomputing_agree(
-    copies: Copies, network: GazeNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    augmented: AugmentedSamples,
+    network: GazeNetwork,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    kept = frozen_features(network, copies, CPU, tmp_path, memory_bytes=10**9)
+    kept = frozen_features(network, augmented, CPU, tmp_path, memory_bytes=10**9)
     assert type(kept) is np.ndarray
-    mapped = frozen_features(network, copies, CPU, tmp_path, memory_bytes=1000)
+    mapped = frozen_features(network, augmented, CPU, tmp_path, memory_bytes=1000)
     assert isinstance(mapped, Mapped)
     full = type("usage", (), {"free": 0})
     monkeypatch.setattr(features.shutil, "disk_usage", lambda _: full)
-    computed = frozen_features(network, copies, CPU, tmp_path / "elsewhere", memory_bytes=1000)
+    computed = frozen_features(network, augmented, CPU, tmp_path / "elsewhere", memory_bytes=1000)
     assert isinstance(computed, Recomputed)
     rows = np.array([2, 3, 11, 23])
     assert kept[rows].shape == (4, 256, 4, 4)
@@ -70,9 +78,9 @@ def resident_kib(path: Path) -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="asks Linux")
 def test_the_file_s_pages_are_given_back(
-    copies: Copies, network: GazeNetwork, tmp_path: Path
+    augmented: AugmentedSamples, network: GazeNetwork, tmp_path: Path
 ) -> None:
-    mapped = frozen_features(network, copies, CPU, tmp_path, memory_bytes=1000)
+    mapped = frozen_features(network, augmented, CPU, tmp_path, memory_bytes=1000)
     path = tmp_path / "features.f16"
     assert path.stat().st_size == 24 * 256 * 4 * 4 * 2
     assert resident_kib(path) == 0
@@ -82,7 +90,7 @@ def test_the_file_s_pages_are_given_back(
 
 
 def test_each_crop_is_read_once_and_few_are_held(
-    copies: Copies, monkeypatch: pytest.MonkeyPatch
+    augmented: AugmentedSamples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
     load = features.load_crop
@@ -92,16 +100,16 @@ def test_each_crop_is_read_once_and_few_are_held(
         return load(sample, paths)
 
     monkeypatch.setattr(features, "load_crop", counting)
-    list(copies.images(range(24), workers=3))
+    list(augmented.images(range(24), workers=3))
     assert len(read) == len(set(read)) == 8  # though threads ask for each three times
-    assert copies._crop.cache_info().maxsize == features.CROPS_KEPT < 100
+    assert augmented._crop.cache_info().maxsize == features.CROPS_KEPT < 100
 
 
 def test_features_are_the_network_s_own_rounded_to_float16(
-    copies: Copies, network: GazeNetwork, tmp_path: Path
+    augmented: AugmentedSamples, network: GazeNetwork, tmp_path: Path
 ) -> None:
-    kept = frozen_features(network, copies, CPU, tmp_path, memory_bytes=10**9)[ALL]
-    images = np.stack(list(copies.images(range(24))))
+    kept = frozen_features(network, augmented, CPU, tmp_path, memory_bytes=10**9)[ALL]
+    images = np.stack(list(augmented.images(range(24))))
     with torch.inference_mode():
         exact = network.frozen(torch.from_numpy(features.normalise(images))).numpy()
     assert kept.dtype == np.float16
@@ -109,13 +117,16 @@ def test_features_are_the_network_s_own_rounded_to_float16(
 
 
 def test_an_interrupted_file_is_continued(
-    copies: Copies, network: GazeNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    augmented: AugmentedSamples,
+    network: GazeNetwork,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(features, "CHUNK", 5)
-    whole = np.array(frozen_features(network, copies, CPU, tmp_path / "whole", 1000)[ALL])
+    whole = np.array(frozen_features(network, augmented, CPU, tmp_path / "whole", 1000)[ALL])
 
     asked: list[int] = []
-    made = copies.images
+    made = augmented.images
 
     def counting(wanted: range, workers: int = 1) -> object:
         asked.extend(wanted)
@@ -123,22 +134,27 @@ def test_an_interrupted_file_is_continued(
             raise KeyboardInterrupt
         return made(wanted, workers)
 
-    monkeypatch.setattr(copies, "images", counting)
+    monkeypatch.setattr(augmented, "images", counting)
     with pytest.raises(KeyboardInterrupt):
-        frozen_features(network, copies, CPU, tmp_path / "cut", 1000)
-    monkeypatch.setattr(copies, "images", lambda wanted, n=1: asked.extend(wanted) or made(wanted))
+        frozen_features(network, augmented, CPU, tmp_path / "cut", 1000)
+    monkeypatch.setattr(
+        augmented, "images", lambda wanted, n=1: asked.extend(wanted) or made(wanted)
+    )
     asked.clear()
-    continued = frozen_features(network, copies, CPU, tmp_path / "cut", 1000)
-    assert asked == [0, *range(10, 24)]  # copy 0 tells the shape; 0 to 9 were done
+    continued = frozen_features(network, augmented, CPU, tmp_path / "cut", 1000)
+    assert asked == [0, *range(10, 24)]  # sample 0 tells the shape; 0 to 9 were done
     np.testing.assert_array_equal(continued[ALL], whole)
 
 
 def test_a_disk_without_room_is_named(
-    copies: Copies, network: GazeNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    augmented: AugmentedSamples,
+    network: GazeNetwork,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def full(*_: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(features.os, "posix_fallocate", full, raising=False)
     with pytest.raises(CustomGazeError, match=r"features.f16: no room .*No space left on device"):
-        frozen_features(network, copies, CPU, tmp_path, memory_bytes=1000)
+        frozen_features(network, augmented, CPU, tmp_path, memory_bytes=1000)

@@ -1,16 +1,25 @@
 import numpy as np
 import pytest
 
-from custom_gaze.calibration import linear_probe as probe
-from custom_gaze.calibration.corrections import (
-    CORRECTIONS,
-    fit_constant,
-    fit_gain_offset,
-    folds_by_target,
-    held_out_error,
-)
-from custom_gaze.calibration.linear_probe import STRENGTHS, Probe, fit_probe
+from custom_gaze.calibration import policy
+from custom_gaze.calibration.corrections import CORRECTIONS, Correction, held_out_error
+from custom_gaze.calibration.cross_validation import folds_by_target
+from custom_gaze.calibration.linear_probe import LinearProbe
+from custom_gaze.calibration.policy import ALPHAS
 from custom_gaze.geometry import angular_error_deg
+
+CONSTANT, GAIN_OFFSET, SVR = (CORRECTIONS[name] for name in ("constant", "gain_offset", "svr"))
+
+
+def fit_probe(
+    f: np.ndarray,
+    base: np.ndarray,
+    true: np.ndarray,
+    targets: np.ndarray,
+    correction: Correction,
+    seed: int,
+) -> LinearProbe:
+    return LinearProbe.corrected(correction, f.shape[1]).fit(f, base, true, targets, seed)
 
 
 def world(
@@ -28,52 +37,52 @@ def world(
     return scale * (3.0 + hidden @ directions + noise), base, true
 
 
-def ridge_by_the_book(f: np.ndarray, residual: np.ndarray, strength: float) -> np.ndarray:
+def ridge_by_the_book(f: np.ndarray, residual: np.ndarray, alpha: float) -> np.ndarray:
     """(2, F) from the normal equations."""
     centered = f - f.mean(axis=0)
     spread2 = (centered**2).sum() / len(f)
-    gram = centered.T @ centered + len(f) * strength * spread2 * np.eye(f.shape[1])
+    gram = centered.T @ centered + len(f) * alpha * spread2 * np.eye(f.shape[1])
     return np.linalg.solve(gram, centered.T @ residual).T
 
 
 @pytest.mark.parametrize(("frames", "features"), [(30, 80), (200, 12)])
 def test_the_weights_solve_the_ridge_s_normal_equations(frames: int, features: int) -> None:
     f, base, true = world(frames, features, signal=1.0)
-    fitted = fit_probe(f, base, true, np.arange(frames), fit_gain_offset, seed=1)
-    assert fitted.strength in STRENGTHS
-    residual = true - fitted.correction.apply(base)
-    expected = ridge_by_the_book(f, residual, fitted.strength)
+    fitted = fit_probe(f, base, true, np.arange(frames), GAIN_OFFSET, seed=1)
+    assert fitted.alpha in ALPHAS
+    residual = true - fitted.correction.predict(base)
+    expected = ridge_by_the_book(f, residual, fitted.alpha)
     np.testing.assert_allclose(fitted.weight, expected, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(fitted.bias_deg, -expected @ f.mean(axis=0), rtol=1e-6)
-    answers = fitted.correction.apply(base) + f @ expected.T + fitted.bias_deg
-    np.testing.assert_allclose(fitted.apply(f, base), answers)
+    predictions = fitted.correction.predict(base) + f @ expected.T + fitted.bias_deg
+    np.testing.assert_allclose(fitted.predict(f, base), predictions)
     # Residuals of least squares have mean 0, and so has what the probe adds to them.
-    np.testing.assert_allclose((answers - true).mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose((predictions - true).mean(axis=0), 0, atol=1e-6)
 
 
 def test_held_out_errors_are_those_of_fits_without_the_target() -> None:
     f, base, true = world(24, 40, signal=1.0)
     targets = np.repeat(np.arange(12), 2)
-    fitted = fit_probe(f, base, true, targets, fit_gain_offset, seed=1)
+    fitted = fit_probe(f, base, true, targets, GAIN_OFFSET, seed=1)
     total, times = np.zeros(24), np.zeros(24)
     for out in folds_by_target(targets, 1):
-        correction = fit_gain_offset(base[~out], true[~out], targets[~out])
-        residual = true[~out] - correction.apply(base[~out])
-        weight = ridge_by_the_book(f[~out], residual, fitted.strength)
-        answer = correction.apply(base[out]) + (f[out] - f[~out].mean(axis=0)) @ weight.T
+        correction = GAIN_OFFSET.fit(base[~out], true[~out], targets[~out])
+        residual = true[~out] - correction.predict(base[~out])
+        weight = ridge_by_the_book(f[~out], residual, fitted.alpha)
+        answer = correction.predict(base[out]) + (f[out] - f[~out].mean(axis=0)) @ weight.T
         total[out] += angular_error_deg(answer, true[out])
         times += out
     np.testing.assert_allclose(fitted.held_out_deg, total / times, rtol=1e-6)
-    plain = held_out_error(fit_gain_offset, base, true, targets, folds_by_target(targets, 1))
+    plain = held_out_error(GAIN_OFFSET, base, true, targets, folds_by_target(targets, 1))
     np.testing.assert_allclose(fitted.correction_held_out_deg, plain)
 
 
 def test_features_that_know_gaze_beat_the_correction_on_unseen_frames() -> None:
     f, base, true = world(260, 64, signal=1.0)
     seen, unseen = slice(0, 60), slice(60, None)
-    fitted = fit_probe(f[seen], base[seen], true[seen], np.arange(60), fit_gain_offset, seed=1)
-    corrected = angular_error_deg(fitted.correction.apply(base[unseen]), true[unseen]).mean()
-    probed = angular_error_deg(fitted.apply(f[unseen], base[unseen]), true[unseen]).mean()
+    fitted = fit_probe(f[seen], base[seen], true[seen], np.arange(60), GAIN_OFFSET, seed=1)
+    corrected = angular_error_deg(fitted.correction.predict(base[unseen]), true[unseen]).mean()
+    probed = angular_error_deg(fitted.predict(f[unseen], base[unseen]), true[unseen]).mean()
     assert probed < 0.4 * corrected
     # The validation said so beforehand, about as it is.
     assert fitted.held_out_deg.mean() == pytest.approx(probed, rel=0.25)
@@ -87,65 +96,63 @@ def test_without_evidence_nothing_is_changed_at_all(targets: int) -> None:
         _, base, true = world(targets + 200, 4, signal=0.0, seed=seed)
         f = np.random.default_rng(seed).normal(size=(targets + 200, 256))
         seen, unseen = slice(0, targets), slice(targets, None)
-        fitted = fit_probe(
-            f[seen], base[seen], true[seen], np.arange(targets), fit_gain_offset, seed=1
-        )
-        corrected = fitted.correction.apply(base[unseen])
-        answers = fitted.apply(f[unseen], base[unseen])
-        if fitted.strength == float("inf"):
+        fitted = fit_probe(f[seen], base[seen], true[seen], np.arange(targets), GAIN_OFFSET, seed=1)
+        corrected = fitted.correction.predict(base[unseen])
+        predictions = fitted.predict(f[unseen], base[unseen])
+        if fitted.alpha == float("inf"):
             unchanged += 1
             assert not fitted.weight.any()
             assert not fitted.bias_deg.any()
-            np.testing.assert_array_equal(answers, corrected)
+            np.testing.assert_array_equal(predictions, corrected)
             np.testing.assert_array_equal(fitted.held_out_deg, fitted.correction_held_out_deg)
-        errors = [angular_error_deg(some, true[unseen]).mean() for some in (answers, corrected)]
+        errors = [angular_error_deg(some, true[unseen]).mean() for some in (predictions, corrected)]
         ratios.append(errors[0] / errors[1])
     assert unchanged >= 14
     assert np.mean(ratios) < 1.02
     assert max(ratios) < 1.15
 
 
-def test_strengths_do_not_depend_on_the_features_size() -> None:
+def test_alphas_do_not_depend_on_the_features_size() -> None:
     f, base, true = world(40, 30, signal=0.5)
     large, _, _ = world(40, 30, signal=0.5, scale=1000.0)
-    one = fit_probe(f, base, true, np.arange(40), fit_gain_offset, seed=1)
-    other = fit_probe(large, base, true, np.arange(40), fit_gain_offset, seed=1)
-    assert one.strength == other.strength
+    one = fit_probe(f, base, true, np.arange(40), GAIN_OFFSET, seed=1)
+    other = fit_probe(large, base, true, np.arange(40), GAIN_OFFSET, seed=1)
+    assert one.alpha == other.alpha
     np.testing.assert_allclose(one.weight, 1000 * other.weight, rtol=1e-6)
 
 
 def test_towards_the_labels_the_base_is_not_needed() -> None:
     f, base, true = world(60, 40, signal=1.0)
-    fitted = fit_probe(f, base, true, np.arange(60), fit_constant, seed=1)
-    other = fit_probe(f, np.zeros_like(base), true, np.arange(60), fit_constant, seed=1)
+    fitted = fit_probe(f, base, true, np.arange(60), CONSTANT, seed=1)
+    other = fit_probe(f, np.zeros_like(base), true, np.arange(60), CONSTANT, seed=1)
     np.testing.assert_allclose(fitted.weight, other.weight)
-    assert angular_error_deg(fitted.apply(f, base), true).mean() < 3
+    assert angular_error_deg(fitted.predict(f, base), true).mean() < 3
 
 
 def test_a_svr_s_residual_can_be_probed_too() -> None:
     f, base, true = world(30, 40, signal=1.0)
-    fitted = fit_probe(f, base, true, np.arange(30), CORRECTIONS["svr"], seed=1)
+    fitted = fit_probe(f, base, true, np.arange(30), SVR, seed=1)
     assert fitted.correction.name == "svr"
     assert fitted.held_out_deg.mean() <= fitted.correction_held_out_deg.mean()
 
 
 def test_features_that_are_all_the_same_change_nothing() -> None:
     _, base, true = world(12, 8, signal=0.0)
-    fitted = fit_probe(np.ones((12, 8)), base, true, np.arange(12), fit_gain_offset, seed=1)
-    assert fitted.strength == float("inf")
+    fitted = fit_probe(np.ones((12, 8)), base, true, np.arange(12), GAIN_OFFSET, seed=1)
+    assert fitted.alpha == float("inf")
     assert not fitted.weight.any()
 
 
-def test_the_best_strength_is_taken_not_the_nearest_to_none(
+def test_the_best_alpha_is_taken_not_the_nearest_to_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     f, base, true = world(80, 60, signal=0.3)
 
-    def fitted_with(strengths: tuple[float, ...]) -> Probe:
-        monkeypatch.setattr(probe, "STRENGTHS", strengths)
-        return fit_probe(f, base, true, np.arange(80), fit_gain_offset, seed=1)
+    def fitted_with(alphas: tuple[float, ...]) -> LinearProbe:
+        monkeypatch.setattr(policy, "ALPHAS", alphas)
+        return fit_probe(f, base, true, np.arange(80), GAIN_OFFSET, seed=1)
 
-    chosen = fitted_with(STRENGTHS)
-    alone = [fitted_with((strength,)).held_out_deg.mean() for strength in STRENGTHS]
-    assert chosen.strength == STRENGTHS[int(np.argmin(alone))]
+    chosen = fitted_with(ALPHAS)
+    alone = [fitted_with((alpha,)).held_out_deg.mean() for alpha in ALPHAS]
+    assert chosen.alpha == ALPHAS[int(np.argmin(alone))]
     assert len(set(np.round(alone, 6))) > 5

@@ -6,18 +6,24 @@ import pytest
 import torch
 
 from conftest import SEED
-from custom_gaze.calibration import cross_validation as folds
-from custom_gaze.calibration import finetune, optimizer, selection, trainer
-from custom_gaze.calibration.base_features import Seen, angles_of
-from custom_gaze.calibration.candidates import closed_forms, corrected_base
-from custom_gaze.calibration.cross_validation import closed_held_out, cross_train, training_folds
-from custom_gaze.calibration.selection import Calibrated, calibrate, choice_of
+from custom_gaze.calibration import policy, trainer
+from custom_gaze.calibration.base_features import BaseFeatures, angles_of
+from custom_gaze.calibration.calibrate import Calibrated, as_epoch, calibrate, without_training
+from custom_gaze.calibration.calibration_set import CalibrationSet
+from custom_gaze.calibration.candidates import closed_forms, closed_held_out, corrected_base
+from custom_gaze.calibration.cross_training import cross_train
+from custom_gaze.calibration.cross_validation import training_folds
+from custom_gaze.calibration.linear_probe import LinearProbe
+from custom_gaze.calibration.recipe import Recipe, cosine, fitted
+from custom_gaze.calibration.selection import choice_of
 from custom_gaze.calibration.starting_head import starting_head
+from custom_gaze.calibration.trainer import Trainer, predict
 from custom_gaze.common.errors import InputError
 from custom_gaze.config.candidate import Candidate
 from custom_gaze.config.params import Params, TrainParams
 from custom_gaze.geometry import angular_error_deg
 from custom_gaze.models import devices
+from custom_gaze.models.checkpoint import load_tensors
 from custom_gaze.models.network import GazeNetwork
 from custom_gaze.weights.base import BinHeads
 from headed_base import fitted_heads
@@ -29,7 +35,7 @@ RECIPE = TrainParams(
 )
 SHORT = TrainParams(steps=30, peak_learning_rate=1e-3, seed=SEED)  # cosine: three epochs
 RECIPES = {"constant": RECIPE, "cosine": SHORT}
-COPIES = 2
+SAMPLES = 2
 
 
 @dataclasses.dataclass
@@ -38,13 +44,21 @@ class World:
 
     network: GazeNetwork
     heads: BinHeads
-    seen: Seen
-    store: np.ndarray  # (frames × COPIES, 96, 2, 2)
+    seen: BaseFeatures
+    store: np.ndarray  # (frames × SAMPLES, 96, 2, 2)
+
+    def set(self, seen: BaseFeatures | None = None) -> CalibrationSet:
+        trunk = world(True, 4, 0).network.trunk_state()
+        return CalibrationSet(
+            self.network, trunk, self.heads, seen or self.seen, self.store, SAMPLES
+        )
+
+    def trainer(self, recipe: TrainParams, alone: bool = True) -> Trainer:
+        return Trainer(self.set(), Recipe(recipe, alone), Path("no state"))
 
     def calibrated(self, scratch: Path, params: TrainParams = RECIPE) -> Calibrated:
         scratch.mkdir(exist_ok=True)
-        self.network.load_trunk(world(True, 4, 0).network.trunk_state())
-        return calibrate(self.network, self.seen, self.heads, self.store, COPIES, params, scratch)
+        return calibrate(self.set(), params, scratch)
 
 
 def world(base_knows: bool, frames: int, seed: int) -> World:
@@ -66,14 +80,22 @@ def world(base_knows: bool, frames: int, seed: int) -> World:
     general = generator.normal(size=(400, 4))  # what the base network was made on
     heads = fitted_heads(features(maps(general)).double().numpy(), 6 * general[:, :2])
     hidden = generator.normal(size=(frames, 4))
-    store = maps(np.repeat(hidden, COPIES, axis=0))
-    seen = features(store[::COPIES])
+    store = maps(np.repeat(hidden, SAMPLES, axis=0))
+    seen = features(store[::SAMPLES])
     base_deg = angles_of(seen, heads)
     true = base_deg * [-2.0, 1.5] + [10, -5] + generator.normal(0, 0.5, (frames, 2))
     if not base_knows:
         true = hidden[:, 2:] * [14, 9]  # which the base's angles do not tell
-    known = Seen(seen.double().numpy(), base_deg, true, np.arange(frames))
+    known = BaseFeatures(seen.double().numpy(), base_deg, true, np.arange(frames))
     return World(network, heads, known, store)
+
+
+def predictions(form: LinearProbe, frames: BaseFeatures) -> np.ndarray:
+    return form.predict(frames.features, frames.base_deg)
+
+
+def read_state(path: Path) -> dict:
+    return load_tensors(path, "state", "")
 
 
 @pytest.mark.parametrize(("frames", "recipe"), [(7, "cosine"), (20, "cosine"), (20, "constant")])
@@ -91,13 +113,13 @@ def test_what_only_the_features_tell_is_learned(recipe: str, tmp_path: Path) -> 
     known = world(False, 60, 0)
     made = known.calibrated(tmp_path, RECIPES[recipe])
     assert made.choice.method in (PROBE, FINETUNE)
-    errors = {name: made.held_out[name].errors_deg(60).mean() for name in Candidate}
+    errors = {name: made.held_out[name].errors_deg().mean() for name in Candidate}
     assert errors[made.choice.method] < 0.6 * errors[BASE]
     unseen = world(False, 100, 1)
-    assert made.closed[PROBE].answers(unseen.seen).std(axis=0).min() > 3
+    assert predictions(made.closed[PROBE], unseen.seen).std(axis=0).min() > 3
     known.network.load_trained_state(made.fine_tuned)
-    tuned = finetune.predict(known.network, unseen.store[::COPIES], 100, 16).numpy()
-    probe, base = (made.closed[name].answers(unseen.seen) for name in (PROBE, BASE))
+    tuned = predict(known.network, unseen.store[::SAMPLES], 100, 16).numpy()
+    probe, base = (predictions(made.closed[name], unseen.seen) for name in (PROBE, BASE))
     measured = {
         name: angular_error_deg(some, unseen.seen.true_deg).mean()
         for name, some in ((BASE, base), (PROBE, probe), (FINETUNE, tuned))
@@ -110,7 +132,7 @@ def test_what_only_the_features_tell_is_learned(recipe: str, tmp_path: Path) -> 
 def test_the_held_out_answers_know_nothing_of_their_targets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer, "CHECKED_SHARE", 2.0)  # poison is allowed to spoil a training
+    monkeypatch.setattr(policy, "CHECKED_SHARE", 2.0)  # poison is allowed to spoil a training
     honest = world(False, 20, 0)
     parts = training_folds(honest.seen.targets, 1)
     assert len(parts) == 5
@@ -119,18 +141,16 @@ def test_the_held_out_answers_know_nothing_of_their_targets(
     poisoned = dataclasses.replace(honest.seen, true_deg=true)
     first = int(parts[0].sum())
 
-    def answers(seen: Seen, scratch: Path) -> dict[str, np.ndarray]:
+    def predicted(seen: BaseFeatures, scratch: Path) -> dict[str, np.ndarray]:
         scratch.mkdir()
-        honest.network.load_trunk(world(True, 4, 0).network.trunk_state())
-        crossed = cross_train(
-            honest.network, seen, honest.heads, honest.store, COPIES, parts, RECIPE, scratch
-        )
-        state = finetune.read_state(scratch / "fold-0.pt")
-        found = {name: h.answers_deg for name, h in closed_held_out(seen, parts, 1).items()}
+        crossed = cross_train(honest.set(seen), parts, Recipe(RECIPE), scratch)
+        state = read_state(scratch / "fold-0.pt")
+        found = {name: h.predictions_deg for name, h in closed_held_out(seen, parts, 1).items()}
         assert crossed.held_out.rows[:first].tolist() == np.flatnonzero(parts[0]).tolist()
-        return {**found, FINETUNE: torch.stack(state["answers"]).numpy()[:3].reshape(3, -1, 2)}
+        epochs = torch.stack(state["predictions"]).numpy()[:3]
+        return {**found, FINETUNE: epochs.reshape(3, -1, 2)}
 
-    one, other = answers(honest.seen, tmp_path / "1"), answers(poisoned, tmp_path / "2")
+    one, other = predicted(honest.seen, tmp_path / "1"), predicted(poisoned, tmp_path / "2")
     for name in (BASE, PROBE):
         np.testing.assert_array_equal(one[name][:first], other[name][:first])
         assert np.abs(one[name][first:] - other[name][first:]).max() > 10
@@ -142,36 +162,35 @@ def test_the_epochs_are_those_of_the_answers(tmp_path: Path) -> None:
     parts = training_folds(made.seen.targets, 1)
     assert len(parts) == 10  # few targets: drawn twice
     before = made.network.trained_state()
-    crossed = cross_train(
-        made.network, made.seen, made.heads, made.store, COPIES, parts, RECIPE, tmp_path
-    )
+    crossed = cross_train(made.set(), parts, Recipe(RECIPE), tmp_path)
     after = made.network.trained_state()
     body = [name for name in before if not name.startswith("head")]
     assert all(torch.equal(before[name], after[name]) for name in body)
-    states = [finetune.read_state(tmp_path / f"fold-{n}.pt") for n in range(10)]
+    states = [read_state(tmp_path / f"fold-{n}.pt") for n in range(10)]
     for epoch in crossed.history:
-        answers = np.concatenate([state["answers"][epoch.epoch].numpy() for state in states])
+        predicted = [state["predictions"][epoch.epoch].numpy() for state in states]
+        answers = np.concatenate(predicted)
         true = np.concatenate([made.seen.true_deg[out] for out in parts])
         assert epoch.validation_loss == pytest.approx(((answers - true) ** 2).mean(), rel=1e-5)
         error = angular_error_deg(answers, true).mean()
         assert epoch.validation_error_deg == pytest.approx(error, rel=1e-5)
-    best = finetune.exported(crossed.history, RECIPE)
+    best = Recipe(RECIPE).exported(crossed.history)
     assert crossed.held_out.loss() == pytest.approx(best.validation_loss, rel=1e-5)
     # Epoch 0 is the fold's own start.
     out = parts[3]
     probe = closed_forms(made.seen.rows(~out), RECIPE.seed)[PROBE]
-    start = probe.answers(made.seen.rows(out))
-    np.testing.assert_allclose(states[3]["answers"][0].numpy(), start, atol=1e-3)
-    errors = crossed.held_out.errors_deg(9)
+    start = predictions(probe, made.seen.rows(out))
+    np.testing.assert_allclose(states[3]["predictions"][0].numpy(), start, atol=1e-3)
+    errors = crossed.held_out.errors_deg()
     where = crossed.held_out.rows == 4
-    mine = angular_error_deg(crossed.held_out.answers_deg[where], made.seen.true_deg[[4, 4]])
+    mine = angular_error_deg(crossed.held_out.predictions_deg[where], made.seen.true_deg[[4, 4]])
     assert errors[4] == pytest.approx(mine.mean())
 
 
 def test_it_stops_when_held_out_answers_get_no_better(tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, epochs=60, learning_rate=3e-3)
     made = world(True, 20, 0).calibrated(tmp_path, recipe)
-    best = finetune.exported(made.history, recipe).epoch
+    best = Recipe(recipe).exported(made.history).epoch
     assert len(made.history) - 1 < 60
     assert best + 2 <= len(made.history) - 1 <= best + 2 * recipe.patience
 
@@ -181,7 +200,7 @@ def test_the_final_training_is_as_long_as_the_exported_epoch_on_all_frames(
 ) -> None:
     one = world(False, 20, 0)
     # Which epoch is the best one is the processor's to say; here it is always the second.
-    monkeypatch.setattr(finetune, "exported", lambda history, _: history[min(2, len(history) - 1)])
+    monkeypatch.setattr(Recipe, "exported", lambda _, history: history[min(2, len(history) - 1)])
     made = one.calibrated(tmp_path / "whole")
     train_by_hand(one, 2, RECIPE)
     by_hand = one.network.trained_state()
@@ -189,10 +208,7 @@ def test_the_final_training_is_as_long_as_the_exported_epoch_on_all_frames(
 
 
 def train_by_hand(one: World, epochs: int, recipe: TrainParams) -> None:
-    one.network.load_trunk(world(True, 4, 0).network.trunk_state())
-    one.network.head = starting_head(one.seen, one.heads, recipe)
-    labels = torch.from_numpy(one.seen.true_deg).float().repeat_interleave(COPIES, 0)
-    training = trainer.Training(one.network, one.store, labels, COPIES, recipe, shortened=True)
+    training = one.trainer(recipe, alone=False)
     for number in range(1, epochs + 1):
         training.epoch(number)
 
@@ -214,36 +230,34 @@ def test_a_cosine_schedule_always_goes_to_its_end(tmp_path: Path) -> None:
 
 
 def test_the_rate_rises_and_sinks_along_a_cosine() -> None:
-    rates = [trainer.cosine(step, 100) for step in range(100)]
+    rates = [cosine(step, 100) for step in range(100)]
     assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
     assert rates[10] == 1
     assert rates[55] == pytest.approx(0.5)
     assert rates[99] == pytest.approx(0.5 - 0.5 * np.cos(np.pi / 90), abs=1e-12)
-    assert trainer.cosine(0, 1) == 1
+    assert cosine(0, 1) == 1
 
 
 def test_the_rate_is_that_of_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Adam's first change is as large as the rate, whatever the gradient."""
-    monkeypatch.setattr(optimizer, "MOST_PROMISED", 1e9)
+    monkeypatch.setattr(policy, "MOST_PROMISED", 1e9)
     one = world(False, 20, 0)
-    one.network.head = starting_head(one.seen, one.heads, SHORT)
-    labels = torch.from_numpy(one.seen.true_deg).float().repeat_interleave(COPIES, 0)
-    recipe = dataclasses.replace(SHORT, steps=1, peak_learning_rate=5e-3)
-    before = one.network.head.change.bias.detach().clone()
-    trainer.Training(one.network, one.store, labels, COPIES, recipe).epoch(1)
-    moved = (one.network.head.change.bias - before).abs()
+    training = one.trainer(dataclasses.replace(SHORT, steps=1, peak_learning_rate=5e-3))
+    before = one.network.head.residual.bias.detach().clone()
+    training.epoch(1)
+    moved = (one.network.head.residual.bias - before).abs()
     torch.testing.assert_close(moved, torch.full((2,), 5e-3), rtol=1e-3, atol=0)
 
 
 @pytest.mark.parametrize(
-    ("frames", "copies", "steps"), [(9, 50, 120), (30, 32, 120), (100, 10, 120), (2500, 8, 2500)]
+    ("frames", "samples", "steps"), [(9, 50, 120), (30, 32, 120), (100, 10, 120), (2500, 8, 2500)]
 )
-def test_steps_and_copies_fit_the_frames(frames: int, copies: int, steps: int) -> None:
-    fitted = trainer.fitted(Params(), frames)
-    assert (fitted.augment.copies, fitted.train.steps) == (copies, steps)
-    assert steps * fitted.train.batch_size >= 8 * frames
+def test_steps_and_samples_fit_the_frames(frames: int, samples: int, steps: int) -> None:
+    made = fitted(Params(), frames)
+    assert (made.augment.samples, made.train.steps) == (samples, steps)
+    assert steps * made.train.batch_size >= 8 * frames
     constant = dataclasses.replace(Params(), train=RECIPE)
-    assert trainer.fitted(constant, frames) == constant  # the specification's recipe, as it says
+    assert fitted(constant, frames) == constant  # the specification's recipe, as it says
 
 
 def test_in_bfloat16_it_trains_alike(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,14 +267,11 @@ def test_in_bfloat16_it_trains_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = dataclasses.replace(SHORT, start="base")  # far from the labels
     losses, answers = [], []
     for precision in (devices.lower_precision, lambda _: torch.autocast("cpu", torch.bfloat16)):
-        for module in (trainer, finetune):
-            monkeypatch.setattr(module, "lower_precision", precision)
+        monkeypatch.setattr(trainer, "lower_precision", precision)
         one = world(False, 20, 0)
-        one.network.head = starting_head(one.seen, one.heads, recipe)
-        labels = torch.from_numpy(one.seen.true_deg).float().repeat_interleave(COPIES, 0)
-        training = trainer.Training(one.network, one.store, labels, COPIES, recipe)
+        training = one.trainer(recipe)
         losses.append([training.epoch(number) for number in range(4)])
-        answers.append(finetune.predict(one.network, one.store, len(one.store), 16))
+        answers.append(predict(one.network, one.store, len(one.store), 16))
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=0.3)
     assert losses[1][3] < 0.9 * losses[1][0]
@@ -269,37 +280,36 @@ def test_in_bfloat16_it_trains_alike(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("frames", [5, 8, 23])
 def test_a_cosine_schedule_draws_every_frame_equally_often(frames: int) -> None:
-    network, labels = world(True, 4, 0).network, torch.zeros(frames * 7, 2)
-    recipe = TrainParams(steps=46, batch_size=8)
-    training = trainer.Training(network, np.zeros((frames * 7, 1)), labels, 7, recipe)
-    batches = [batch for number in range(1, 6) for batch in training._batches(number)]
+    recipe = Recipe(TrainParams(steps=46, batch_size=8))
+
+    def drawn_in(number: int) -> list[list[int]]:
+        return [batch.tolist() for batch in recipe.batches(number, frames, 7)]
+
+    batches = [batch for number in range(1, 6) for batch in drawn_in(number)]
     size = min(8, frames)
     assert [len(batch) for batch in batches] == [size] * 46
     drawn = np.concatenate(batches)
     counts = np.bincount(drawn // 7, minlength=frames)
     assert counts.max() - counts.min() <= 1
-    assert len(set(drawn)) > 0.7 * min(len(drawn), 7 * frames)  # of all copies, not of some
+    assert len(set(drawn)) > 0.7 * min(len(drawn), 7 * frames)  # of all samples, not of some
     # Where a training goes on after an interruption, it draws what it would have drawn.
-    again = trainer.Training(network, np.zeros((frames * 7, 1)), labels, 7, recipe)
-    assert [b.tolist() for b in again._batches(5)] == [b.tolist() for b in training._batches(5)]
+    assert drawn_in(5) == batches[-6:]
     # The start is measured on what the epoch goes over after which it is compared.
-    start, then = training._batches(0), training._batches(1)
-    assert [b.tolist() for b in start] == [b.tolist() for b in then]
+    assert drawn_in(0) == drawn_in(1)
 
 
-def test_an_epoch_is_bounded_and_goes_through_all_copies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "EPOCH_SAMPLES", 16)
-    network, labels = world(True, 4, 0).network, torch.zeros(40, 2)
-    training = trainer.Training(network, np.zeros((40, 1)), labels, 10, RECIPE, shortened=True)
-    epochs = [training._rows(number) for number in range(1, 4)]
+def test_an_epoch_is_bounded_and_goes_through_all_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy, "EPOCH_SAMPLES", 16)
+    recipe = Recipe(RECIPE)
+    epochs = [np.sort(np.concatenate(recipe.batches(number, 4, 10))) for number in range(1, 4)]
     for rows in epochs:
         assert len(rows) == 16
         assert [row // 10 for row in rows] == [frame for frame in range(4) for _ in range(4)]
         assert {0, 10, 20, 30} <= set(rows)
     assert set(np.concatenate(epochs)) == set(range(40))
-    np.testing.assert_array_equal(np.sort(training._batches(0)[0]), np.sort(epochs[0]))
-    unbounded = trainer.Training(network, np.zeros((40, 1)), labels, 10, RECIPE)
-    assert unbounded._rows(3).tolist() == list(range(40))
+    np.testing.assert_array_equal(np.sort(recipe.batches(0, 4, 10)[0]), epochs[0])
+    unbounded = Recipe(RECIPE, alone=True).batches(3, 4, 10)
+    assert sorted(np.concatenate(unbounded).tolist()) == list(range(40))
 
 
 @pytest.mark.parametrize(("targets", "folds"), [(4, 16), (7, 10), (20, 5), (80, 3)])
@@ -312,16 +322,15 @@ def test_the_number_of_trainings_is_bounded(targets: int, folds: int) -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Calibrated, int]]:
     """Calibrations that nothing interrupted, and how often each kept its state."""
-    keep, made, saves = folds.save_tensors, {}, []
+    keep, made, saves = trainer.save_tensors, {}, []
 
     def counted(content: dict, path: Path) -> None:
         keep(content, path)
         saves.append(path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finetune, "KEEP_EVERY_S", 0.0)
-        for module in (folds, finetune):
-            patch.setattr(module, "save_tensors", counted)
+        patch.setattr(policy, "KEEP_EVERY_S", 0.0)
+        patch.setattr(trainer, "save_tensors", counted)
         for name, recipe in RECIPES.items():
             saves.clear()
             calibrated = world(False, 20, 0).calibrated(tmp_path_factory.mktemp(name), recipe)
@@ -340,7 +349,7 @@ def test_cut_off_anywhere_it_ends_with_the_same_weights(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(finetune, "KEEP_EVERY_S", 0.0)
+    monkeypatch.setattr(policy, "KEEP_EVERY_S", 0.0)
     uncut, most = whole[recipe]
     saves, after = 0, max(1, round(share * most))
 
@@ -355,8 +364,7 @@ def test_cut_off_anywhere_it_ends_with_the_same_weights(
         return save
 
     with monkeypatch.context() as cut:
-        cut.setattr(folds, "save_tensors", dies(folds.save_tensors))
-        cut.setattr(finetune, "save_tensors", folds.save_tensors)
+        cut.setattr(trainer, "save_tensors", dies(trainer.save_tensors))
         with pytest.raises(KeyboardInterrupt):
             world(False, 20, 0).calibrated(tmp_path / "cut", RECIPES[recipe])
     again = world(False, 20, 0).calibrated(tmp_path / "cut", RECIPES[recipe])
@@ -392,20 +400,22 @@ def test_the_simplest_of_those_as_good_is_taken_and_the_reason_said() -> None:
 
 def test_closed_forms_alone_and_their_figures_as_an_epoch() -> None:
     seen = world(False, 30, 0).seen
-    closed, held_out = selection.without_training(seen, 1)
+    closed, held_out = without_training(seen, 1)
     for name, form in closed_forms(seen, 1).items():
         np.testing.assert_array_equal(closed[name].weight, form.weight)
-        epoch = selection.as_epoch(form, seen, held_out[name])
+        epoch = as_epoch(form, seen, held_out[name])
         assert epoch.epoch == 0
-        assert epoch.train_loss == pytest.approx(((form.answers(seen) - seen.true_deg) ** 2).mean())
+        assert epoch.train_loss == pytest.approx(
+            ((predictions(form, seen) - seen.true_deg) ** 2).mean()
+        )
         assert epoch.train_loss < epoch.validation_loss
-        assert epoch.validation_error_deg == held_out[name].errors_deg(30).mean()
+        assert epoch.validation_error_deg == held_out[name].errors_deg().mean()
     # The correction alone, by hand, in the fold that it did not see.
     out = training_folds(seen.targets, 1)[0]
-    by_hand = corrected_base(seen.rows(~out), 1).answers(seen.rows(out))
-    np.testing.assert_allclose(held_out[BASE].answers_deg[: out.sum()], by_hand)
+    by_hand = predictions(corrected_base(seen.rows(~out), 1), seen.rows(out))
+    np.testing.assert_allclose(held_out[BASE].predictions_deg[: out.sum()], by_hand)
 
 
 def test_too_few_targets_are_refused() -> None:
     with pytest.raises(InputError, match="2 targets are too few to choose by"):
-        selection.without_training(world(True, 2, 0).seen, 1)
+        without_training(world(True, 2, 0).seen, 1)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from conftest import Project, small_base
-from custom_gaze.calibration.base_features import plain_features, seen_by
+from custom_gaze.calibration.base_features import base_features_of, plain_features
 from custom_gaze.calibration.candidates import closed_forms
 from custom_gaze.calibration.starting_head import head_from_bins, starting_network
 from custom_gaze.config.candidate import Candidate
@@ -22,10 +22,15 @@ def bins(features: int, scale: float = 0.3) -> BinHeads:
     return BinHeads(*weights, *others, 90, 4.0, -180.0)
 
 
+def linear(features: torch.Tensor, heads: BinHeads) -> tuple[torch.Tensor, torch.Tensor]:
+    weight, bias = head_from_bins(features.double().numpy(), heads)
+    return torch.from_numpy(weight).float(), torch.from_numpy(bias).float()
+
+
 def test_the_linear_head_answers_as_the_bins_do_on_these_features() -> None:
     torch.manual_seed(0)
     features, heads = torch.rand(30, 512), bins(512)
-    weight, bias = head_from_bins(features, heads)
+    weight, bias = linear(features, heads)
     expected = expected_angles(
         features @ heads.yaw_weight.T + heads.yaw_bias,
         features @ heads.pitch_weight.T + heads.pitch_bias,
@@ -38,7 +43,7 @@ def test_the_linear_head_answers_as_the_bins_do_on_these_features() -> None:
 def test_with_more_frames_than_features_it_is_the_least_squares_fit() -> None:
     torch.manual_seed(0)
     features, heads = torch.rand(400, 8), bins(8, scale=1.0)
-    weight, bias = head_from_bins(features, heads)
+    weight, bias = linear(features, heads)
     expected = expected_angles(
         features @ heads.yaw_weight.T + heads.yaw_bias,
         features @ heads.pitch_weight.T + heads.pitch_bias,
@@ -54,7 +59,7 @@ def test_near_the_given_features_it_still_follows_the_bins() -> None:
     """What only interpolated the thirty frames would be anywhere beside them."""
     torch.manual_seed(0)
     near, heads = 1 + 0.05 * torch.randn(60, 512), bins(512)
-    weight, bias = head_from_bins(near[:30], heads)
+    weight, bias = linear(near[:30], heads)
     unseen = near[30:]
     expected = expected_angles(
         unseen @ heads.yaw_weight.T + heads.yaw_bias,
@@ -88,8 +93,10 @@ def test_epoch_zero_is_the_probe(ready: Project) -> None:
     base = headed_base()
     assert ready.params.train.start == "probe"
     network = starting_network(base, ready.params.train, samples, ready.paths)
-    seen = seen_by(network, base.heads, samples, ready.paths)
-    expected = closed_forms(seen, ready.params.train.seed)[PROBE].answers(seen)
+    seen = base_features_of(network, base.heads, samples, ready.paths)
+    expected = closed_forms(seen, ready.params.train.seed)[PROBE].predict(
+        seen.features, seen.base_deg
+    )
     with torch.inference_mode():
         ours = network.head(torch.from_numpy(seen.features).float()).double().numpy()
     assert expected.std(axis=0).min() > 3

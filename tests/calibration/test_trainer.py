@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from conftest import synthetic_crop
-from custom_gaze.calibration import finetune, selection
-from custom_gaze.calibration.base_features import Seen, angles_of
-from custom_gaze.calibration.finetune import fit
-from custom_gaze.calibration.optimizer import MOST_PROMISED, BoundedAdam
+from custom_gaze.calibration.base_features import BaseFeatures, angles_of
+from custom_gaze.calibration.calibrate import calibrate
+from custom_gaze.calibration.calibration_set import CalibrationSet, Validation
+from custom_gaze.calibration.optimizer import BoundedAdam
+from custom_gaze.calibration.policy import MOST_PROMISED, WORSE
+from custom_gaze.calibration.recipe import Recipe
 from custom_gaze.calibration.starting_head import starting_head
-from custom_gaze.calibration.trainer import WORSE, Training, WorseThanStart, checked, epochs_of
+from custom_gaze.calibration.trainer import Trainer, WorseThanStart, predict
 from custom_gaze.config.candidate import Candidate
 from custom_gaze.config.params import TrainParams
 from custom_gaze.faces.crops import normalise
@@ -23,7 +25,7 @@ from custom_gaze.weights.base import BinHeads
 
 BASE, PROBE, _ = Candidate
 
-FRAMES, COPIES = 12, 3
+FRAMES, SAMPLES = 12, 3
 
 
 class World:
@@ -37,22 +39,22 @@ class World:
         crops = [
             synthetic_crop(*gaze[frame], 64, 10 * frame + number)
             for frame in range(FRAMES)
-            for number in range(COPIES)
+            for number in range(SAMPLES)
         ]
         x = torch.from_numpy(normalise(np.stack(crops)))
         # What a base network met in its own training is far more diverse than one person's frames.
         take_batchnorm_statistics(self.network, 2 * torch.randn(16, 3, 8, 8).repeat(1, 1, 8, 8))
         with torch.inference_mode():
             frozen = self.network.frozen(x)
-            features = self.network.features(frozen)[::COPIES]
+            features = self.network.features(frozen)[::SAMPLES]
         self.store = frozen.numpy().astype(np.float16)
         yaw, pitch = (torch.nn.Linear(features.shape[1], 90) for _ in range(2))
         numbers = [p.detach().clone() for p in (yaw.weight, yaw.bias, pitch.weight, pitch.bias)]
         self.heads = BinHeads(*numbers, 90, 4.0, -180.0)
         base_deg = angles_of(features, self.heads)
-        self.seen = Seen(features.double().numpy(), base_deg, gaze, np.arange(FRAMES))
-        self.labels = torch.from_numpy(gaze).float().repeat_interleave(COPIES, 0)
-        self.network.head = self.head()
+        self.seen = BaseFeatures(features.double().numpy(), base_deg, gaze, np.arange(FRAMES))
+        self.labels = torch.from_numpy(gaze).float().repeat_interleave(SAMPLES, 0)
+        self.trunk = self.network.trunk_state()
 
     def head(self) -> CorrectedHead:
         """A probe that knows these frames by heart, as one does whose features differ little: its
@@ -67,17 +69,26 @@ class World:
             head.curve.zero_()
             head.gain.zero_()
             head.offset_deg.copy_(torch.from_numpy(true.mean(axis=0)))
-            head.change.weight.copy_(torch.from_numpy(weight))
-            head.change.bias.copy_(torch.from_numpy(-weight @ f.mean(axis=0)))
+            head.residual.weight.copy_(torch.from_numpy(weight))
+            head.residual.bias.copy_(torch.from_numpy(-weight @ f.mean(axis=0)))
         return head
 
     def error_deg(self) -> float:
         """The mean error on the plain frames."""
-        answers = finetune.predict(self.network, self.store[::COPIES], FRAMES, 8)
-        return float((answers - self.labels[::COPIES]).norm(dim=1).mean())
+        answers = predict(self.network, self.store[::SAMPLES], FRAMES, 8)
+        return float((answers - self.labels[::SAMPLES]).norm(dim=1).mean())
 
-    def training(self, params: TrainParams) -> Training:
-        return Training(self.network, self.store, self.labels, COPIES, params)
+    def set(self) -> CalibrationSet:
+        """With the plain frames for its validation."""
+        plain = Validation(self.store[::SAMPLES], self.labels[::SAMPLES])
+        frames = self.seen, self.store, SAMPLES, plain
+        return CalibrationSet(self.network, self.trunk, self.heads, *frames)
+
+    def training(self, params: TrainParams) -> Trainer:
+        """From the probe that knows the frames by heart."""
+        trainer = Trainer(self.set(), Recipe(params, alone=True), Path("no state"))
+        self.network.head.load_state_dict(self.head().state_dict())
+        return trainer
 
 
 def test_a_resnet50_whose_features_differ_little_learns_by_the_default_recipe() -> None:
@@ -87,9 +98,9 @@ def test_a_resnet50_whose_features_differ_little_learns_by_the_default_recipe() 
     params = TrainParams(steps=20)  # else as shipped
     training = world.training(params)
     with torch.no_grad():  # the probe knows its frames; a training begins beside them
-        world.network.head.change.bias += torch.tensor([12.0, -9.0])
+        world.network.head.residual.bias += torch.tensor([12.0, -9.0])
     start_deg = world.error_deg()
-    losses = [training.epoch(number) for number in range(epochs_of(params) + 1)]
+    losses = [training.epoch(number) for number in range(training.recipe.epochs + 1)]
     assert losses[-1] < 0.6 * losses[0]
     assert world.error_deg() < 0.6 * start_deg
 
@@ -125,13 +136,13 @@ def test_a_step_promises_no_more_than_the_loss_can_give() -> None:
 
 def test_it_trains_on_what_lies_beyond_the_limits_and_predicts_within_them() -> None:
     world = World("slim18")
+    training = world.training(TrainParams(steps=10))
     head = world.network.head
     assert isinstance(head, CorrectedHead)
     with torch.no_grad():
-        head.change.bias += 500.0
-    answers = finetune.predict(world.network, world.store[::COPIES], FRAMES, 8)
+        head.residual.bias += 500.0
+    answers = predict(world.network, world.store[::SAMPLES], FRAMES, 8)
     assert (answers == FURTHEST_DEG).all()
-    training = world.training(TrainParams(steps=10))
     assert training.epoch(0) > 400.0**2
     training.epoch(1)
     assert training.epoch(0) < 300.0**2
@@ -144,6 +155,7 @@ def test_the_head_computes_in_float32_whatever_autocast_says(
     """As on a GPU: in bfloat16 the softmax times bins of up to 180 degrees is far off."""
     world = World("slim18")
     network = world.network
+    network.head = world.head()
     frozen = torch.from_numpy(world.store).float()
     with torch.inference_mode():
         f = network.features(frozen)
@@ -177,20 +189,18 @@ def test_a_training_that_is_worse_than_its_start_is_stopped_its_folds_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world, params = World("slim18"), TrainParams(steps=200)
-    assert checked(params) == 2  # of 20 epochs
+    assert Recipe(params).checked == 2  # of 20 epochs
     spoil(monkeypatch)
     trunk = world.network.trunk_state()
     epochs: list[int] = []
-    epoch = Training.epoch
+    epoch = Trainer.epoch
 
-    def counted(self: Training, number: int) -> float:
+    def counted(self: Trainer, number: int) -> float:
         epochs.append(number)
         return epoch(self, number)
 
-    monkeypatch.setattr(Training, "epoch", counted)
-    made = selection.calibrate(
-        world.network, world.seen, world.heads, world.store, COPIES, params, tmp_path
-    )
+    monkeypatch.setattr(Trainer, "epoch", counted)
+    made = calibrate(world.set(), params, tmp_path)
     assert epochs == [0, 1, 2]  # of the first fold; the others were not begun
     assert made.fine_tuned is None
     assert made.history == []
@@ -207,20 +217,14 @@ def test_asked_for_alone_a_stopped_training_leaves_its_start(
 ) -> None:
     world, params = World("slim18"), TrainParams(steps=30)
     spoil(monkeypatch)
+    training = Trainer(world.set(), Recipe(params, alone=True), tmp_path / "state.pt")
     start = world.network.trained_state()
-    made = fit(
-        world.network,
-        world.store,
-        world.labels,
-        COPIES,
-        world.store[::COPIES],
-        world.labels[::COPIES],
-        params,
-        tmp_path / "state.pt",
-    )
-    assert [each.epoch for each in made.history] == [0]
-    assert made.stopped.startswith("the fine-tune was stopped after 1 of 3 epochs, its loss ")
-    assert all(torch.equal(start[name], made.state[name]) for name in start)
+    said = r"the fine-tune was stopped after 1 of 3 epochs, its loss "
+    with pytest.raises(WorseThanStart, match=said):
+        training.run(training.recipe.epochs)
+    assert [each.epoch for each in training.history] == [0]
+    assert start.keys() == training.start.keys()
+    assert all(torch.equal(start[name], training.start[name]) for name in start)
 
 
 def test_what_gives_up_some_of_a_probe_s_knowledge_is_not_stopped() -> None:

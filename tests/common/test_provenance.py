@@ -12,7 +12,7 @@ EDITS = {
     "cli/__init__.py": (),
     "stages/export.py": (),  # what exports says nothing of itself in the file
     "common/errors.py": (),
-    "calibration/finetune.py": ("stages.train",),
+    "calibration/trainer.py": ("stages.train",),
     "data/sessions.py": ("stages.prepare",),
     "demo/world/eyes.py": ("demo.pretrain.run",),
     "faces/crops.py": STAGES,

@@ -326,7 +326,7 @@ def test_a_verb_says_it_in_one_line_and_exits_2(
 def test_the_log_s_columns_are_those_that_training_writes() -> None:
     import dataclasses
 
-    from custom_gaze.calibration.finetune import Epoch
+    from custom_gaze.calibration.recipe import Epoch
 
     columns = [entry.name for entry in dataclasses.fields(TrainingLog)]
     assert [*(entry.name for entry in dataclasses.fields(Epoch)), "exported"] == columns

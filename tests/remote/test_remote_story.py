@@ -35,7 +35,7 @@ def shipped_project(root: Path, machine: Machine) -> Site:
     torch.manual_seed(1)
     base = root.parent / "resnet18.pth"
     torch.save(torchvision.models.resnet18(weights=None).state_dict(), base)
-    small = {**SMALL, "sessions": ["one"], "augment": {"copies": 1}}
+    small = {**SMALL, "sessions": ["one"], "augment": {"samples": 1}}
     Project(Paths(root)).change(
         **{**small, "train": {**SMALL["train"], "schedule": "cosine", "steps": 10}}
     )

@@ -79,7 +79,7 @@ def make_clone(root: Path) -> Clone:
     copy_working_tree(root)
     small = Project(Paths(root))
     small.change(**{**SMALL, "sessions": ["one"], "evaluate": {"sessions": ["other"]}})
-    small.change(augment={"copies": 1}, train={"schedule": "cosine", "steps": 10})
+    small.change(augment={"samples": 1}, train={"schedule": "cosine", "steps": 10})
     clone = Clone(root)
     clone.run("git", "init", "--quiet", "-b", "main")
     clone.run("git", "config", "user.email", "tests@example.invalid")

@@ -55,7 +55,7 @@ CODE = "src/custom_gaze"
 # Files that change together, and the stages that are stale then.
 CHANGES: dict[str, set[str]] = {
     f"{CODE}/models/onnx_runtime.py": {"export", "quantise", "evaluate"},  # it has predict_onnx
-    f"{CODE}/calibration/finetune.py {CODE}/weights/embedded_base.pt": {"train", "fetch"},
+    f"{CODE}/calibration/trainer.py {CODE}/weights/embedded_base.pt": {"train", "fetch"},
     f"{CODE}/evaluation/tracking/server.py {CODE}/remote/runs.py {CODE}/cli/__init__.py "
     f"{CODE}/common/errors.py": set(),
     "data/index.json": {"index", "export", "evaluate"},  # frames left out, and who prepared

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from conftest import Project
-from custom_gaze.calibration import finetune
+from custom_gaze.calibration import policy, trainer
 from custom_gaze.calibration.feature_cache import features_of
 from custom_gaze.calibration.starting_head import starting_network
 from custom_gaze.common.errors import InputError
@@ -89,7 +89,7 @@ def test_best_and_last_are_apart(ready: Project) -> None:
         network = checkpoint.network()
         features = features_of(network, crops, torch.device("cpu"))
         loss = torch.nn.functional.mse_loss(
-            finetune.predict(network, features, len(labels), 8), labels
+            trainer.predict(network, features, len(labels), 8), labels
         )
         assert loss.item() == pytest.approx(checkpoint.training.validation_loss, rel=1e-3)
 
@@ -102,8 +102,8 @@ def test_early_stopping(ready: Project) -> None:
 
 def _killed_training(project: Project) -> None:
     """A training that is killed as soon as it has kept its state for the second time."""
-    finetune.KEEP_EVERY_S = 0.0
-    keep, kept = finetune.save_tensors, 0
+    policy.KEEP_EVERY_S = 0.0
+    keep, kept = trainer.save_tensors, 0
 
     def keeps(content: dict[str, object], path: Path) -> None:
         nonlocal kept
@@ -112,7 +112,7 @@ def _killed_training(project: Project) -> None:
         if kept == 2:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    finetune.save_tensors = keeps
+    trainer.save_tensors = keeps
     train.run(project.params, project.paths)
 
 

@@ -16,10 +16,11 @@ import pytest
 import torch
 
 from conftest import Project
-from custom_gaze.calibration import corrections, finetune
-from custom_gaze.calibration.base_features import Seen, seen_by
+from custom_gaze.calibration import corrections, policy
+from custom_gaze.calibration.base_features import BaseFeatures, base_features_of
 from custom_gaze.calibration.candidates import closed_forms, read_candidates
 from custom_gaze.calibration.optimizer import BoundedAdam
+from custom_gaze.calibration.recipe import Epoch
 from custom_gaze.cli import main
 from custom_gaze.common.errors import InputError
 from custom_gaze.config.candidate import Candidate
@@ -41,14 +42,14 @@ from custom_gaze.weights.base import read_base
 BASE, PROBE, FINETUNE = Candidate
 
 
-def known(project: Project) -> tuple[list[Sample], Seen]:
+def known(project: Project) -> tuple[list[Sample], BaseFeatures]:
     """The frames that may be calibrated on, as the base network sees them."""
     samples = read_index(project.paths.index)
     base = read_base(project.paths.base)
     network = GazeNetwork(base.trunk, "layer3")
     network.load_trunk(base.trunk_state)
     mine = [*of_split(samples, "train"), *of_split(samples, "validation")]
-    return mine, seen_by(network.eval(), base.heads, mine, project.paths)
+    return mine, base_features_of(network.eval(), base.heads, mine, project.paths)
 
 
 def outputs(project: Project) -> list[str]:
@@ -85,7 +86,9 @@ def test_each_method_is_exported_as_it_was_fitted(headed: Project, method: Candi
         with torch.inference_mode():
             expected = kept.network()(torch.from_numpy(normalise(crops))).numpy()
     else:
-        expected = closed_forms(seen, headed.params.train.seed)[method].answers(seen)
+        expected = closed_forms(seen, headed.params.train.seed)[method].predict(
+            seen.features, seen.base_deg
+        )
         assert log.epoch.tolist() == [0]
         assert log.train_loss[0] == pytest.approx(((expected - seen.true_deg) ** 2).mean())
     assert np.ptp(expected, axis=0).min() > 3
@@ -135,11 +138,14 @@ def test_evaluate_measures_all_three_beside_the_exported_file(chosen: Project) -
         some = of_split(samples, split)
         network = GazeNetwork(base.trunk, "layer3")
         network.load_trunk(base.trunk_state)
-        seen = seen_by(network.eval(), base.heads, some, chosen.paths)
+        seen = base_features_of(network.eval(), base.heads, some, chosen.paths)
         crops = np.stack([load_crop(sample, chosen.paths) for sample in some])
         with torch.inference_mode():
             tuned = last(torch.from_numpy(normalise(crops))).numpy()
-        answers = {name: form.answers(seen) for name, form in candidates.closed.items()}
+        answers = {
+            name: form.predict(seen.features, seen.base_deg)
+            for name, form in candidates.closed.items()
+        }
         answers[FINETUNE] = tuned
         for name, key in keys.items():
             error = angular_error_deg(answers[name], seen.true_deg).mean()
@@ -148,7 +154,7 @@ def test_evaluate_measures_all_three_beside_the_exported_file(chosen: Project) -
         plain = angular_error_deg(seen.base_deg, seen.true_deg).mean()
         assert metrics[split]["base_deg"] == pytest.approx(plain, abs=1e-3)
     assert metrics["test"]["probe_deg"] != metrics["test"]["corrected_deg"] or (
-        candidates.closed[PROBE].strength == float("inf")
+        candidates.closed[PROBE].alpha == float("inf")
     )
     page = chosen.paths.report.read_text()
     assert f"Exported: {candidates.method.label}: {candidates.reason}." in page
@@ -179,7 +185,7 @@ def test_the_best_correction_is_one_of_all_the_app_has(
 
     def svr(*known: np.ndarray, among: tuple[str, ...]) -> corrections.Correction:
         asked.append((len(known[0]), among))
-        return corrections.fit_svr(*known[:3])
+        return corrections.CORRECTIONS["svr"].fit(*known[:3])
 
     monkeypatch.setattr(comparisons, "best_correction", svr)
     test = evaluate.run(chosen.params, chosen.paths).metrics.test
@@ -243,7 +249,7 @@ def test_auto_is_the_same_twice_and_never_sees_a_test_frame(chosen: Project) -> 
 
 
 def _train_in_a_process(project: Project) -> None:
-    finetune.KEEP_EVERY_S = 0.0
+    policy.KEEP_EVERY_S = 0.0
     train.run(project.params, project.paths)
 
 
@@ -309,7 +315,7 @@ def test_a_trunk_alone_is_fine_tuned_and_can_be_probed(ready: Project) -> None:
 def test_what_train_says_of_the_frames(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    epoch = finetune.Epoch(2, 1.0, 2.0, 3.0)
+    epoch = Epoch(2, 1.0, 2.0, 3.0)
     for held_out, said in (
         (0, "3.00° on held-out targets; 14 frames trained on, each held out in turn"),
         (4, "3.00° on held-out targets; 10 frames trained on, 4 held out to measure it"),
@@ -351,4 +357,4 @@ def test_a_dead_fine_tune_leaves_the_other_candidates_or_its_start(
     assert read_training_log(headed.paths.training_log).exported.tolist() == [1]
     error = kept.training.validation_error_deg
     assert error < 90  # the start's, and the network is the start
-    assert np.abs(kept.network().head.change.bias.detach().numpy()).max() < 500
+    assert np.abs(kept.network().head.residual.bias.detach().numpy()).max() < 500

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from custom_gaze.calibration.corrections import Angles, Targets
+from custom_gaze.calibration.cross_validation import Angles, Targets
 from custom_gaze.common.console import bar
 from custom_gaze.config.paths import Paths
 from custom_gaze.data.index import Sample, labels_deg, load_crop, targets_of
@@ -18,14 +18,17 @@ from custom_gaze.weights.base import BinHeads, expected_angles
 
 
 @dataclass(frozen=True)
-class Seen:
-    """Some frames as the base network sees them.
+class BaseFeatures:
+    """What the base network makes of some frames.
 
     Attributes:
-        features: (N, F) float64, what its heads see.
+        features: (N, F) float64, what its heads get.
         base_deg: (N, 2) float64 [yaw, pitch], its own angles in degrees; zeros for a trunk alone.
         true_deg: (N, 2) float64, the targets' angles.
         targets: (N,) int64; frames with the same number share a target.
+
+    Raises:
+        ValueError: they are not of the same frames.
     """
 
     features: NDArray[np.float64]
@@ -33,9 +36,15 @@ class Seen:
     true_deg: Angles
     targets: Targets
 
-    def rows(self, wanted: NDArray[np.bool_] | NDArray[np.int64] | slice) -> "Seen":
+    def __post_init__(self) -> None:
+        count = len(self.targets)
+        shapes = self.features.shape[:1], self.base_deg.shape, self.true_deg.shape
+        if self.features.ndim != 2 or shapes != ((count,), (count, 2), (count, 2)):
+            raise ValueError(f"{count} targets and arrays of {shapes} are not of the same frames")
+
+    def rows(self, wanted: NDArray[np.bool_] | NDArray[np.int64] | slice) -> "BaseFeatures":
         """Some of the frames."""
-        return Seen(
+        return BaseFeatures(
             self.features[wanted],
             self.base_deg[wanted],
             self.true_deg[wanted],
@@ -43,9 +52,9 @@ class Seen:
         )
 
 
-def seen_by(
+def base_features_of(
     network: GazeNetwork, heads: BinHeads | None, samples: Sequence[Sample], paths: Paths
-) -> Seen:
+) -> BaseFeatures:
     """Pass the samples' plain crops through a trunk, on the CPU.
 
     Args:
@@ -58,7 +67,7 @@ def seen_by(
         InputError: a crop cannot be read.
     """
     features = plain_features(network, samples, paths)
-    return Seen(
+    return BaseFeatures(
         features.numpy().astype(np.float64),
         angles_of(features, heads),
         labels_deg(samples).astype(np.float64),

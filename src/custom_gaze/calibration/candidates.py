@@ -1,9 +1,10 @@
 """The candidates for export, from the simplest to the least simple, and how two of them are fitted.
 
-All answer (1, 2) degrees from one base network:
+All predict (1, 2) degrees from one base network:
 
 - `base`, the corrected base: the base's own angles through the app's best polynomial
-- `probe`: the same, plus a linear map of the features that ridge regression fits to what is left
+- `probe`, the linear probe: the same, plus a linear map of the features that ridge regression fits
+  to what is left
 - `finetune`: the probe's linear map and the trunk's last block, trained from there on
 
 The first two are one closed form; a corrected base is a probe whose linear map is zero.
@@ -15,20 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from custom_gaze.calibration.base_features import Seen
-from custom_gaze.calibration.corrections import (
-    CORRECTIONS,
-    POLYNOMIALS,
-    Angles,
-    Correction,
-    Polynomial,
-    best_correction,
-    fit_constant,
-)
-from custom_gaze.calibration.linear_probe import fit_probe
+from custom_gaze.calibration.base_features import BaseFeatures
+from custom_gaze.calibration.corrections import POLYNOMIALS, Polynomial, best_correction
+from custom_gaze.calibration.cross_validation import Angles, Folds, HeldOut, held_out
+from custom_gaze.calibration.linear_probe import LinearProbe
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.plain_records import from_plain
 from custom_gaze.common.saved_tensors import (
@@ -39,79 +32,53 @@ from custom_gaze.common.saved_tensors import (
 from custom_gaze.common.untrusted import printable
 from custom_gaze.config.candidate import Candidate
 from custom_gaze.models.checkpoint import CORRECTED, LINEAR
-from custom_gaze.models.heads import FURTHEST_DEG, CorrectedHead
+from custom_gaze.models.heads import CorrectedHead
 from custom_gaze.models.network import GazeNetwork, linear_head
 from custom_gaze.weights.base import BinHeads
 
-
-@dataclass(frozen=True)
-class ClosedForm:
-    """correction(base's angles) + weight · features + bias, held between ±FURTHEST_DEG.
-
-    Attributes:
-        correction: a polynomial in the base's angles.
-        weight: (2, F) float64, rows yaw and pitch; zeros in a corrected base.
-        bias_deg: (2,) float64.
-        strength: of the probe's ridge; ∞ where weight and bias are zero.
-    """
-
-    correction: Polynomial
-    weight: NDArray[np.float64]
-    bias_deg: NDArray[np.float64]
-    strength: float = float("inf")
-
-    def apply(self, features: ArrayLike, base_deg: ArrayLike) -> Angles:
-        """Features (N, F) and the base's angles (N, 2) → angles (N, 2), degrees, float64."""
-        change = np.asarray(features, np.float64) @ self.weight.T + self.bias_deg
-        angles: Angles = self.correction.apply(base_deg) + change
-        return np.clip(angles, -FURTHEST_DEG, FURTHEST_DEG)
-
-    def answers(self, seen: Seen) -> Angles:
-        """The angles (N, 2) for some frames."""
-        return self.apply(seen.features, seen.base_deg)
+TERMS = ("curve", "gain", "offset_deg")  # of a polynomial
+Closed = dict[Candidate, LinearProbe]  # the two that are closed forms
 
 
-def corrected_base(seen: Seen, seed: int) -> ClosedForm:
+def corrected_base(frames: BaseFeatures, seed: int) -> LinearProbe:
     """The polynomial that cross-validation prefers, fitted on all the frames.
 
-    Without angles to correct (all the same, as `Seen` has them for a trunk alone) it is the mean
-    of the targets.
+    Without angles to correct (all the same, as for a trunk alone) it is the mean of the targets.
 
     Raises:
         InputError: the frames have too few targets for cross-validation.
     """
-    known = seen.base_deg, seen.true_deg, seen.targets
-    if not np.ptp(seen.base_deg, axis=0).any():
-        correction: Correction = fit_constant(*known)
-    else:
-        correction = best_correction(*known, seed, among=POLYNOMIALS)
-    assert isinstance(correction, Polynomial)
-    return ClosedForm(correction, np.zeros((2, seen.features.shape[1])), np.zeros(2))
+    known = frames.base_deg, frames.true_deg, frames.targets
+    among = POLYNOMIALS if np.ptp(frames.base_deg, axis=0).any() else POLYNOMIALS[:1]
+    return LinearProbe.corrected(best_correction(*known, seed, among), frames.features.shape[1])
 
 
-def probed(seen: Seen, base: ClosedForm, seed: int) -> ClosedForm:
-    """Ridge regression on the features towards what the corrected `base` leaves of these frames.
-
-    Raises:
-        InputError: the frames have too few targets for cross-validation.
-    """
-    fit = CORRECTIONS[base.correction.name]
-    fitted = fit_probe(seen.features, seen.base_deg, seen.true_deg, seen.targets, fit, seed)
-    assert isinstance(fitted.correction, Polynomial)
-    return ClosedForm(fitted.correction, fitted.weight, fitted.bias_deg, fitted.strength)
-
-
-def closed_forms(seen: Seen, seed: int) -> dict[Candidate, ClosedForm]:
+def closed_forms(frames: BaseFeatures, seed: int) -> Closed:
     """Both closed forms fitted on these frames, by candidate.
 
     Raises:
         InputError: the frames have too few targets for cross-validation.
     """
-    base = corrected_base(seen, seed)
-    return {Candidate.BASE: base, Candidate.PROBE: probed(seen, base, seed)}
+    base = corrected_base(frames, seed)
+    known = frames.features, frames.base_deg, frames.true_deg, frames.targets
+    return {Candidate.BASE: base, Candidate.PROBE: base.fit(*known, seed)}
 
 
-def closed_head(heads: BinHeads, form: ClosedForm) -> CorrectedHead:
+def closed_held_out(frames: BaseFeatures, folds: Folds, seed: int) -> dict[Candidate, HeldOut]:
+    """Both closed forms cross-validated, by candidate.
+
+    Raises:
+        InputError: a fold leaves too few targets to choose a correction by.
+    """
+    predictions: dict[Candidate, list[Angles]] = {}
+    for out in folds:
+        rest = frames.rows(out)
+        for name, form in closed_forms(frames.rows(~out), seed).items():
+            predictions.setdefault(name, []).append(form.predict(rest.features, rest.base_deg))
+    return {name: held_out(some, frames.true_deg, folds) for name, some in predictions.items()}
+
+
+def closed_head(heads: BinHeads, form: LinearProbe) -> CorrectedHead:
     """A closed form as a head, float32 on the CPU, on features that the base's `heads` were for."""
     head = CorrectedHead(form.weight.shape[1], heads.bins)
     numbers = {
@@ -119,35 +86,33 @@ def closed_head(heads: BinHeads, form: ClosedForm) -> CorrectedHead:
         "yaw.bias": heads.yaw_bias,
         "pitch.weight": heads.pitch_weight,
         "pitch.bias": heads.pitch_bias,
-        "bins_deg": heads.first_bin_deg + heads.bin_width_deg * torch.arange(heads.bins),
-        "curve": torch.tensor(form.correction.curve),
-        "gain": torch.tensor(form.correction.gain),
-        "offset_deg": torch.tensor(form.correction.offset_deg),
-        "change.weight": torch.from_numpy(form.weight),
-        "change.bias": torch.from_numpy(form.bias_deg),
+        "bins_deg": heads.bins_deg,
+        **{name: torch.tensor(getattr(form.correction, name)) for name in TERMS},
+        "residual.weight": torch.from_numpy(form.weight),
+        "residual.bias": torch.from_numpy(form.bias_deg),
     }
     head.load_state_dict(numbers, strict=True)
     return head
 
 
-def closed_network(network: GazeNetwork, heads: BinHeads | None, form: ClosedForm) -> GazeNetwork:
+def closed_network(network: GazeNetwork, heads: BinHeads | None, form: LinearProbe) -> GazeNetwork:
     """Give `network`, in place, a closed form as its head; returns it, in eval mode.
 
     Args:
         network: with the trunk as the base network has it, float32 on the CPU.
         heads: the base network's; None for a trunk alone, whose closed form is linear.
-        form: fitted on what that trunk and those heads answer.
+        form: fitted on what that trunk and those heads predict.
     """
     if heads is None:
-        bias = torch.from_numpy(form.bias_deg) + torch.tensor(form.correction.offset_deg)
-        network.head = linear_head(torch.from_numpy(form.weight), bias)
+        bias = form.bias_deg + form.correction.predict(np.zeros(2))
+        network.head = linear_head(torch.from_numpy(form.weight), torch.from_numpy(bias))
     else:
         network.head = closed_head(heads, form)
     return network.eval()
 
 
 FORMAT = "custom-gaze-candidates"
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -167,7 +132,7 @@ class Candidates:
     method: Candidate
     reason: str
     held_out_deg: dict[Candidate, float]
-    closed: dict[Candidate, ClosedForm]
+    closed: Closed
     frozen_through: str
     fine_tuned: dict[str, Tensor] | None
     head: str
@@ -180,11 +145,11 @@ def save_candidates(candidates: Candidates, path: Path) -> None:
     plain["held_out_deg"] = {str(name): e for name, e in candidates.held_out_deg.items()}
     plain["closed"] = {
         str(name): {
-            **{key: getattr(form.correction, key) for key in ("curve", "gain", "offset_deg")},
+            **{key: getattr(form.correction, key) for key in TERMS},
             "name": form.correction.name,
             "weight": torch.from_numpy(form.weight.copy()),
             "bias_deg": torch.from_numpy(form.bias_deg.copy()),
-            "strength": form.strength,
+            "alpha": form.alpha,
         }
         for name, form in candidates.closed.items()
     }
@@ -202,9 +167,7 @@ def read_candidates(path: Path) -> Candidates:
     if content.pop("format", None) != FORMAT or content.pop("version", None) != VERSION:
         raise InputError(f"{path}: no candidates of this version; {remedy}")
     try:
-        content["method"] = Candidate(content["method"])
-        content["held_out_deg"] = {Candidate(n): e for n, e in content["held_out_deg"].items()}
-        content["closed"] = {Candidate(n): _closed(f) for n, f in content["closed"].items()}
+        content["closed"] = {name: _closed(form) for name, form in content["closed"].items()}
         candidates = from_plain(Candidates, content, "candidates")
         _check(candidates)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
@@ -228,15 +191,13 @@ def _check(candidates: Candidates) -> None:
         check_tensor(name, tensor, tensor)
 
 
-def _closed(plain: dict[str, Any]) -> ClosedForm:
-    pairs = [
-        (float(plain[key][0]), float(plain[key][1])) for key in ("curve", "gain", "offset_deg")
-    ]
+def _closed(plain: dict[str, Any]) -> LinearProbe:
+    pairs = [(float(plain[key][0]), float(plain[key][1])) for key in TERMS]
     polynomial = Polynomial(str(plain["name"]), *pairs)
     weight, bias = plain["weight"].double().numpy(), plain["bias_deg"].double().numpy()
-    strength = float(plain["strength"])
+    alpha = float(plain["alpha"])
     numbers = (pairs, weight, bias)
-    fits = weight.ndim == 2 and len(weight) == 2 and bias.shape == (2,) and strength >= 0
+    fits = weight.ndim == 2 and len(weight) == 2 and bias.shape == (2,) and alpha >= 0
     if not fits or not all(np.isfinite(values).all() for values in numbers):
         raise ValueError("a correction or a probe is no pair of finite numbers")
-    return ClosedForm(polynomial, weight, bias, strength)
+    return LinearProbe(polynomial, weight, bias, alpha)

@@ -1,9 +1,9 @@
-"""What the frozen blocks make of every copy of every frame: computed once, kept, read each epoch.
+"""What the frozen blocks make of every augmented sample: computed once, kept, read each epoch.
 
-The frozen part of the network never changes, so each augmented copy has to pass through it once
+The frozen part of the network never changes, so each augmented sample has to pass through it once
 and not once an epoch. The outputs are kept in memory where they fit into the budget, else in a
 memory-mapped file, else they are computed anew whenever they are asked for. All three ways give
-the same numbers: a copy always goes through the network alone and is always rounded to float16.
+the same numbers: a sample always goes through the network alone and is always rounded to float16.
 """
 
 import json
@@ -37,10 +37,10 @@ from custom_gaze.models.network import GazeNetwork
 # float16 keeps 11 bits of each value, bfloat16 keeps 8: of the two 2-byte types the one whose
 # rounding disturbs the features least. After ReLU they stay far below its largest value, 65504.
 KEPT = torch.float16
-MADE_AHEAD = 4  # copies waiting per worker while the network works on earlier ones
+MADE_AHEAD = 4  # samples waiting per worker while the network works on earlier ones
 GPU_BATCH = 32
 CROPS_KEPT = 32  # decoded
-CHUNK = 64  # copies between two entries in the record of an interrupted run
+CHUNK = 64  # samples between two entries in the record of an interrupted run
 
 
 class Store(Protocol):
@@ -60,37 +60,34 @@ class Part:
         return part
 
 
-class Copies:
-    """The augmented copies of the training frames: frame by frame, copy 0 first."""
+class AugmentedSamples:
+    """The training frames' augmented samples: frame by frame, `per_frame` of each, the plain crop
+    first."""
 
     def __init__(
         self, samples: Sequence[Sample], paths: Paths, params: AugmentParams, seed: int
     ) -> None:
         self._names = [f"{sample.session}/{sample.filename}" for sample in samples]
-        # A frame's copies are wanted one after another; all crops at once would be 0.6 MB each.
+        # A frame's samples are wanted one after another; all crops at once would be 0.6 MB each.
         self._crop = lru_cache(CROPS_KEPT)(lambda frame: load_crop(samples[frame], paths))
         self._reading = threading.Lock()  # else every thread reads the next frame
-        self._per_frame = params.copies + 1
+        self.per_frame = params.samples + 1
         self._params, self._seed = params, seed
 
     def __len__(self) -> int:
-        return len(self._names) * self._per_frame
-
-    def frame_of(self, copies: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The frame's number for each copy's number."""
-        return copies // self._per_frame
+        return len(self._names) * self.per_frame
 
     def images(self, wanted: Sequence[int], workers: int = 1) -> Iterator[NDArray[np.uint8]]:
-        """Yield the wanted copies, uint8 (H, W, 3) RGB, in order, made in threads."""
+        """Yield the wanted samples, uint8 (H, W, 3) RGB, in order, made in threads."""
         own = threading.local()
 
         def make(number: int) -> NDArray[np.uint8]:
             if not hasattr(own, "augmenter"):
                 own.augmenter = Augmenter(self._params, self._seed)
-            frame, copy = divmod(number, self._per_frame)
+            frame, sample = divmod(number, self.per_frame)
             with self._reading:
                 crop = self._crop(frame)
-            made: NDArray[np.uint8] = own.augmenter(crop, self._names[frame], copy)
+            made: NDArray[np.uint8] = own.augmenter(crop, self._names[frame], sample)
             return made
 
         with ThreadPoolExecutor(workers) as pool:
@@ -154,53 +151,55 @@ class Mapped:
 class Recomputed:
     """Keeps nothing: computes what is asked for, each time."""
 
-    def __init__(self, network: GazeNetwork, copies: Copies, device: torch.device) -> None:
-        self._network, self._copies, self._device = network, copies, device
+    def __init__(
+        self, network: GazeNetwork, augmented: AugmentedSamples, device: torch.device
+    ) -> None:
+        self._network, self._augmented, self._device = network, augmented, device
 
     def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
-        images = self._copies.images(rows.tolist())
+        images = self._augmented.images(rows.tolist())
         return np.stack(list(compute(self._network, images, self._device)))
 
 
 def frozen_features(
     network: GazeNetwork,
-    copies: Copies,
+    augmented: AugmentedSamples,
     device: torch.device,
     scratch: Path,
     memory_bytes: int,
 ) -> Store:
-    """Compute the features of all copies and keep them in the first place that has room.
+    """Compute the features of all samples and keep them in the first place that has room.
 
     Args:
         network: its frozen blocks are used; they must not change afterwards.
-        copies: what to compute, (N) copies.
+        augmented: what to compute, N samples.
         device: where the network lies.
         scratch: folder for the memory-mapped file. What it holds of an interrupted run is used.
         memory_bytes: how much memory the features may take.
     """
-    first = next(compute(network, copies.images([0]), device))
-    shape = (len(copies), *first.shape)
+    first = next(compute(network, augmented.images([0]), device))
+    shape = (len(augmented), *first.shape)
     size = int(np.prod(shape)) * 2
     if size <= memory_bytes:
         kept = np.empty(shape, np.float16)
-        for rows in bar(_chunks(0, len(copies)), "features", unit=f"× {CHUNK} copies"):
-            _fill(kept, rows, network, copies, device)
+        for rows in bar(_chunks(0, len(augmented)), "features", unit=f"× {CHUNK} samples"):
+            _fill(kept, rows, network, augmented, device)
         return kept
     scratch.mkdir(parents=True, exist_ok=True)
     if size <= 0.8 * shutil.disk_usage(scratch).free + _size(scratch / "features.f16"):
-        return _mapped(shape, scratch, network, copies, device)
-    return Recomputed(network, copies, device)
+        return _mapped(shape, scratch, network, augmented, device)
+    return Recomputed(network, augmented, device)
 
 
 def _fill(
     kept: NDArray[np.float16] | Mapped,
     rows: range,
     network: GazeNetwork,
-    copies: Copies,
+    augmented: AugmentedSamples,
     device: torch.device,
 ) -> None:
     workers = 1 if device.type == "cpu" else max(1, (os.cpu_count() or 2) - 1)
-    values = compute(network, copies.images(rows, workers), device)
+    values = compute(network, augmented.images(rows, workers), device)
     for row, value in zip(rows, values, strict=True):
         kept[row] = value
 
@@ -209,7 +208,7 @@ def _mapped(
     shape: tuple[int, ...],
     scratch: Path,
     network: GazeNetwork,
-    copies: Copies,
+    augmented: AugmentedSamples,
     device: torch.device,
 ) -> Mapped:
     """Fill a memory-mapped file, going on where an interrupted run stopped."""
@@ -221,10 +220,10 @@ def _mapped(
     except OSError as error:
         raise CustomGazeError(
             f"{path}: no room for the features ({error.strerror}); free some space, or lower "
-            "augment.copies"
+            "augment.samples"
         ) from None
-    for rows in bar(_chunks(done, len(copies)), "features", unit=f"× {CHUNK} copies"):
-        _fill(kept, rows, network, copies, device)
+    for rows in bar(_chunks(done, len(augmented)), "features", unit=f"× {CHUNK} samples"):
+        _fill(kept, rows, network, augmented, device)
         kept.flush()  # only what lies in the file may be called done
         write_json(done_path, {"done": rows.stop})
     return kept

@@ -6,9 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# How many times the loss a step may promise to take away. At 1 it could not be kept; a little more
-# leaves the steps of a trunk alone whose features differ well between frames.
-MOST_PROMISED = 2.0
+from custom_gaze.calibration import policy
 
 
 class BoundedAdam:
@@ -50,7 +48,9 @@ class BoundedAdam:
                 if parameter.grad is not None:
                     promised += torch.linalg.vector_norm(parameter.grad.mul_(moved), 1)
             smallest = torch.finfo(promised.dtype).tiny
-            share = (MOST_PROMISED * loss.detach() / promised.clamp_min(smallest)).clamp_max(1.0)
+            share = (policy.MOST_PROMISED * loss.detach() / promised.clamp_min(smallest)).clamp_max(
+                1.0
+            )
             if loss.device.type == "cpu" and share == 1:  # a GPU is not waited for
                 return
             for moved, parameter in zip(self._moved, self._parameters, strict=True):

@@ -1,227 +1,215 @@
-"""One training of the fine-tune: its batches, its steps, its schedule.
+"""The one training of the fine-tune: the trained blocks and the head, from frozen features.
 
-Mean squared error in degrees, Adam with bounded steps (bounded_adam.py), by one of two schedules:
-
-- `cosine`: `train.steps` batches in all, more with many frames, with copies drawn anew for each,
-  at a rate that rises to `train.peak_learning_rate` and sinks along a cosine to nothing (Loshchilov
-  & Hutter 2017, "SGDR", with a warm-up). An epoch is a number of batches here, there to show how it
-  goes.
-- `constant`, the specification's recipe: up to `train.epochs` passes over all copies at
-  `train.learning_rate`, stopped early
-
-It trains on the head's answers without their limits, beyond which there is no gradient. A training
+Mean squared error in degrees, Adam with bounded steps (optimizer.py), by a recipe (recipe.py). It
+trains on the head's predictions without their limits, beyond which there is no gradient. A training
 that is worse than its start after a tenth of its steps is stopped (`WorseThanStart`).
 """
 
 import math
-from dataclasses import replace
-from typing import Any
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from custom_gaze.calibration import policy
+from custom_gaze.calibration.calibration_set import CalibrationSet, Validation
 from custom_gaze.calibration.feature_cache import Store
 from custom_gaze.calibration.optimizer import BoundedAdam
-from custom_gaze.common.errors import CustomGazeError, InputError
-from custom_gaze.config.params import Params, TrainParams
+from custom_gaze.calibration.recipe import Epoch, Recipe
+from custom_gaze.calibration.starting_head import starting_head
+from custom_gaze.common.console import bar
+from custom_gaze.common.errors import CustomGazeError
+from custom_gaze.common.saved_tensors import load_tensors, save_tensors
+from custom_gaze.geometry import angular_error_deg
 from custom_gaze.models.devices import lower_precision
 from custom_gaze.models.network import GazeNetwork
-
-# Of a constant schedule where cross-validation trains many times: 32 steps of 16. With fewer, 50
-# epochs would not be enough for a hundred targets.
-EPOCH_SAMPLES = 512
-COSINE = "cosine"
-EPOCH_BATCHES = 10  # of a cosine schedule
-WARM_UP_SHARE = 0.1
-FRAME_VISITS = 8  # a cosine schedule shows each frame at least so often
-CHECKED_SHARE = 0.1  # of a training, after which it may not be worse than its start
-WORSE = 2.0  # times as large a loss: few batches scatter, and a dead network is far beyond it
 
 
 class WorseThanStart(CustomGazeError):
     """A training was stopped after a tenth of its steps: nothing comes of such a network.
 
-    Its loss is WORSE times that at its start, and that of one and the same answer to every frame.
-    The start alone is no measure: a probe knows the frames that it was fitted to nearly by
+    Its loss is WORSE times that at its start, and that of one and the same prediction for every
+    frame. The start alone is no measure: a probe knows the frames that it was fitted to nearly by
     heart, and a training that ends better gives up some of that first.
     """
 
 
-class Training:
-    """A network being fine-tuned, its optimiser, and what it is trained on.
+@dataclass(frozen=True)
+class Trained:
+    """What a training gave so far, epoch by epoch, the start first.
 
     Attributes:
-        network: on its device, in eval mode; BatchNorm stays there.
-        params: the recipe.
+        losses: over the samples trained on.
+        predictions: (M, 2) degrees, float32 on the CPU, for the frames of its validation, if any.
+        true_deg: (M, 2) float32, the targets' angles of these.
     """
 
-    def __init__(
-        self,
-        network: GazeNetwork,
-        store: Store,
-        labels: Tensor,
-        copies: int,
-        params: TrainParams,
-        shortened: bool = False,
-    ) -> None:
-        """`store` holds features (N, channels, h, w) float16, `labels` (N, 2) degrees float32.
+    losses: list[float]
+    predictions: list[Tensor]
+    true_deg: Tensor
 
-        Each frame's copies lie together, the plain one first; there are `copies` of each, N = F ×
-        copies. With a constant schedule `shortened` epochs have at most EPOCH_SAMPLES: of each
-        frame the plain copy and as many others as fit, other ones in the next epoch.
-        """
-        self.network, self.params = network.eval(), params
-        self._copies, self._shortened = copies, shortened
-        self._store, self._labels = store, labels
-        self._device = next(network.parameters()).device
-        self._optimizer = BoundedAdam(network.trained_parameters())
-        self._start_loss = math.inf
 
-    def epoch(self, number: int) -> float:
-        """Train one epoch; which copies it sees in which order follows from the seed and `number`.
+class Trainer:
+    """One training, which goes on where its state file says that it stopped.
 
-        Returns the mean loss. Epoch 0 changes nothing: it is what training starts from, measured on
-        the batches of the epoch after which that is compared.
+    Attributes:
+        done: what it gave so far.
+        start: the trained parameters by name before the first epoch, where it is alone.
+        best: likewise, of the exported epoch.
+    """
+
+    def __init__(self, calibration_set: CalibrationSet, recipe: Recipe, state_path: Path) -> None:
+        """Make the set's network ready to start: the base's trunk under the starting head.
 
         Raises:
-            InputError: the training diverged.
+            InputError: there are too few targets for a head to start from.
+        """
+        self.set, self.recipe, self._path = calibration_set, recipe, state_path
+        self.network = calibration_set.network.eval()  # BatchNorm stays there
+        self.network.load_trunk(calibration_set.trunk_state)
+        head = starting_head(calibration_set.frames, calibration_set.heads, recipe.params)
+        self.network.head = head.to(calibration_set.device)
+        self._labels = calibration_set.labels()
+        self._optimizer = BoundedAdam(self.network.trained_parameters())
+        self._start_loss = math.inf
+        validation = calibration_set.validation
+        self.done = Trained(
+            [], [], torch.zeros(0, 2) if validation is None else validation.true_deg
+        )
+        self.start: dict[str, Tensor] = self.network.trained_state() if recipe.alone else {}
+        self.best = self.start
+
+    @property
+    def history(self) -> list[Epoch]:
+        """The epochs so far, where there is a validation."""
+        return history([self.done], self.recipe, len(self.done.predictions))
+
+    def run(self, until: int, shown: bool = True) -> Trained:
+        """Train up to epoch `until`; the network is left as it is then.
+
+        Epoch 0 changes nothing: it is what training starts from, and may be the best one. Where the
+        state is further than `until` already, nothing is done.
+
+        Raises:
+            InputError: the training diverged, or the state is damaged.
             WorseThanStart: it is worse than its start where a tenth of it is done.
         """
+        self._resume()
+        kept_at, first, alone = time.monotonic(), len(self.done.losses), self.recipe.alone
+        left = range(first, until + 1)
+        with bar(left, "training", until + 1, "epochs", done=first, shown=shown) as epochs:
+            for number in epochs:
+                if alone and self.recipe.stopped(self.history):
+                    break
+                self.done.losses.append(self.epoch(number))
+                if self.set.validation is not None:
+                    self.done.predictions.append(self._validate(self.set.validation))
+                if alone:
+                    now = self.history[-1]
+                    said = f"loss {now.train_loss:.2f}, validation {now.validation_error_deg:.2f}°"
+                    epochs.set_postfix_str(said, False)
+                    if self.recipe.exported(self.history) == now:
+                        self.best = self.network.trained_state()
+                if number == until or time.monotonic() - kept_at >= policy.KEEP_EVERY_S:
+                    self._keep()
+                    kept_at = time.monotonic()
+        return self.done
+
+    def epoch(self, number: int) -> float:
+        """Train one epoch, or measure epoch 0; returns the mean loss. Raises as `run`."""
         losses, sizes = [], []
-        for step, rows in enumerate(self._batches(number)):
-            x, y = self._to_device(self._store[rows]).float(), self._labels[rows].to(self._device)
-            with torch.set_grad_enabled(number > 0), lower_precision(self._device):
-                answers = self.network.unbounded(x)
-            loss = torch.nn.functional.mse_loss(answers, y)
+        frames, per_frame = len(self.set.frames.targets), self.set.samples_per_frame
+        for step, rows in enumerate(self.recipe.batches(number, frames, per_frame)):
+            x = self._to_device(self.set.store[rows]).float()  # (B, channels, h, w)
+            y = self._labels[rows].to(self.set.device)
+            with torch.set_grad_enabled(number > 0), lower_precision(self.set.device):
+                predictions = self.network.unbounded(x)
+            loss = torch.nn.functional.mse_loss(predictions, y)
             if number > 0:
-                self._step(loss, (number - 1) * EPOCH_BATCHES + step)
+                rate = self.recipe.rate((number - 1) * policy.EPOCH_BATCHES + step)
+                self._optimizer.step(loss, rate)
             losses.append(loss.detach())  # not its value: a GPU is not waited for
             sizes.append(len(rows))
         mean = float(np.average(torch.stack(losses).double().cpu().numpy(), weights=sizes))
         if not math.isfinite(mean):
-            raise diverged(number, self.params)
+            raise self.recipe.diverged(number)
         if number == 0:
             self._start_loss = mean
-        elif number == checked(self.params):
+        elif number == self.recipe.checked:
             self._check(mean)
         return mean
 
     def _check(self, loss: float) -> None:
-        same_answer = float(self._labels.var(dim=0, correction=0).mean())
-        if loss > WORSE * max(self._start_loss, same_answer):
+        start, one_for_all = self._start_loss, self._labels.var(dim=0, correction=0).mean().item()
+        if loss > policy.WORSE * max(start, one_for_all):
             raise WorseThanStart(
-                f"the fine-tune was stopped after {checked(self.params)} of "
-                f"{epochs_of(self.params)} epochs, its loss {loss:.4g} degrees² "
-                f"and {self._start_loss:.4g} at its start"
+                f"the fine-tune was stopped after {self.recipe.checked} of {self.recipe.epochs} "
+                f"epochs, its loss {loss:.4g} degrees² and {start:.4g} at its start"
             )
 
     def _to_device(self, features: NDArray[np.float16]) -> Tensor:
         """A batch (B, channels, h, w) on the device, copied there while a GPU still computes."""
         x = torch.from_numpy(features)
-        if self._device.type == "cuda":
-            return x.pin_memory().to(self._device, non_blocking=True)
-        return x.to(self._device)
+        if self.set.device.type == "cuda":
+            return x.pin_memory().to(self.set.device, non_blocking=True)
+        return x.to(self.set.device)
 
-    def _step(self, loss: Tensor, step: int) -> None:
-        rate = self.params.learning_rate
-        if self.params.schedule == COSINE:
-            rate = self.params.peak_learning_rate * cosine(step, self.params.steps)
-        self._optimizer.step(loss, rate)
+    def _validate(self, validation: Validation) -> Tensor:
+        size = self.recipe.params.batch_size
+        return predict(self.network, validation.store, len(validation.true_deg), size)
 
-    def _batches(self, number: int) -> list[NDArray[np.int64]]:
-        """What an epoch goes over: each batch's rows in the store, sorted to be read in order."""
-        number, size = number or checked(self.params), self.params.batch_size
-        if self.params.schedule == COSINE:
-            rows, size = self._drawn(number)
-        else:
-            rows = self._rows(number)
-            rows = rows[np.random.default_rng([self.params.seed, number]).permutation(len(rows))]
-        return [np.sort(rows[start : start + size]) for start in range(0, len(rows), size)]
-
-    def _drawn(self, number: int) -> tuple[NDArray[np.int64], int]:
-        """The rows for an epoch of a cosine schedule, and the size of its batches.
-
-        Every frame comes up once a round, in an order and with a copy drawn for the round.
-        """
-        frames = len(self._labels) // self._copies
-        size = min(self.params.batch_size, frames)
-        first = (number - 1) * EPOCH_BATCHES
-        last = min(first + EPOCH_BATCHES, self.params.steps)
-        places = np.arange(first * size, last * size)
-        rounds = []
-        for turn in range(places[0] // frames, places[-1] // frames + 1):
-            generator = np.random.default_rng([self.params.seed, turn])
-            order, copy = generator.permutation(frames), generator.integers(0, self._copies, frames)
-            rounds.append(order * self._copies + copy)
-        rows = np.concatenate(rounds)[places - places[0] // frames * frames]
-        return np.asarray(rows, np.int64), size
-
-    def _rows(self, number: int) -> NDArray[np.int64]:
-        """The rows for an epoch of a constant schedule, in no order."""
-        if not self._shortened or len(self._labels) <= EPOCH_SAMPLES:
-            return np.arange(len(self._labels))
-        frames, others = len(self._labels) // self._copies, self._copies - 1
-        taken = min(others, max(1, EPOCH_SAMPLES // frames - 1))
-        turn = (number - 1) * taken + np.arange(taken)
-        picked = np.concatenate([[0], 1 + turn % others])
-        return np.asarray((np.arange(frames)[:, None] * self._copies + picked).ravel(), np.int64)
-
-    def state(self) -> dict[str, Any]:
-        """What `load` goes on from."""
-        return {
+    def _keep(self) -> None:
+        state = {
+            "losses": self.done.losses,
+            "predictions": self.done.predictions,
+            "best": self.best,
             "now": self.network.trained_state(),
             "optimizer": self._optimizer.state_dict(),
-            "start_loss": self._start_loss,
         }
+        save_tensors(state, self._path)
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Put back what `state` gave."""
+    def _resume(self) -> None:
+        if not self._path.exists():
+            return
+        what = "state of an interrupted training"
+        state = load_tensors(self._path, what, "delete it to start again")
+        self.done = replace(self.done, losses=state["losses"], predictions=state["predictions"])
+        self._start_loss, self.best = self.done.losses[0], state["best"]
         self.network.load_trained_state(state["now"])
         self._optimizer.load_state_dict(state["optimizer"])
-        self._start_loss = float(state["start_loss"])
 
 
-def fitted(params: Params, frames: int) -> Params:
-    """The parameters for a training on so many frames.
+def history(trainings: Sequence[Trained], recipe: Recipe, count: int) -> list[Epoch]:
+    """The first `count` epochs of trainings together: train_loss is their mean, the validation's
+    figures are over all their predictions. An interrupted run may have left more of some.
 
-    With a cosine schedule there are steps enough to see each frame FRAME_VISITS times, and no more
-    copies than a training sees of each: what is never drawn need not pass through the frozen
-    blocks.
+    Raises:
+        InputError: a prediction is no number: a training diverged.
     """
-    train = params.train
-    if train.schedule != COSINE:
-        return params
-    steps = max(train.steps, -(-FRAME_VISITS * frames // train.batch_size))
-    copies = min(params.augment.copies, -(-steps * train.batch_size // frames))
-    return replace(
-        params, train=replace(train, steps=steps), augment=replace(params.augment, copies=copies)
-    )
+    true = torch.cat([each.true_deg for each in trainings])
+    epochs = []
+    for number in range(count):
+        train_loss = float(np.mean([each.losses[number] for each in trainings]))
+        predicted = torch.cat([each.predictions[number] for each in trainings])
+        loss = torch.nn.functional.mse_loss(predicted, true).item()
+        if not math.isfinite(loss):
+            raise recipe.diverged(number)
+        error = float(angular_error_deg(predicted.numpy(), true.numpy()).mean())
+        epochs.append(Epoch(number, train_loss, loss, error))
+    return epochs
 
 
-def cosine(step: int, steps: int) -> float:
-    """The share of the peak rate at `step` of 0 … steps - 1."""
-    warm_up = max(1, round(WARM_UP_SHARE * steps))
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.5 + 0.5 * math.cos(math.pi * (step - warm_up) / (steps - warm_up))
-
-
-def epochs_of(params: TrainParams) -> int:
-    """How many epochs a training has at most."""
-    return -(-params.steps // EPOCH_BATCHES) if params.schedule == COSINE else params.epochs
-
-
-def checked(params: TrainParams) -> int:
-    """The epoch after which a training has to be better than its start."""
-    return math.ceil(CHECKED_SHARE * epochs_of(params))
-
-
-def diverged(number: int, params: TrainParams) -> InputError:
-    """The error of a training whose loss is no number any more."""
-    key = "peak_learning_rate" if params.schedule == COSINE else "learning_rate"
-    return InputError(
-        f"training diverged in epoch {number} (the loss is no number); "
-        f"train.{key} is {getattr(params, key):g}: try a smaller one"
-    )
+def predict(network: GazeNetwork, store: Store, count: int, batch_size: int) -> Tensor:
+    """The first `count` features of a store → (count, 2) degrees, float32 on the CPU."""
+    device = next(network.parameters()).device
+    with torch.inference_mode(), lower_precision(device):
+        predictions = [
+            network.trained(torch.from_numpy(store[rows]).to(device).float())
+            for rows in np.split(np.arange(count), range(batch_size, count, batch_size))
+        ]
+        return torch.cat(predictions).float().cpu()

@@ -78,10 +78,16 @@ def remark(line: str) -> None:
 
 
 def bar(
-    items: Iterable[Item], what: str, total: int | None = None, unit: str = "frames", done: int = 0
+    items: Iterable[Item],
+    what: str,
+    total: int | None = None,
+    unit: str = "frames",
+    done: int = 0,
+    shown: bool = True,
 ) -> "tqdm[Item]":
     """Iterate over `items`; after two seconds a bar appears on standard error, beginning at `done`.
 
+    There is none where it is not `shown`.
     `set_postfix_str(text, False)` adds figures that appear with the next redrawing. Where nobody
     watches (a log file, another machine), it prints a line now and then instead of redrawing
     itself ten times a second.
@@ -92,6 +98,7 @@ def bar(
         items,
         desc=printable(what, 60),
         total=total,
+        disable=not shown,
         initial=done,
         unit=f" {unit}",
         delay=2.0,

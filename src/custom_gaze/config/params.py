@@ -60,7 +60,7 @@ class SplitParams:
 class AugmentParams:
     """How many augmented samples a frame has, and how far they differ from it."""
 
-    copies: int = Field(default=50, ge=0, le=1000)
+    samples: int = Field(default=50, ge=0, le=1000)
     brightness: float = Field(default=0.2, ge=0.0, le=1.0)
     contrast: float = Field(default=0.2, ge=0.0, le=1.0)
     saturation: float = Field(default=0.2, ge=0.0, le=1.0)

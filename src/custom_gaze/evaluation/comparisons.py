@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from custom_gaze.calibration.base_features import seen_by
+from custom_gaze.calibration.base_features import base_features_of
 from custom_gaze.calibration.candidates import Candidates
 from custom_gaze.calibration.corrections import CORRECTIONS, best_correction
 from custom_gaze.common.console import bar
@@ -180,22 +180,25 @@ class _FromBase:
             raise _not_made_from(paths)
         network = GazeNetwork(base.trunk, spec.frozen_through)
         network.load_trunk(base.trunk_state)
-        self._seen = partial(seen_by, network.eval(), base.heads, paths=paths)
-        self._known_seen = seen = self._seen(samples=known)
+        self._base_features = partial(base_features_of, network.eval(), base.heads, paths=paths)
+        self._known_features = frames = self._base_features(samples=known)
         self._row = {sample: row for row, sample in enumerate(known)}
-        fitted_on = seen.base_deg, seen.true_deg, seen.targets
+        fitted_on = frames.base_deg, frames.true_deg, frames.targets
         self.best = best_correction(*fitted_on, seed, among=tuple(CORRECTIONS))
 
     def predict(self, samples: Sequence[Sample]) -> dict[str, Angles]:
         """The base's angles, the best correction's and the closed forms', each by its key."""
         if all(sample in self._row for sample in samples):  # they went through already
-            seen = self._known_seen.rows(np.array([self._row[sample] for sample in samples]))
+            frames = self._known_features.rows(np.array([self._row[sample] for sample in samples]))
         else:
-            seen = self._seen(samples=samples)
+            frames = self._base_features(samples=samples)
         return {
-            "base_deg": seen.base_deg,
-            "best_correction_deg": self.best.apply(seen.base_deg),
-            **{name.metric: form.answers(seen) for name, form in self._closed.items()},
+            "base_deg": frames.base_deg,
+            "best_correction_deg": self.best.predict(frames.base_deg),
+            **{
+                name.metric: form.predict(frames.features, frames.base_deg)
+                for name, form in self._closed.items()
+            },
         }
 
 

@@ -22,7 +22,7 @@ from custom_gaze.models.network import GazeNetwork, trunk_spec
 from custom_gaze.models.records import BaseProvenance, ChoiceRecord, TrainingRecord
 
 FORMAT = "custom-gaze-checkpoint"
-VERSION = 4
+VERSION = 5
 LINEAR, CORRECTED = "linear", "corrected"
 MOST_BINS = 360  # L2CS-Net has 90
 

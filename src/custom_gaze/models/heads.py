@@ -3,21 +3,29 @@
 import torch
 from torch import Tensor, nn
 
-# An image without a face is far from all that the numbers were fitted on, and a linear map answers
+# An image without a face is far from all that the numbers were fitted on, and a linear map predicts
 # hundreds of degrees there. Nobody's gaze on a screen is further off than this.
 FURTHEST_DEG = 90.0
+
+# What L2CS-Net and its descendants are released with: number of bins → width, first angle (deg).
+BIN_LAYOUTS = {90: (4.0, -180.0), 28: (3.0, -42.0)}
+
+
+def bin_angles_deg(bins: int, width_deg: float, first_deg: float) -> Tensor:
+    """The bins' angles (bins,) in degrees, float64."""
+    return first_deg + width_deg * torch.arange(bins, dtype=torch.float64)
 
 
 class CorrectedHead(nn.Module):
     """Features f (N, F) → (N, 2) [yaw, pitch] in degrees.
 
     With v the base network's own angles, the expectation of its bins' angles under their softmax,
-    the answer is
+    the prediction is
 
         curve · v² + gain · v + offset + (W f + b)
 
     held between ±FURTHEST_DEG, beyond which there is no gradient: `unbounded` is what is trained
-    on. The polynomial is the app's, per axis. Only W and b, `change`, are
+    on. The polynomial is the app's, per axis. Only W and b, `residual`, are
     open to training; the rest stays what it was fitted to or came with. What `load_state_dict`
     gets names all numbers.
     """
@@ -32,7 +40,7 @@ class CorrectedHead(nn.Module):
         super().__init__()
         self.yaw = nn.Linear(features, bins).requires_grad_(False)
         self.pitch = nn.Linear(features, bins).requires_grad_(False)
-        self.change = nn.Linear(features, 2)
+        self.residual = nn.Linear(features, 2)
         self.register_buffer("bins_deg", torch.zeros(bins))
         for name in ("curve", "gain", "offset_deg"):
             self.register_buffer(name, torch.zeros(2))
@@ -45,5 +53,5 @@ class CorrectedHead(nn.Module):
         """The corrected angles, however large."""
         axes = [torch.softmax(head(f), dim=1) @ self.bins_deg for head in (self.yaw, self.pitch)]
         v = torch.stack(axes, dim=1)  # (N, 2)
-        answer: Tensor = (self.curve * v + self.gain) * v + self.offset_deg + self.change(f)
-        return answer
+        angles: Tensor = (self.curve * v + self.gain) * v + self.offset_deg + self.residual(f)
+        return angles

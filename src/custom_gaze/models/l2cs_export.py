@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from custom_gaze.common.errors import InputError
+from custom_gaze.models.heads import BIN_LAYOUTS, bin_angles_deg
 from custom_gaze.models.onnx_files import describe, outputs_of, run_session
 from custom_gaze.models.onnx_metadata import OUTPUT_KEY, add_props
 from custom_gaze.models.onnx_runtime import app_angles_deg, cpu_session
 
-BINS, BIN_WIDTH_DEG, FIRST_BIN_DEG = 90, 4.0, -180.0  # the stock network's
+BINS = 90  # the stock network's
+BIN_WIDTH_DEG, FIRST_BIN_DEG = BIN_LAYOUTS[BINS]
 SIGMA_DEG = BIN_WIDTH_DEG
 NAMES = ("yaw", "pitch")
 OURS = "custom_gaze_bins"  # prefix of the added values' names
@@ -61,7 +63,7 @@ def _add_layer(graph: onnx.GraphProto, angles: str) -> None:
 
 def layer(row: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Weight (2, 90) and bias (90,) that turn (1, 2) degrees into the logits of angle `row`."""
-    bins_deg = FIRST_BIN_DEG + BIN_WIDTH_DEG * np.arange(BINS)
+    bins_deg = bin_angles_deg(BINS, BIN_WIDTH_DEG, FIRST_BIN_DEG).numpy()
     weight = np.zeros((2, BINS))
     weight[row] = bins_deg / SIGMA_DEG**2
     bias = -(bins_deg**2) / (2 * SIGMA_DEG**2)
@@ -69,7 +71,7 @@ def layer(row: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 
 def _meaning() -> str:
-    last_deg = FIRST_BIN_DEG + BIN_WIDTH_DEG * (BINS - 1)
+    last_deg = float(bin_angles_deg(BINS, BIN_WIDTH_DEG, FIRST_BIN_DEG)[-1])
     return (
         f"{NAMES[0]}, {NAMES[1]}: {BINS} logits each, bins {BIN_WIDTH_DEG:g} degrees apart from "
         f"{FIRST_BIN_DEG:g} to {last_deg:g}; the softmax's expectation is the angle in degrees, "

@@ -13,6 +13,7 @@ from custom_gaze.common.errors import InputError
 from custom_gaze.common.plain_records import from_plain
 from custom_gaze.common.saved_tensors import as_plain, load_tensors, save_tensors
 from custom_gaze.common.untrusted import printable
+from custom_gaze.models.heads import BIN_LAYOUTS, bin_angles_deg
 from custom_gaze.models.network import trunk_spec
 from custom_gaze.models.records import BaseProvenance
 
@@ -20,8 +21,6 @@ FORMAT = "custom-gaze-base"
 VERSION = 1
 KINDS = ("l2cs-state-dict", "mobilegaze-state-dict", "onnx", "torchvision", "embedded", "random")
 
-# What L2CS-Net and its descendants are released with: number of bins → width, first angle (deg).
-BIN_LAYOUTS = {90: (4.0, -180.0), 28: (3.0, -42.0)}
 LAYOUT = ("bins", "bin_width_deg", "first_bin_deg")
 
 
@@ -39,8 +38,8 @@ class BinHeads:
 
     @property
     def bins_deg(self) -> Tensor:
-        """The bins' angles, float64 (bins,)."""
-        return self.first_bin_deg + self.bin_width_deg * torch.arange(self.bins).double()
+        """The bins' angles (bins,) in degrees, float64."""
+        return bin_angles_deg(self.bins, self.bin_width_deg, self.first_bin_deg)
 
     def swapped(self) -> "BinHeads":
         """The same heads with yaw and pitch exchanged."""

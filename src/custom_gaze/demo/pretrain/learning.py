@@ -17,13 +17,14 @@ from custom_gaze.common.errors import InputError
 from custom_gaze.common.saved_tensors import load_tensors, save_tensors
 from custom_gaze.demo.pretrain.crops import DrawnCrops, training_batch
 from custom_gaze.demo.pretrain.params import LearnParams
+from custom_gaze.models.heads import BIN_LAYOUTS, bin_angles_deg
 from custom_gaze.models.network import trunk_spec
-from custom_gaze.weights.base import BIN_LAYOUTS, BaseNetwork
+from custom_gaze.weights.base import BaseNetwork
 
 TRUNK = "slim18"
 BINS = 90
 BIN_WIDTH_DEG, FIRST_BIN_DEG = BIN_LAYOUTS[BINS]
-BINS_DEG = FIRST_BIN_DEG + BIN_WIDTH_DEG * torch.arange(BINS).double()
+BINS_DEG = bin_angles_deg(BINS, BIN_WIDTH_DEG, FIRST_BIN_DEG)
 WARM_UP_SHARE = 0.05  # of the steps, over which the learning rate rises
 GRADIENT_LIMIT = 5.0
 KEEP_EVERY_S = 60.0  # so much work an interruption may cost

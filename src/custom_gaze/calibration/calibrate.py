@@ -1,0 +1,93 @@
+"""The candidates made, cross-validated and chosen from, on the calibration frames alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from custom_gaze.calibration.base_features import BaseFeatures
+from custom_gaze.calibration.calibration_set import CalibrationSet
+from custom_gaze.calibration.candidates import Closed, closed_forms, closed_held_out
+from custom_gaze.calibration.cross_training import cross_train
+from custom_gaze.calibration.cross_validation import HeldOut, Targets, training_folds
+from custom_gaze.calibration.linear_probe import LinearProbe
+from custom_gaze.calibration.recipe import Epoch, Recipe
+from custom_gaze.calibration.selection import Choice, choice_of
+from custom_gaze.calibration.trainer import Trainer, WorseThanStart
+from custom_gaze.config.candidate import Candidate
+from custom_gaze.config.params import TrainParams
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """The candidates: all three, or the closed forms where the fine-tune came to nothing.
+
+    Attributes:
+        choice: the one to export.
+        held_out: each one's predictions for targets its fit had not seen.
+        closed: the closed forms fitted on all the frames.
+        fine_tuned: the trained parameters, by name, after training on all the frames; None where
+            the training was stopped.
+        history: the epochs of the fine-tuned one's cross-validation; none where it was stopped.
+    """
+
+    choice: Choice
+    held_out: dict[Candidate, HeldOut]
+    closed: Closed
+    fine_tuned: dict[str, Tensor] | None
+    history: list[Epoch]
+
+
+def calibrate(calibration_set: CalibrationSet, params: TrainParams, scratch: Path) -> Calibrated:
+    """Make the candidates and choose one; the set's network is left fine-tuned.
+
+    What was learned in cross-validation is used on all frames: the polynomial and alpha are chosen
+    and fitted on all of them, and the fine-tuned network, in the end, trains on all of them for as
+    many epochs as served the held-out ones best. With few targets a validation part set aside costs
+    more than it tells: of nine, two would validate.
+
+    Args:
+        calibration_set: all the frames; its base network has heads.
+        params: the recipe's parameters.
+        scratch: folder for what an interruption leaves.
+
+    Raises:
+        InputError: there are too few targets, or a training diverged.
+    """
+    frames, recipe = calibration_set.frames, Recipe(params)
+    closed, held_out = without_training(frames, params.seed)
+    folds = training_folds(frames.targets, params.seed)
+    try:
+        crossed = cross_train(calibration_set, folds, recipe, scratch)
+        epochs = recipe.exported(crossed.history).epoch
+        Trainer(calibration_set, recipe, scratch / "final.pt").run(epochs)
+    except WorseThanStart as stop:
+        chosen = _chosen(held_out, frames.targets)
+        chosen = replace(chosen, reason=f"{chosen.reason}; {stop}")
+        return Calibrated(chosen, held_out, closed, None, [])
+    held_out[Candidate.FINETUNE] = crossed.held_out
+    chosen = _chosen(held_out, frames.targets)
+    fine_tuned = calibration_set.network.trained_state()
+    return Calibrated(chosen, held_out, closed, fine_tuned, crossed.history)
+
+
+def _chosen(held_out: Mapping[Candidate, HeldOut], targets: Targets) -> Choice:
+    return choice_of({name: each.errors_deg() for name, each in held_out.items()}, targets)
+
+
+def without_training(frames: BaseFeatures, seed: int) -> tuple[Closed, dict[Candidate, HeldOut]]:
+    """The closed forms alone, fitted on all the frames, and cross-validated.
+
+    Raises:
+        InputError: there are too few targets.
+    """
+    held_out = closed_held_out(frames, training_folds(frames.targets, seed), seed)
+    return closed_forms(frames, seed), held_out
+
+
+def as_epoch(form: LinearProbe, frames: BaseFeatures, held_out: HeldOut) -> Epoch:
+    """A closed form's figures as an epoch 0: the losses on its frames and on those held out."""
+    residual = form.predict(frames.features, frames.base_deg) - frames.true_deg
+    error = float(held_out.errors_deg().mean())
+    return Epoch(0, float((residual**2).mean()), held_out.loss(), error)

@@ -1,0 +1,87 @@
+"""What a training is made from, together: frames, their features, a network to start from."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from custom_gaze.calibration.base_features import BaseFeatures
+from custom_gaze.calibration.cross_validation import Angles
+from custom_gaze.calibration.feature_cache import Part, Store
+from custom_gaze.models.network import GazeNetwork
+from custom_gaze.weights.base import BinHeads
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Frames that a training is measured on and not made from.
+
+    Attributes:
+        store: frozen features of their M plain crops.
+        true_deg: (M, 2) float32, the targets' angles.
+    """
+
+    store: Store
+    true_deg: Tensor
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """Frames to calibrate on, and what calibrating needs of them.
+
+    Attributes:
+        network: on its device; every training uses it, and changes its trunk and its head.
+        trunk_state: the base's trunk, which every training starts from.
+        heads: the base network's; None for a trunk alone.
+        frames: the N frames' base features, labels and targets.
+        store: frozen features of N × samples_per_frame samples, frame by frame, the plain one
+            first.
+        samples_per_frame: the plain one included.
+        validation: none where a training is not measured.
+
+    Raises:
+        ValueError: it does not fit together.
+    """
+
+    network: GazeNetwork
+    trunk_state: dict[str, Tensor]
+    heads: BinHeads | None
+    frames: BaseFeatures
+    store: Store
+    samples_per_frame: int
+    validation: Validation | None = None
+
+    def __post_init__(self) -> None:
+        samples = len(self.frames.targets) * self.samples_per_frame
+        held = len(self.store) if isinstance(self.store, np.ndarray) else samples
+        if self.samples_per_frame < 1 or held != samples:
+            raise ValueError(f"{held} samples in the store, where {samples} are needed")
+        if not np.isfinite(self.frames.true_deg).all():
+            raise ValueError("a target's angle is no number")
+        if self.heads and self.heads.yaw_weight.shape[1] != self.frames.features.shape[1]:
+            raise ValueError("the features are not those of the heads")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lies."""
+        return next(self.network.parameters()).device
+
+    def labels(self) -> Tensor:
+        """The targets' angles for every sample in the store: (N × samples_per_frame, 2) float32."""
+        labels = torch.from_numpy(self.frames.true_deg).float()
+        return labels.repeat_interleave(self.samples_per_frame, 0)
+
+    def fold(self, out: NDArray[np.bool_]) -> "CalibrationSet":
+        """The frames that a fold trains on, with those that it holds out (N,) to validate on."""
+        kept, per_frame = np.flatnonzero(~out), self.samples_per_frame
+        rows = np.asarray((kept[:, None] * per_frame + np.arange(per_frame)).ravel(), np.int64)
+        plain = Part(self.store, np.flatnonzero(out) * per_frame)
+        true: Angles = self.frames.true_deg[out]
+        return replace(
+            self,
+            frames=self.frames.rows(~out),
+            store=Part(self.store, rows),
+            validation=Validation(plain, torch.from_numpy(true).float()),
+        )

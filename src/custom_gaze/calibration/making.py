@@ -1,0 +1,194 @@
+"""What `train.method` asks for, made from prepared frames and a base network."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+from torch import Tensor
+
+from custom_gaze.calibration.base_features import BaseFeatures, base_features_of
+from custom_gaze.calibration.calibrate import as_epoch, calibrate, without_training
+from custom_gaze.calibration.calibration_set import CalibrationSet, Validation
+from custom_gaze.calibration.candidates import Candidates, Closed, closed_network
+from custom_gaze.calibration.cross_validation import HeldOut
+from custom_gaze.calibration.feature_cache import AugmentedSamples, features_of, frozen_features
+from custom_gaze.calibration.recipe import Epoch, Recipe, fitted
+from custom_gaze.calibration.trainer import Trainer, WorseThanStart
+from custom_gaze.config.candidate import Candidate
+from custom_gaze.config.params import Params
+from custom_gaze.config.paths import Paths
+from custom_gaze.data.index import Sample, labels_deg, load_crop
+from custom_gaze.models.checkpoint import head_kind
+from custom_gaze.models.network import GazeNetwork
+from custom_gaze.weights.base import BinHeads
+
+ASKED_FOR = "train.method asks for it"
+NO_ANGLES = "the base network is a trunk without heads: it has no angles to correct"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What candidates are made from.
+
+    Attributes:
+        network: the base's trunk, float32 on the CPU; it is moved and changed.
+        heads: the base network's; None for a trunk alone.
+        train, validation: the frames of these sides of the split.
+        device: where the fine-tune computes.
+        scratch: folder for what an interruption leaves.
+    """
+
+    params: Params
+    paths: Paths
+    network: GazeNetwork
+    heads: BinHeads | None
+    train: tuple[Sample, ...]
+    validation: tuple[Sample, ...]
+    device: torch.device
+    scratch: Path
+
+    @property
+    def known(self) -> tuple[Sample, ...]:
+        """All frames but the test targets'."""
+        return (*self.train, *self.validation)
+
+    def base_features(self) -> BaseFeatures:
+        """Of the known frames, those that train first; the network is still on the CPU."""
+        return base_features_of(self.network, self.heads, self.known, self.paths)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What one training made.
+
+    Attributes:
+        network: the one that is exported.
+        epoch: its epoch, one of `history` or a closed form's figures.
+        last, last_epoch: the network as the training left it.
+        history: the epochs.
+    """
+
+    candidates: Candidates
+    network: GazeNetwork
+    epoch: Epoch
+    last: GazeNetwork
+    last_epoch: Epoch
+    history: list[Epoch]
+
+
+def make(method: Candidate | None, inputs: Inputs) -> Made:
+    """Make one candidate, or all of them and choose.
+
+    Raises:
+        InputError: a crop cannot be read, there are too few targets, or a training diverged.
+    """
+    if method is None:
+        return _chosen(inputs)
+    return _fine_tuned(inputs) if method == Candidate.FINETUNE else _closed(inputs, method)
+
+
+def _chosen(inputs: Inputs) -> Made:
+    """All candidates on the frames of training and validation; cross-validation chooses."""
+    params, heads = fitted(inputs.params, len(inputs.known)), inputs.heads
+    frames, untrained = inputs.base_features(), copy.deepcopy(inputs.network)
+    calibration_set = _calibration_set(inputs, frames, inputs.known, params)
+    made = calibrate(calibration_set, params.train, inputs.scratch)
+    tuned, method, recipe = calibration_set.network.cpu(), made.choice.method, Recipe(params.train)
+    if method == Candidate.FINETUNE:
+        exported, epoch = tuned, recipe.exported(made.history)
+    else:
+        exported = closed_network(untrained, heads, made.closed[method])
+        epoch = as_epoch(made.closed[method], frames, made.held_out[method])
+    candidates = Candidates(
+        method,
+        made.choice.reason,
+        _mean_errors(made.held_out),
+        made.closed,
+        params.train.frozen_through,
+        made.fine_tuned,
+        head_kind(exported),
+    )
+    if made.fine_tuned is None:
+        return Made(candidates, exported, epoch, exported, epoch, [epoch])
+    return Made(candidates, exported, epoch, tuned, recipe.exported(made.history), made.history)
+
+
+def _closed(inputs: Inputs, method: Candidate) -> Made:
+    """The closed forms alone, on the frames of training and validation; nothing is trained."""
+    train, heads = inputs.params.train, inputs.heads
+    frames = inputs.base_features()
+    closed, held_out = without_training(frames, train.seed)
+    epoch = as_epoch(closed[method], frames, held_out[method])
+    network = closed_network(inputs.network, heads, closed[method])
+    if heads is None:
+        closed, held_out = {}, {Candidate.PROBE: held_out[Candidate.PROBE]}
+    errors, kind = _mean_errors(held_out), head_kind(network)
+    candidates = Candidates(method, ASKED_FOR, errors, closed, train.frozen_through, None, kind)
+    return Made(candidates, network, epoch, network, epoch, [epoch])
+
+
+def _fine_tuned(inputs: Inputs) -> Made:
+    """The fine-tune alone: trained on the training frames, measured on the validation's."""
+    params, through = fitted(inputs.params, len(inputs.train)), inputs.params.train.frozen_through
+    frames = inputs.base_features()
+    closed: Closed = {}
+    errors: dict[Candidate, float] = {}
+    if inputs.heads is not None:  # to be measured beside it
+        closed, held_out = without_training(frames, params.train.seed)
+        errors = _mean_errors(held_out)
+    trained_on = frames.rows(slice(len(inputs.train)))
+    calibration_set = _calibration_set(inputs, trained_on, inputs.train, params, inputs.validation)
+    network, recipe = calibration_set.network, Recipe(params.train, alone=True)
+    trainer = Trainer(calibration_set, recipe, inputs.scratch / "state.pt")
+    asked_for = inputs.params.train.method == Candidate.FINETUNE
+    reason = ASKED_FOR if asked_for else NO_ANGLES
+    try:
+        trainer.run(recipe.epochs)
+        history, state = trainer.history, trainer.best
+        last = copy.deepcopy(network).cpu()
+        network.load_trained_state(state)
+    except WorseThanStart as stop:
+        history, state, last = trainer.history[:1], trainer.start, network
+        reason = f"{reason}; {stop}: its start is exported"
+        network.load_trained_state(state)
+    epoch = recipe.exported(history)
+    errors[Candidate.FINETUNE] = epoch.validation_error_deg
+    kind = head_kind(network)
+    candidates = Candidates(Candidate.FINETUNE, reason, errors, closed, through, state, kind)
+    return Made(candidates, network.cpu(), epoch, last.cpu(), history[-1], history)
+
+
+def _calibration_set(
+    inputs: Inputs,
+    frames: BaseFeatures,
+    train: Sequence[Sample],
+    params: Params,
+    validation: Sequence[Sample] = (),
+) -> CalibrationSet:
+    """Move the network to its device and compute the frozen features of all that it needs."""
+    network: GazeNetwork = inputs.network.to(  # type: ignore[call-overload]
+        inputs.device, memory_format=torch.channels_last
+    )
+    measured, memory_bytes = None, _memory_bytes(params.train.feature_memory_gb)
+    if validation:
+        crops = (load_crop(sample, inputs.paths) for sample in validation)
+        plain = features_of(network, crops, inputs.device)
+        measured = Validation(plain, torch.from_numpy(labels_deg(validation)))
+        memory_bytes -= plain.nbytes
+    samples = AugmentedSamples(train, inputs.paths, params.augment, params.train.seed)
+    store = frozen_features(network, samples, inputs.device, inputs.scratch, memory_bytes)
+    trunk: dict[str, Tensor] = network.trunk_state()
+    return CalibrationSet(network, trunk, inputs.heads, frames, store, samples.per_frame, measured)
+
+
+def _mean_errors(held_out: Mapping[Candidate, HeldOut]) -> dict[Candidate, float]:
+    return {name: float(each.errors_deg().mean()) for name, each in held_out.items()}
+
+
+def _memory_bytes(feature_memory_gb: float) -> int:
+    if feature_memory_gb > 0:
+        return int(feature_memory_gb * 2**30)
+    return int(psutil.virtual_memory().available // 2)

@@ -1,0 +1,49 @@
+"""The numbers that are policy, with their sources. What a user may tune stands in params.yaml."""
+
+import numpy as np
+
+# Folds. Five hold out every target once. The choice of a correction or of alpha costs nothing, so
+# its folds are drawn again until so many targets were held out: with nine, one draw decides much.
+FOLDS = 5
+MIN_TARGETS = 3
+HELD_OUT_AT_LEAST = 50
+
+# A fold of the fine-tune is a training, so there are few. With fewer targets than the first number
+# five more draw the folds anew; from the second on three do: what they train on is plenty, and
+# differences are clear.
+TRAINED_HELD_OUT_AT_LEAST = 14
+MANY_TARGETS, FOLDS_OF_MANY = 40, 3
+
+# Two candidates whose mean errors are closer than this are as good, for nobody could tell them
+# apart by using them: 0.05° is 2 pixels, the error itself tens.
+ALIKE_DEG, ALIKE_SHARE = 0.05, 0.02
+
+# The support vector regressors' grid, for angles scaled to a standard deviation of 1: costs, and γ
+# of exp(-γ |u - v|²), from nearly a plane over the whole screen to a bend within a third of it.
+SVR_COSTS, SVR_GAMMAS = (1.0, 10.0, 100.0), (0.03, 0.2, 1.0)
+SVR_TOLERANCE = 0.05  # ε of the loss, about half a degree on a laptop's screen
+SVR_SEED = 0  # of the folds that choose from the grid
+
+# The linear probe's regularisation: half a decade apart; below 1e-5 nothing is regularised any
+# more, above 10 the linear map vanishes.
+ALPHAS: tuple[float, ...] = (*np.logspace(1, -5, 13).tolist(),)
+
+# Where the fine-tune starts from the base's own head: share of the features' mean energy on the
+# fit's diagonal. With fewer frames than features the fit is exact but for rounding, and this keeps
+# rounding from being amplified.
+START_RIDGE = 1e-6
+STATISTICS_FRAMES = 32  # of a trunk with random weights, for BatchNorm
+
+# The fine-tune.
+EPOCH_BATCHES = 10  # of a cosine schedule
+FRAME_VISITS = 8  # a cosine schedule shows each frame at least so often
+WARM_UP_SHARE = 0.1
+# Of a constant schedule where cross-validation trains many times: 32 steps of 16. With fewer, 50
+# epochs would not be enough for a hundred targets.
+EPOCH_SAMPLES = 512
+CHECKED_SHARE = 0.1  # of a training, after which it may not be worse than its start
+WORSE = 2.0  # times as large a loss: few batches scatter, and a dead network is far beyond it
+# How many times the loss a step may promise to take away. At 1 it could not be kept; a little more
+# leaves the steps of a trunk alone whose features differ well between frames.
+MOST_PROMISED = 2.0
+KEEP_EVERY_S = 15.0  # so much work an interruption may cost
