@@ -66,10 +66,11 @@ def run(params: Params, paths: Paths) -> EvaluateResult:
 
     known = [sample for sample in samples if sample.split in (TRAIN, VALIDATION)]
     trained_on = [sample for sample in known if sample.split in model.trained_on]
+    every = max(1, math.ceil(len(trained_on) / TRAIN_FRAMES))
     groups = {
         TEST: of_split(samples, TEST),
         CROSS_SESSION: of_split(samples, CROSS_SESSION),
-        TRAIN: tuple(trained_on[:: math.ceil(len(trained_on) / TRAIN_FRAMES)]),
+        TRAIN: tuple(trained_on[::every]),
     }
     comparison = compare(predictors, known, groups, params.evaluate.seed, paths)
     evaluation = Evaluation(
