@@ -33,9 +33,9 @@ REPOSITORY = Path(__file__).parent.parent
 SEED = int(os.environ.get("CUSTOM_GAZE_TEST_SEED", "1"))  # of trainings and of random worlds
 THREADS = int(os.environ.get("OMP_NUM_THREADS", "0"))
 NUMERIC = {  # what `make test-matrix` runs: these files train, infer, quantise, compare networks
-    *("baselines", "candidates", "choose", "evaluate", "export", "features", "l2cs_export"),
-    *("network", "pretrain", "probe", "quantise", "start", "train", "train_methods"),
-    *("bench_train_speed", "weights_base", "weights_load"),
+    *("base", "bench_train_speed", "candidates", "corrections", "evaluate", "export"),
+    *("feature_cache", "l2cs_export", "linear_probe", "load", "network", "pretrain", "quantise"),
+    *("selection", "starting_head", "train", "train_methods", "trainer"),
 }
 SMALL = {
     "sessions": ["one"],
