@@ -151,7 +151,7 @@ def test_a_picture_of_the_last_frame(ready: Project, video: Path, tmp_path: Path
 def test_no_webcam_is_one_line_within_seconds(ready: Project) -> None:
     code = (
         "from pathlib import Path\n"
-        "from custom_gaze import watch\n"
+        "from custom_gaze.inference import watch\n"
         "from custom_gaze.common.errors import InputError\n"
         "from custom_gaze.config.params import load_params\n"
         "from custom_gaze.config.paths import Paths\n"
