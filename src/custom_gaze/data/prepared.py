@@ -135,7 +135,7 @@ class Manifest(Strict):
         """The screen of its labels, and how its crops were cut."""
         return Specification(self.geometry, self.preprocessing, self.crop_from)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """Plain values, as they stand in the file."""
         return self.model_dump(mode="json")
 

@@ -281,22 +281,29 @@ def _centerface(
 def _centerface_at(
     shorter_px: int, detector: Detector, frame: NDArray[np.uint8], min_score: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Decode the outputs: heat (1,1,h,w), log size and offset (1,2,h,w) [y, x] in 4-pixel cells.
-
-    Source: Xu et al. 2019, "CenterFace", and the order of the published file's outputs.
-    """
     values = _centerface_input(frame, shorter_px)
-    heat, log_size, offset, _ = run_session(detector.session, values)
-    rows, columns = np.nonzero(heat[0, 0] >= min_score)
-    cells = np.stack([columns, rows], axis=1)
-    offsets = offset[0][::-1, rows, columns].T.astype(np.float64)
-    log_sizes = log_size[0][::-1, rows, columns].T.astype(np.float64)
-    sizes_px = np.exp(np.minimum(log_sizes, 10.0)) * CENTERFACE_STRIDE_PX
-    centers_px = (cells + offsets + 0.5) * CENTERFACE_STRIDE_PX
+    heat, log_size, offset, _ = (plane[0] for plane in run_session(detector.session, values))
+    rows, columns = np.nonzero(heat[0] >= min_score)
+    centers_px, sizes_px = centerface_cells(log_size, offset, rows, columns)
     corners_px = np.concatenate([centers_px - sizes_px / 2, centers_px + sizes_px / 2], axis=1)
     scale_x, scale_y = frame.shape[1] / values.shape[3], frame.shape[0] / values.shape[2]
     boxes = corners_px * [scale_x, scale_y, scale_x, scale_y]
-    return boxes, heat[0, 0, rows, columns].astype(np.float64)
+    return boxes, heat[0, rows, columns].astype(np.float64)
+
+
+def centerface_cells(
+    log_size: NDArray[Any], offset: NDArray[Any], rows: NDArray[np.intp], columns: NDArray[np.intp]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Centres and sizes, both (N, 2) [x, y] in pixels of the network's input, of the faces that
+    CenterFace sees at some of its cells; its planes are float32 (2, h, w) [y, x].
+
+    Source: Xu et al. 2019, "CenterFace", and the order of the published file's outputs.
+    """
+    cells = np.stack([columns, rows], axis=1)
+    planes = (plane[::-1, rows, columns].T.astype(np.float64) for plane in (offset, log_size))
+    offsets, log_sizes = planes
+    centers_px = (cells + offsets + 0.5) * CENTERFACE_STRIDE_PX
+    return centers_px, np.exp(np.minimum(log_sizes, 10.0)) * CENTERFACE_STRIDE_PX
 
 
 def _suppress(

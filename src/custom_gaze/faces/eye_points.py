@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 
 from custom_gaze.common.errors import InputError
 from custom_gaze.faces.crops import Box, gaze_crop_box, resize
-from custom_gaze.faces.detectors import Detector, load_detector
+from custom_gaze.faces.detectors import Detector, centerface_cells, load_detector
 from custom_gaze.models.onnx_files import run_session
 
 MARGIN = 1.5  # the landmarks are steadiest with some hair and neck around the face
 SIDE_PX = 256  # of the image that is searched; a multiple of 32
-CELL_PX = 4  # CenterFace has an output for each cell of 4 by 4 pixels
 MIN_SCORE = 0.3  # the face is known to be there
 MIN_DISTANCE_SHARE, MAX_DISTANCE_SHARE = 0.2, 0.8  # between the eyes, of the face's larger side
 
@@ -67,15 +66,12 @@ def load_eye_finder() -> EyeFinder:
 def _best_eyes(planes: list[NDArray[np.float32]]) -> NDArray[np.float64] | None:
     """The best face's two eyes, float64 (2, 2) [x, y] in pixels of the searched image.
 
-    The planes are heat, log size [y, x], offset [y, x] and five landmarks [y, x] as shares of the
-    face's box (Xu et al. 2019, "CenterFace", and the order of the published file's outputs).
+    The planes are heat, log size, offset and five landmarks [y, x] as shares of the face's box.
     """
-    heat, log_size, offset, landmarks = (plane[0].astype(np.float64) for plane in planes)
+    heat, log_size, offset, landmarks = (plane[0] for plane in planes)
     row, column = np.unravel_index(int(heat[0].argmax()), heat[0].shape)
     if heat[0, row, column] < MIN_SCORE:
         return None
-    size = np.exp(np.minimum(log_size[:, row, column], 10.0)) * CELL_PX  # [height, width]
-    center = (np.array([row, column]) + offset[:, row, column] + 0.5) * CELL_PX
-    corner = center - size / 2
-    eyes = landmarks[:4, row, column].reshape(2, 2) * size + corner  # (2, 2) [y, x]
-    return np.asarray(eyes[:, ::-1])
+    (center,), (size,) = centerface_cells(log_size, offset, np.array([row]), np.array([column]))
+    shares = landmarks[:4, row, column].astype(np.float64).reshape(2, 2)[:, ::-1]  # [x, y]
+    return np.asarray(shares * size + (center - size / 2))

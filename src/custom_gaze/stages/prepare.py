@@ -100,7 +100,7 @@ def run(session_id: str, params: Params, paths: Paths, progress: bool = True) ->
         write_bytes(folder / LABELS_FILE, _labels(used, session_id, params.geometry))
         write_json(
             folder / MANIFEST_FILE,
-            _manifest(session_id, finder, params, spec, len(used), left_out).as_json(),
+            _manifest(session_id, finder, params, spec, len(used), left_out).as_dict(),
         )
     frames = len(used) + len(left_out)
     kind = finder.detector.kind.value
