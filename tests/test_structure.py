@@ -96,10 +96,8 @@ def public_annotations(tree: ast.Module) -> Iterator[ast.expr]:
 
 def annotations_of_functions(body: list[ast.stmt]) -> Iterator[ast.expr]:
     for node in body:
-        # What `as_dict` and `as_json` give is written as JSON at once.
-        if isinstance(node, ast.FunctionDef) and not node.name.startswith(
-            ("_", "as_dict", "as_json")
-        ):
+        # What `as_dict` gives is written as JSON at once.
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith(("_", "as_dict")):
             arguments = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
             yield from (a.annotation for a in arguments if a.annotation is not None)
             if node.returns is not None:
