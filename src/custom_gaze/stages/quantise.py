@@ -41,18 +41,10 @@ NOT_ASKED_FOR = "export.int8 is false"
 
 
 @dataclass(frozen=True)
-class Distance:
-    """How far the predictions of two models are apart, in degrees."""
-
-    mean: float
-    largest: float
-
-
-@dataclass(frozen=True)
 class Measured:
     """The 8-bit model beside the float model."""
 
-    predictions_apart_deg: Distance  # on the crops that judge
+    predictions_apart_deg: dict[str, float]  # "mean" and "largest", on the crops that judge
     compared_crops: int  # those that judge
     convolutions_left_in_float: int  # counted from the end
     chosen_by_predictions_apart_deg: dict[str, float]  # mean of each try, by what it left in float
@@ -117,7 +109,7 @@ def _measured(paths: Paths) -> tuple[bytes, QuantiseResult]:
     x = next(_inputs(judging, paths))
     latencies = zip(("float", "int8"), latencies_ms([plain, small], x, TIMED_RUNS), strict=True)
     measured = Measured(
-        Distance(round(mean_deg, 4), round(largest_deg, 4)),
+        {"mean": round(mean_deg, 4), "largest": round(largest_deg, 4)},
         compared_crops=len(judging),
         convolutions_left_in_float=in_float,
         chosen_by_predictions_apart_deg=tries,
