@@ -72,11 +72,6 @@ def warn(line: object) -> None:
         leave(sys.stderr)
 
 
-def remark(line: str) -> None:
-    """Say at once, on standard error, why nothing seems to happen."""
-    print(printable(line), file=sys.stderr, flush=True)
-
-
 def bar(
     items: Iterable[Item],
     what: str,
@@ -85,9 +80,9 @@ def bar(
     done: int = 0,
     shown: bool = True,
 ) -> "tqdm[Item]":
-    """Iterate over `items`; after two seconds a bar appears on standard error, beginning at `done`.
+    """Iterate over `items`; after two seconds a bar appears on standard error, beginning at `done`,
+    unless it is not to be `shown`.
 
-    There is none where it is not `shown`.
     `set_postfix_str(text, False)` adds figures that appear with the next redrawing. Where nobody
     watches (a log file, another machine), it prints a line now and then instead of redrawing
     itself ten times a second.

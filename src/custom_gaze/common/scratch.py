@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from custom_gaze.common.console import remark
+from custom_gaze.common.console import warn
 from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.common.untrusted import printable
 
@@ -48,7 +48,7 @@ def _take(lock: TextIO) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        remark(f"waiting for {_holder(lock)} with the same inputs; Ctrl-C ends this wait")
+        warn(f"waiting for {_holder(lock)} with the same inputs; Ctrl-C ends this wait")
         fcntl.flock(lock, fcntl.LOCK_EX)
     lock.truncate(0)
     lock.write(f"{os.getpid()}\n")

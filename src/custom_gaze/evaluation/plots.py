@@ -45,10 +45,10 @@ def _loss(log: TrainingLog, path: Path) -> None:
 
 
 def _screen(rows: Sequence[PredictionRow], path: Path, geometry: ScreenGeometry) -> None:
-    kinds = _kinds(rows)
-    figure = Figure(figsize=(6.5 * len(kinds), 4.8), layout="constrained")
-    for kind, axes in zip(kinds, np.atleast_1d(figure.subplots(1, len(kinds))), strict=True):
-        mine = [row for row in rows if row.tested_as == kind]
+    tested = _tested(rows)
+    figure = Figure(figsize=(6.5 * len(tested), 4.8), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(tested)))
+    for (name, mine), axes in zip(tested.items(), panels, strict=True):
         _screen_frame(axes, geometry)
         targets, predicted = _points(mine)
         ends = np.stack([targets, predicted])  # (2, N, 2): a line a frame
@@ -56,20 +56,20 @@ def _screen(rows: Sequence[PredictionRow], path: Path, geometry: ScreenGeometry)
         axes.scatter(*targets.T, color=TARGET, marker="+", s=70, label="target")
         axes.scatter(*predicted.T, color=PREDICTION, s=14, label="prediction", zorder=3)
         error = float(np.mean([row.error_deg for row in mine]))
-        axes.set_title(f"{TESTED_AS[kind]}: {error:.2f}° over {len(mine)} frames")
+        axes.set_title(f"{name}: {error:.2f}° over {len(mine)} frames")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=2, frameon=False)
     _save(figure, path)
 
 
 def _error_map(rows: Sequence[PredictionRow], path: Path, geometry: ScreenGeometry) -> None:
     """Each target as a disc: its colour is the mean error, its arrow the mean shift."""
-    kinds = _kinds(rows)
-    figure = Figure(figsize=(7 * len(kinds), 4.8), layout="constrained")
+    tested = _tested(rows)
+    figure = Figure(figsize=(7 * len(tested), 4.8), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(tested)))
     worst = max(row.error_deg for row in rows)
-    for kind, axes in zip(kinds, np.atleast_1d(figure.subplots(1, len(kinds))), strict=True):
-        mine = [row for row in rows if row.tested_as == kind]
+    for (name, mine), axes in zip(tested.items(), panels, strict=True):
         discs = _error_discs(axes, mine, geometry, worst)
-        axes.set_title(f"Error over the screen: {TESTED_AS[kind]}")
+        axes.set_title(f"Error over the screen: {name}")
     figure.colorbar(discs, label="mean error (degrees)")
     _save(figure, path)
 
@@ -109,9 +109,12 @@ def _screen_frame(axes: Axes, geometry: ScreenGeometry) -> None:
     axes.set_ylim(1.1 * height, -0.1 * height)  # down is positive, as on the screen
 
 
-def _kinds(rows: Sequence[PredictionRow]) -> list[str]:
-    """What was tested, in the order of TESTED_AS."""
-    return [kind for kind in TESTED_AS if any(row.tested_as == kind for row in rows)]
+def _tested(rows: Sequence[PredictionRow]) -> dict[str, list[PredictionRow]]:
+    """The rows of what was tested, by its name in words."""
+    groups = {
+        name: [row for row in rows if row.tested_as == key] for key, name in TESTED_AS.items()
+    }
+    return {name: mine for name, mine in groups.items() if mine}
 
 
 def _points(rows: Sequence[PredictionRow]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

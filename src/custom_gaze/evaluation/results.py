@@ -121,8 +121,7 @@ class Provenance:
         dataset_sha256: of data/index.csv.
         train_frames: how many it was trained on.
         manifests: of the sessions in the index, those trained on first.
-        correction: the best of the app's corrections of the base, its key in
-            corrections.CORRECTIONS, or "none" for a base without angles.
+        correction: the best of the app's corrections, or "none" for a base without angles.
     """
 
     model: ModelMetadata
