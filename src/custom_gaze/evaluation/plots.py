@@ -111,10 +111,10 @@ def _screen_frame(axes: Axes, geometry: ScreenGeometry) -> None:
 
 def _tested(rows: Sequence[PredictionRow]) -> dict[str, list[PredictionRow]]:
     """The rows of what was tested, by its name in words."""
-    groups = {
-        name: [row for row in rows if row.tested_as == key] for key, name in TESTED_AS.items()
-    }
-    return {name: mine for name, mine in groups.items() if mine}
+    found: dict[str, list[PredictionRow]] = {}
+    for row in rows:
+        found.setdefault(TESTED_AS[row.tested_as], []).append(row)
+    return found
 
 
 def _points(rows: Sequence[PredictionRow]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
