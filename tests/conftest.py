@@ -115,6 +115,12 @@ def _mlflow_s_tables_made_once(once: Once) -> Iterator[None]:
         yield
 
 
+def frozen_state(network: GazeNetwork) -> dict[str, torch.Tensor]:
+    """Weights and BatchNorm statistics of a network's frozen blocks, by name."""
+    blocks = tuple(f"{name}." for name in network._frozen_names)
+    return {n: t for n, t in network.trunk.state_dict().items() if n.startswith(blocks)}
+
+
 @dataclass(frozen=True)
 class Project:
     """A project's folder with its parameters, rewritten by `change`."""

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from conftest import frozen_state
 from custom_gaze.common.errors import InputError
 from custom_gaze.models.network import TRUNKS, GazeNetwork, take_batchnorm_statistics, trunk_spec
 
@@ -24,9 +25,9 @@ def test_frozen_means_everything_up_to_and_including_layer3() -> None:
     assert all(name.startswith(("trunk.layer4.", "head.")) for name in trained)
     assert all(
         name.startswith(("conv1", "bn1", "layer1", "layer2", "layer3"))
-        for name in network.frozen_state()
+        for name in frozen_state(network)
     )
-    assert "layer3.5.bn3.running_mean" in network.frozen_state()
+    assert "layer3.5.bn3.running_mean" in frozen_state(network)
     assert network.frozen(torch.zeros(1, 3, 448, 448)).shape == (1, 1024, 28, 28)
 
 

@@ -214,14 +214,6 @@ class GazeNetwork(nn.Module):
         head = {f"head.{name}": tensor for name, tensor in self.head.state_dict().items()}
         return {**trained, **head}
 
-    def frozen_state(self) -> dict[str, Tensor]:
-        """Weights and BatchNorm statistics of the frozen blocks, by name."""
-        return {
-            f"{block}.{name}": tensor
-            for block in self._frozen_names
-            for name, tensor in self.trunk.get_submodule(block).state_dict().items()
-        }
-
 
 def linear_head(weight: Tensor, bias: Tensor) -> nn.Linear:
     """A linear head of weight (2, features) and bias (2,), in degrees, rows yaw and pitch."""
