@@ -29,9 +29,9 @@ RESNET50, EMBEDDED = "resnet50", "embedded"
 # Persons whom the heads of the ResNet-50 know. Nobody is trained or measured on them.
 OTHERS = PERSON_SEEDS["pretrain"][:2]
 # Share of the features' mean energy: weak, the heads would be large, and the first steps of a
-# training would throw their answers about.
+# training would throw their predictions about.
 RIDGE = 1.0
-BINS, SIGMA_DEG = 90, 4.0  # L2CS-Net's bins; width of the distribution that the heads answer
+BINS, SIGMA_DEG = 90, 4.0  # L2CS-Net's bins; width of the distribution that the heads predict
 
 
 def make_project(root: Path, targets: int, params: Params, trunk: str) -> Paths:
