@@ -12,12 +12,7 @@ from numpy.typing import NDArray
 from custom_gaze.common.console import bar
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.files import whole_folder
-from custom_gaze.demo.seeds import (
-    STREAM_TARGETS,
-    check_person_seed,
-    check_session_seed,
-    stream,
-)
+from custom_gaze.demo.seeds import STREAM_TARGETS, check_person_seed, check_session_seed, stream
 from custom_gaze.demo.world.camera import as_jpeg
 from custom_gaze.demo.world.conditions import Conditions, Moment, draw_conditions, draw_moment
 from custom_gaze.demo.world.person import Person, draw_person
@@ -91,7 +86,17 @@ def check_arguments(
     """
     check_person_seed(person, purpose)
     check_session_seed(seed, day)
-    _check_size(grid, frames_per_target)
+    targets = grid[0] * grid[1]
+    if min(grid) < 1 or targets < MIN_TARGETS:
+        raise InputError(
+            f"grid {grid[0]}x{grid[1]} has fewer than {MIN_TARGETS} targets; "
+            "9 (3x3) is the least that calibrates, 25 (5x5) is good"
+        )
+    if frames_per_target < 1 or targets * frames_per_target > MAX_FRAMES:
+        raise InputError(
+            f"{frames_per_target} frames for each of {targets} targets: "
+            f"a session has at least one for each and at most {MAX_FRAMES} in all"
+        )
 
 
 def parse_grid(text: str) -> tuple[int, int]:
@@ -143,20 +148,6 @@ def plan_frames(
             words = (person.seed, day, seed, int(index), repeat)
             moment = draw_moment(person, conditions, (float(yaw_deg), float(pitch_deg)), words)
             yield DemoFrame(time_ms, (float(target_px[0]), float(target_px[1])), moment)
-
-
-def _check_size(grid: tuple[int, int], frames_per_target: int) -> None:
-    targets = grid[0] * grid[1]
-    if min(grid) < 1 or targets < MIN_TARGETS:
-        raise InputError(
-            f"grid {grid[0]}x{grid[1]} has fewer than {MIN_TARGETS} targets; "
-            "9 (3x3) is the least that calibrates, 25 (5x5) is good"
-        )
-    if frames_per_target < 1 or targets * frames_per_target > MAX_FRAMES:
-        raise InputError(
-            f"{frames_per_target} frames for each of {targets} targets: "
-            f"a session has at least one for each and at most {MAX_FRAMES} in all"
-        )
 
 
 def _write_frame(folder: Path, scene: Scene, frame: DemoFrame) -> None:

@@ -3,22 +3,22 @@
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import ImageDraw
+from PIL.ImageFont import load_default as font
 
 from custom_gaze.common.console import bar
 from custom_gaze.common.files import no_more_open_than, whole_file
 from custom_gaze.data.sessions import Frame, load_frame, read_session
 from custom_gaze.data.splits import number_targets
+from custom_gaze.demo.world.conditions import draw_conditions, draw_moment
+from custom_gaze.demo.world.person import Person, draw_person
+from custom_gaze.demo.world.render import Scene
 from custom_gaze.geometry import ScreenGeometry
-
-if TYPE_CHECKING:
-    from PIL.ImageFont import FreeTypeFont, ImageFont
-
-    from custom_gaze.demo.world.person import Person
 
 Image = NDArray[np.uint8]
 
@@ -61,18 +61,13 @@ def persons_sheet(output: Path, seeds: Sequence[int], columns: int = 6) -> None:
     Raises:
         CustomGazeError: the picture cannot be written.
     """
-    from custom_gaze.demo.world.person import draw_person
-
     shown = bar(seeds, "sheet of persons", unit="persons")
     tiles = [_captioned(_face(draw_person(seed)), f"person {seed}") for seed in shown]
     _write(output, _page(tiles, columns, f"{len(tiles)} persons", "day 1, looking at the centre"))
 
 
-def _face(person: "Person") -> Image:
+def _face(person: Person) -> Image:
     """A person's face on the first day as the network sees it, at FACE_PX."""
-    from custom_gaze.demo.world.conditions import draw_conditions, draw_moment
-    from custom_gaze.demo.world.render import Scene
-
     conditions = draw_conditions(person, 1, 1)
     moment = draw_moment(person, conditions, (0.0, 0.0), (person.seed, 1, 1))
     rng = np.random.default_rng(moment.noise_seed)
@@ -85,10 +80,6 @@ def sessions_sheet(output: Path, seed: int, days: Sequence[int] = (1, 2, 3, 4)) 
     Raises:
         CustomGazeError: the picture cannot be written.
     """
-    from custom_gaze.demo.world.conditions import draw_conditions, draw_moment
-    from custom_gaze.demo.world.person import draw_person
-    from custom_gaze.demo.world.render import Scene
-
     person = draw_person(seed)
     looks = (("up left", (-24.0, -15.0)), ("centre", (0.0, 0.0)), ("down right", (24.0, 15.0)))
     tiles = []
@@ -143,9 +134,6 @@ def _eye_strip(picture: Image, eyes_px: NDArray[np.float64]) -> Image:
 
 def _caption(frame: Frame, geometry: ScreenGeometry) -> Image:
     """The target on a small screen, and its place in pixels and degrees."""
-    from PIL import Image as Pillow
-    from PIL import ImageDraw
-
     canvas = Pillow.new("RGB", (TILE_WIDTH_PX, CAPTION_PX), PAPER)
     draw = ImageDraw.Draw(canvas)
     height = CAPTION_PX - 8
@@ -156,24 +144,18 @@ def _caption(frame: Frame, geometry: ScreenGeometry) -> Image:
     draw.ellipse((x - 4, y - 4, x + 4, y + 4), fill=MARK)
     yaw_deg, pitch_deg = geometry.to_degrees((frame.target_x_px, frame.target_y_px))
     pixels = f"{frame.target_x_px:.0f}, {frame.target_y_px:.0f} px"
-    draw.text((width + 12, 5), pixels, INK, _font(16))
-    draw.text((width + 12, 26), f"yaw {yaw_deg:+.1f}°  pitch {pitch_deg:+.1f}°", INK, _font(16))
+    draw.text((width + 12, 5), pixels, INK, font(16))
+    draw.text((width + 12, 26), f"yaw {yaw_deg:+.1f}°  pitch {pitch_deg:+.1f}°", INK, font(16))
     return np.asarray(canvas)
 
 
 def _captioned(picture: Image, text: str) -> Image:
-    from PIL import Image as Pillow
-    from PIL import ImageDraw
-
     strip = Pillow.new("RGB", (picture.shape[1], 24), PAPER)
-    ImageDraw.Draw(strip).text((2, 2), text, INK, _font(16))
+    ImageDraw.Draw(strip).text((2, 2), text, INK, font(16))
     return np.concatenate([picture, np.asarray(strip)])
 
 
 def _page(tiles: Sequence[Image], columns: int, title: str, note: str) -> Image:
-    from PIL import Image as Pillow
-    from PIL import ImageDraw
-
     height, width = (max(tile.shape[axis] for tile in tiles) for axis in (0, 1))
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
@@ -181,21 +163,15 @@ def _page(tiles: Sequence[Image], columns: int, title: str, note: str) -> Image:
     size = (columns * (width + GAP_PX) + GAP_PX, rows * (height + GAP_PX) + GAP_PX + top)
     page = Pillow.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(page)
-    draw.text((GAP_PX, 14), title, INK, _font(24))
-    start = GAP_PX + draw.textlength(title, _font(24)) + 18
-    draw.text((start, 20), note, (120, 120, 124), _font(17))
+    draw.text((GAP_PX, 14), title, INK, font(24))
+    start = GAP_PX + draw.textlength(title, font(24)) + 18
+    draw.text((start, 20), note, (120, 120, 124), font(17))
     draw.line((GAP_PX, 50, size[0] - GAP_PX, 50), PALE, 1)
     for index, tile in enumerate(tiles):
         x = GAP_PX + index % columns * (width + GAP_PX)
         y = top + GAP_PX + index // columns * (height + GAP_PX)
         page.paste(Pillow.fromarray(tile), (x, y))
     return np.asarray(page)
-
-
-def _font(size_px: int) -> "FreeTypeFont | ImageFont":
-    from PIL import ImageFont
-
-    return ImageFont.load_default(size_px)
 
 
 def _resized(picture: Image, size_px: tuple[int, int]) -> Image:
@@ -205,8 +181,6 @@ def _resized(picture: Image, size_px: tuple[int, int]) -> Image:
 
 
 def _write(output: Path, page: Image, shown: Sequence[Frame] = ()) -> None:
-    from PIL import Image as Pillow
-
     with whole_file(output) as temporary:
         Pillow.fromarray(page).save(temporary, format="PNG", optimize=True)
         no_more_open_than(temporary, *(frame.image for frame in shown))

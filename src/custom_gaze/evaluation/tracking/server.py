@@ -6,8 +6,8 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
+from contextlib import suppress
 
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.evaluation.tracking.store import (
@@ -88,12 +88,12 @@ def _wait_until_it_answers(process: "subprocess.Popen[bytes]", port: int) -> Non
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + STARTS_S
     while process.poll() is None and time.monotonic() < deadline:
-        try:
-            with opener.open(f"http://{HOST}:{port}/health", timeout=2) as reply:
-                if reply.read(16) == b"OK":
-                    return
-        except (OSError, urllib.error.URLError):
-            pass
+        with (
+            suppress(OSError),
+            opener.open(f"http://{HOST}:{port}/health", timeout=2) as reply,
+        ):
+            if reply.read(16) == b"OK":
+                return
         time.sleep(0.2)
     if process.poll() is None:
         raise CustomGazeError(f"MLflow did not answer within {STARTS_S:g} seconds")
