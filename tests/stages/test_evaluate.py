@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import html.parser
 import json
 import re
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 
 from conftest import Project
+from custom_gaze.calibration.candidates import read_candidates, save_candidates
 from custom_gaze.cli import main
 from custom_gaze.common.errors import InputError
+from custom_gaze.common.files import sha256_of
 from custom_gaze.config.paths import Paths
 from custom_gaze.data.index import labels_deg, load_crop, of_split, read_index
 from custom_gaze.evaluation import report
@@ -233,3 +236,15 @@ def test_a_damaged_input_changes_no_report(evaluated: Project) -> None:
             evaluate.run(evaluated.params, paths)
         path.write_bytes(content)
         assert {path: path.read_bytes() for path in paths.reports.iterdir()} == before
+
+
+def test_the_candidates_of_another_training_are_refused(chosen: Project) -> None:
+    """They name the checkpoint that they were made with, whatever method was chosen."""
+    paths = chosen.paths
+    candidates = read_candidates(paths.candidates)
+    assert candidates.checkpoint_sha256 == sha256_of(paths.checkpoint)
+    save_candidates(dataclasses.replace(candidates, checkpoint_sha256="0" * 64), paths.candidates)
+    before = paths.metrics.read_bytes()
+    with pytest.raises(InputError, match=r"candidates.pt: is of another training than"):
+        evaluate.run(chosen.params, paths)
+    assert paths.metrics.read_bytes() == before

@@ -112,7 +112,7 @@ def closed_network(network: GazeNetwork, heads: BinHeads | None, form: LinearPro
 
 
 FORMAT = "custom-gaze-candidates"
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,7 @@ class Candidates:
         frozen_through: of the fine-tuned network.
         fine_tuned: its `GazeNetwork.trained_state`; None where none was trained.
         head: the kind of its head (checkpoint.py).
+        checkpoint_sha256: of the checkpoint.pt of the same training.
     """
 
     method: Candidate
@@ -136,6 +137,7 @@ class Candidates:
     frozen_through: str
     fine_tuned: dict[str, Tensor] | None
     head: str
+    checkpoint_sha256: str = ""
 
 
 def save_candidates(candidates: Candidates, path: Path) -> None:

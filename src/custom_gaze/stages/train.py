@@ -115,7 +115,8 @@ def _save(made: Made, base: BaseNetwork, params: Params, paths: Paths) -> None:
             choice=ChoiceRecord(method, candidates.reason, candidates.held_out_deg),
         )
         save_checkpoint(checkpoint, path)
-    save_candidates(candidates, paths.candidates)
+    tied = dataclasses.replace(candidates, checkpoint_sha256=sha256_of(paths.checkpoint))
+    save_candidates(tied, paths.candidates)
     write_text(paths.training_log, _as_csv(made))
 
 
