@@ -18,11 +18,7 @@ from custom_gaze.models.onnx_files import (
     run_session,
 )
 from custom_gaze.models.onnx_metadata import ModelFacts, facts_of
-from custom_gaze.models.onnx_runtime import (
-    LARGEST_ANGLE_DEG,
-    app_angles_deg,
-    refuse_narrow_bins,
-)
+from custom_gaze.models.onnx_runtime import LARGEST_ANGLE_DEG, app_angles_deg, refuse_narrow_bins
 from custom_gaze.models.onnx_trial import try_apart
 
 INPUT_NAME = "input"

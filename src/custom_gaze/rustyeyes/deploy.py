@@ -4,7 +4,7 @@ import fcntl
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -16,11 +16,7 @@ from custom_gaze.common.untrusted import MOST_TEXT_BYTES, printable, read_file
 from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.models.onnx_metadata import ModelFacts
 from custom_gaze.rustyeyes.config import CONFIG_FILE, MODEL_FILE, AppConfig, Edit
-from custom_gaze.rustyeyes.contract import (
-    APP_PIXELS_PER_DEGREE,
-    Correction,
-    check_model,
-)
+from custom_gaze.rustyeyes.contract import APP_PIXELS_PER_DEGREE, Correction, check_model
 from custom_gaze.rustyeyes.records import (
     BACKUPS,
     BEFORE,
@@ -114,8 +110,7 @@ def plan_deploy(
     wanted = _correction(geometry, app_pixels_per_degree)
     edits = config.point_to_model(wanted)
     changes = []
-    if _sha256(app / MODEL_FILE) != facts.sha256:
-        before = _sha256(app / MODEL_FILE)
+    if (before := _sha256(app / MODEL_FILE)) != facts.sha256:
         changes.append(Change(MODEL_FILE, before, facts.sha256, model))
     for name in SVR_FILES:
         if (before := _sha256(app / name)) is not None:
@@ -151,11 +146,8 @@ def deploy(
         show(plan)
         if not plan.changes:
             return DeployResult(plan, None)
-        made = _now()
-        name = record_name(app, DEPLOY, made)
         about = {"model": printable(model), "app_pixels_per_degree": app_pixels_per_degree}
-        switch(app, name, plan.changes, _record(made, plan.changes, about=about))
-        return DeployResult(plan, app / BACKUPS / name)
+        return DeployResult(plan, _on_record(app, DEPLOY, plan.changes, about))
 
 
 def rollback(app: Path) -> RollbackResult:
@@ -169,10 +161,7 @@ def rollback(app: Path) -> RollbackResult:
             links where files should be.
         CustomGazeError: another deploy is at work, or a write was refused.
     """
-    try:
-        _check_folder(app)
-    except OSError as error:
-        raise _cannot_read(app, error) from None
+    _check_folder(app)
     with _locked(app), _all_or_nothing(app):
         interrupted = recover(app, TOUCHED)
         if interrupted in ((DEPLOY, False), (ROLLBACK, True)):
@@ -185,8 +174,7 @@ def rollback(app: Path) -> RollbackResult:
 
 
 def _roll_back(app: Path, folder: Path, deployed: Record) -> RollbackResult:
-    changes = []
-    keep = False
+    changes, keep = [], False
     for entry in deployed.files:
         saved = folder / BEFORE / entry.path
         if _sha256(saved) != entry.before_sha256:
@@ -196,24 +184,26 @@ def _roll_back(app: Path, folder: Path, deployed: Record) -> RollbackResult:
             source = None if entry.before_sha256 is None else saved
             changes.append(Change(entry.path, live, entry.before_sha256, source))
             keep = keep or live not in (None, entry.after_sha256)
-    made = _now()
-    name = record_name(app, ROLLBACK, made)
-    record = _record(made, changes, undoes=folder.name, keep=keep)
-    switch(app, name, changes, record)
+    own = _on_record(app, ROLLBACK, changes, {}, undoes=folder.name, keep=keep)
     note = f"{app} is as it was before the deploy of {deployed.made}"
-    kept = app / BACKUPS / name / BEFORE if keep else None
+    kept = own / BEFORE if keep else None
     return RollbackResult(tuple(change.path for change in changes), kept, note)
 
 
-def _record(
-    made: str,
+def _on_record(
+    app: Path,
+    kind: str,
     changes: Sequence[Change],
+    about: dict[str, str | float | None],
     undoes: str | None = None,
     keep: bool = True,
-    about: Mapping[str, str | float | None] | None = None,
-) -> Record:
+) -> Path:
+    """Make the changes, all at once; return the folder of their record."""
+    made = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H-%M-%SZ")
+    name = record_name(app, kind, made)
     files = tuple(FileRecord(c.path, c.before_sha256, c.after_sha256) for c in changes)
-    return Record(made, files, undoes, keep, dict(about or {}))
+    switch(app, name, changes, Record(made, files, undoes, keep, about))
+    return app / BACKUPS / name
 
 
 def read_app(app: Path) -> bytes:
@@ -222,18 +212,6 @@ def read_app(app: Path) -> bytes:
     Raises:
         InputError: it is not, holds links where files should be, or cannot be read.
     """
-    try:
-        _check_app(app)
-    except OSError as error:
-        raise _cannot_read(app, error) from None
-    return read_file(app / CONFIG_FILE, MOST_TEXT_BYTES)
-
-
-def _cannot_read(app: Path, error: OSError) -> InputError:
-    return InputError(f"{printable(error.filename or app)}: cannot be read ({error.strerror})")
-
-
-def _check_app(app: Path) -> None:
     _check_folder(app)
     for name in (CONFIG_FILE, "models"):
         if not (app / name).exists():
@@ -243,19 +221,24 @@ def _check_app(app: Path) -> None:
             )
     if (app / "models").stat().st_dev != app.stat().st_dev:
         raise InputError(f"{app / 'models'}: lies on another file system than {app}")
+    return read_file(app / CONFIG_FILE, MOST_TEXT_BYTES)
 
 
 def _check_folder(app: Path) -> None:
     """What a deploy or rollback reads or replaces has to lie here itself, and be a file."""
-    if not app.is_dir():
-        raise InputError(f"{printable(app)}: no folder; give the folder of the RustyEyes app")
-    for name in ("models", BACKUPS, *sorted(TOUCHED)):
-        if (app / name).is_symlink() and not is_switch_link(app, name):
-            raise InputError(f"{app / name}: is a link; put the real thing in its place first")
-    for name in sorted(TOUCHED):
-        if (app / name).exists() and not (app / name).is_file():
-            raise InputError(f"{app / name}: is no regular file; move it away first")
-    check_backups(app)
+    try:
+        if not app.is_dir():
+            raise InputError(f"{printable(app)}: no folder; give the folder of the RustyEyes app")
+        for name in ("models", BACKUPS, *sorted(TOUCHED)):
+            if (app / name).is_symlink() and not is_switch_link(app, name):
+                raise InputError(f"{app / name}: is a link; put the real thing in its place first")
+        for name in sorted(TOUCHED):
+            if (app / name).exists() and not (app / name).is_file():
+                raise InputError(f"{app / name}: is no regular file; move it away first")
+        check_backups(app)
+    except OSError as error:
+        where = printable(error.filename or app)
+        raise InputError(f"{where}: cannot be read ({error.strerror})") from None
 
 
 def _correction(geometry: ScreenGeometry, app_pixels_per_degree: float | None) -> Correction:
@@ -324,7 +307,3 @@ def _all_or_nothing(app: Path) -> Iterator[None]:
 
 def _sha256(path: Path) -> str | None:
     return sha256_of(path) if path.is_file() else None
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H-%M-%SZ")

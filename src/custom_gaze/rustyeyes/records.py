@@ -153,31 +153,30 @@ def complete_records(app: Path, kind: str, allowed: frozenset[str]) -> list[tupl
     Raises:
         InputError: one of them is damaged.
     """
-    found = sorted((app / BACKUPS).glob(f"*/{MANIFEST}"))
-    names = [RECORD_NAME.fullmatch(path.parent.name) for path in found]
-    folders = [
-        path.parent
-        for path, name in zip(found, names, strict=True)
-        if name is not None and name["kind"] == kind and not name["removed"]
+    return [
+        (path.parent, read_record(path.parent, allowed))
+        for path in sorted((app / BACKUPS).glob(f"*/{MANIFEST}"))
+        if (name := RECORD_NAME.fullmatch(path.parent.name))
+        and (name["kind"], name["removed"]) == (kind, None)
     ]
-    return [(folder, read_record(folder, allowed)) for folder in folders]
 
 
 def is_interrupted(app: Path) -> bool:
     """Whether `recover` has something to do."""
     backups = app / BACKUPS
-    names = os.listdir(backups) if backups.is_dir() else []
-    records = [name for name in names if RECORD_NAME.fullmatch(name)]
-    unfinished = any(not (backups / name / MANIFEST).is_file() for name in records)
+    unfinished = any(not (backups / name / MANIFEST).is_file() for name in _names(backups))
     return unfinished or (backups / CURRENT).is_symlink()
 
 
 def record_name(app: Path, kind: str, made: str) -> str:
     """The name of the next record: counted, so that names sort even where a clock went back."""
-    backups = app / BACKUPS
-    names = os.listdir(backups) if backups.is_dir() else []
-    numbers = [int(name[:4]) for name in names if RECORD_NAME.fullmatch(name)]
+    numbers = [int(name[:4]) for name in _names(app / BACKUPS)]
     return f"{max(numbers, default=0) + 1:04d}-{made}-{kind}"
+
+
+def _names(backups: Path) -> list[str]:
+    names = os.listdir(backups) if backups.is_dir() else []
+    return [name for name in names if RECORD_NAME.fullmatch(name)]
 
 
 def switch_link(path: str) -> str:
