@@ -160,12 +160,12 @@ def far(committed: tuple[Path, str, bytes], tmp_path: Path, monkeypatch: pytest.
     }
 
     @contextmanager
-    def connect(host: str) -> Iterator[Connection]:
+    def connect(host: str, traffic: Traffic | None = None) -> Iterator[Connection]:
         assert host == "far"
         yield Liar(machine.answers)
 
     for module in (fetch, runs, mlflow_runs):
-        monkeypatch.setattr(module, "connect", connect)
+        monkeypatch.setattr(module, "Connection", connect)
     return machine
 
 

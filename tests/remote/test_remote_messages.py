@@ -11,7 +11,7 @@ from custom_gaze.common.errors import InputError
 from custom_gaze.remote import (
     display,
 )
-from custom_gaze.remote.connection import connect
+from custom_gaze.remote.connection import Connection
 from custom_gaze.remote.frames import (
     PAYLOAD,
     START,
@@ -92,12 +92,12 @@ def test_a_shell_that_greets_is_no_obstacle(
     ssh.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("HOME", str(tmp_path))
-    with connect("far") as connection:
+    with Connection("far") as connection:
         about = connection.ask("hello", Hello, folder="x")
         assert about.dir == str(tmp_path / "x")
         assert connection.greeting == "Welcome \\x1b[1mhome"
     ssh.write_text("#!/bin/sh\necho This account has expired.\n")
-    with pytest.raises(Unreachable, match="far: This account has expired."), connect("far"):
+    with pytest.raises(Unreachable, match="far: This account has expired."), Connection("far"):
         pass
 
 

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from custom_gaze.remote.frames import START, BrokenFrame, Header, read_frame, write_frame
 
@@ -58,7 +58,6 @@ class Link:
         message = self.inbox.get()
         if message is None:
             self.leave()
-        assert message is not None
         return message
 
     def run(self, command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
@@ -72,7 +71,7 @@ class Link:
         """In a child that outlives the connection: else ssh would wait for it to end."""
         os.close(self._output.fileno())
 
-    def leave(self) -> None:
+    def leave(self) -> NoReturn:
         """The other side is gone: end what was begun for it; the lock goes with the process."""
         if self._helper is not None and self._helper.poll() is None:
             os.killpg(self._helper.pid, signal.SIGKILL)
@@ -87,7 +86,6 @@ class Link:
                 frame = None
             if frame is None:
                 self.leave()
-                return
             self._heard = time.monotonic()
             header, payload, _ = frame
             if "beat" not in header:

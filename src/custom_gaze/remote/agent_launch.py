@@ -99,7 +99,6 @@ def supervise(directory: str, project: str, folder: str, run: Run, told: int) ->
                 env=environment,
                 stdin=nothing,
                 start_new_session=True,
-                restore_signals=True,
                 preexec_fn=_default_signals,
             )
             code = process.wait()

@@ -1,5 +1,6 @@
 """The agent: the requests about runs. One goes at a time: its supervisor holds the one lock."""
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -33,19 +34,17 @@ def hold(link: Link, header: Header) -> None:
     try:
         fcntl.flock(link.lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        release(link)
+        _release(link)
         active = [run for run in all_runs(header["dir"]) if run["state"] == RUNNING]
         raise Refused("busy", active=active[0] if active else None) from None
     end_processes(header["dir"])  # what a killed run left; nothing here is alive
     link.send({"held": 1})
 
 
-def release(link: Link, header: Header | None = None) -> None:
+def _release(link: Link) -> None:
     if link.lock_file >= 0:
         os.close(link.lock_file)
     link.lock_file = -1
-    if header is not None:
-        link.send({"released": 1})
 
 
 def start(link: Link, header: Header) -> None:
@@ -72,7 +71,7 @@ def start(link: Link, header: Header) -> None:
     os.close(told)
     os.read(ready, 1)  # it has written down who it is
     os.close(ready)
-    release(link)
+    _release(link)
     link.send({"started": run["started"]})
 
 
@@ -86,18 +85,6 @@ def look(link: Link, header: Header) -> None:
             return
         raise
     link.send({"run": run}, end_of(os.path.join(run["folder"], "log"), 1 << 16))
-
-
-def logs(link: Link, header: Header) -> None:
-    """The whole log of a run as far as it has come."""
-    run = find(header["dir"], header["name"])
-    try:
-        with open(os.path.join(run["folder"], "log"), "rb") as file:
-            while chunk := file.read(PAYLOAD):
-                link.send({"log": 1}, chunk)
-    except FileNotFoundError:
-        pass
-    link.send({"end": 1})
 
 
 def fetched(link: Link, header: Header) -> None:
@@ -132,20 +119,18 @@ def gpu() -> list[str]:
 
 
 def follow(link: Link, header: Header) -> None:
-    """Send the log from `offset` on as it grows, then how the run ended."""
+    """Send the log from `offset` on, with `wait` as it grows until the run ends; then the run."""
     run = find(header["dir"], header["name"])
     path = os.path.join(run["folder"], "log")
     position = header["offset"]
     while True:
-        ended = all_ended(run["folder"])  # asked first: what is logged until then is still read
-        try:
-            with open(path, "rb") as file:
-                file.seek(position)
-                while chunk := file.read(PAYLOAD):
-                    position += len(chunk)
-                    link.send({"log": position}, chunk)
-        except FileNotFoundError:
-            pass
+        # Asked first: what is logged until then is still read.
+        ended = not header["wait"] or all_ended(run["folder"])
+        with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+            file.seek(position)
+            while chunk := file.read(PAYLOAD):
+                position += len(chunk)
+                link.send({"log": position}, chunk)
         if ended:
             break
         time.sleep(0.1)

@@ -21,18 +21,13 @@ FOLDERS = ("", "store", "project", "runs")
 
 def hello(link: Link, header: Header) -> None:
     """What machine this is, and where it reaches its own sshd."""
-    home = os.path.expanduser("~")
-    folder = os.path.join(home, header["folder"])
-    place = folder if os.path.isdir(folder) else home
     link.send(
         {
-            "home": home,
-            "dir": folder,
+            "dir": os.path.join(os.path.expanduser("~"), header["folder"]),
             "machine": platform.machine(),
             "system": platform.system(),
             "python": platform.python_version(),
             "git": bool(shutil.which("git")),
-            "free": shutil.disk_usage(place).free,
             "sshd": _own_address(),
         }
     )

@@ -137,13 +137,10 @@ def marked(folder: str) -> list[int]:
                 variables = file.read().split(b"\0")
         except OSError:
             continue
-        if any(_lies_in(variable, wanted) for variable in variables) and ticks(int(name)):
+        inside = any(v == wanted or v.startswith(wanted + b"/") for v in variables)
+        if inside and ticks(int(name)):
             found.append(int(name))
     return found
-
-
-def _lies_in(variable: bytes, wanted: bytes) -> bool:
-    return variable == wanted or variable.startswith(wanted + b"/")
 
 
 def end_of(path: str, size: int) -> bytes:

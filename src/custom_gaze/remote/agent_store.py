@@ -43,11 +43,6 @@ def is_whole(store: str, name: str) -> bool:
     return False
 
 
-def members(content: bytes) -> list[str]:
-    """The objects of a folder's files."""
-    return [entry["md5"] for entry in json.loads(content)]
-
-
 def lacking(link: Link, header: Header) -> None:
     """Which of these objects the store lacks."""
     store = header["store"]
@@ -67,7 +62,7 @@ def listed(link: Link, header: Header) -> None:
         sizes[name] = os.path.getsize(path)
         if name.endswith(".dir"):
             with open(path, "rb") as file:
-                todo += [entry for entry in members(file.read()) if entry not in sizes]
+                todo += [entry["md5"] for entry in json.load(file) if entry["md5"] not in sizes]
     link.send({"sizes": sizes, "gone": gone})
 
 

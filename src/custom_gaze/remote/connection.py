@@ -9,14 +9,11 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.resources import files
-from types import TracebackType
-from typing import IO
 
 from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.common.untrusted import printable
+from custom_gaze.remote.display import Traffic
 from custom_gaze.remote.frames import (
     BrokenFrame,
     CutFrame,
@@ -60,10 +57,18 @@ class AgentError(CustomGazeError):
 
 
 class Connection:
-    """Use as a context; asks and answers are messages. Bytes are counted both ways."""
+    """Use as a context; asks and answers are messages. Bytes are counted both ways.
 
-    def __init__(self, host: str) -> None:
+    Raises:
+        Unreachable: on entering, within ten seconds, with one line that says why.
+    """
+
+    _process: subprocess.Popen[bytes]  # ssh, with the three pipes; from entering on
+    _listener: threading.Thread
+
+    def __init__(self, host: str, traffic: Traffic | None = None) -> None:
         self.host = check_host(host)
+        self._traffic = traffic or Traffic()  # what the whole command has sent and received
         self.sent_bytes = 0
         self.received_bytes = 0
         self.greeting = ""  # what the far machine's shell said before the first message
@@ -73,8 +78,6 @@ class Connection:
         self._complaints: deque[str] = deque(maxlen=20)
         self._writing = threading.Lock()
         self._closing = threading.Event()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._listener: threading.Thread | None = None
         self._heard = time.monotonic()
 
     def __enter__(self) -> "Connection":
@@ -109,33 +112,31 @@ class Connection:
 
     def _hello(self, program: bytes) -> None:
         self._heard = time.monotonic()
-        self._write_raw(program)
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(program)
+            self._process.stdin.flush()
+        except OSError:
+            raise self._why() from None
+        self.sent_bytes += len(program)
         self._receive(ANSWER_S)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
+        self._traffic.sent += self.sent_bytes
+        self._traffic.received += self.received_bytes
         self.close()
 
     def close(self) -> None:
         """End the connection; whatever the agent was doing for it ends too."""
         self._closing.set()
-        process = self._process
-        if process is None:
-            return
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
         try:
-            if process.stdin:
-                process.stdin.close()
-        except OSError:
-            pass
-        try:
-            process.wait(timeout=3)
+            self._process.wait(timeout=3)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            self._process.kill()
+            self._process.wait()
 
     def ask(self, do: str, kind: type[R], /, **values: object) -> R:
         """Ask for something; return the answer, which has to be of this kind.
@@ -156,7 +157,6 @@ class Connection:
         """
         try:
             with self._writing:
-                assert self._process is not None
                 assert self._process.stdin is not None
                 self.sent_bytes += write_frame(self._process.stdin, header, payload)
         except (OSError, ValueError):
@@ -195,27 +195,15 @@ class Connection:
 
     def _silent(self) -> CustomGazeError:
         if self.received_bytes == 0:
-            if self._process is not None:
-                self._process.kill()  # it would wait for minutes
+            self._process.kill()  # it would wait for minutes
             return Unreachable(
                 f"{self.host}: no answer within {ANSWER_S:g} seconds; is it switched on, "
                 f"and does `ssh {self.host}` work?"
             )
         return Lost(f"{self.host}: the connection has gone silent")
 
-    def _write_raw(self, content: bytes) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(content)
-            self._process.stdin.flush()
-            self.sent_bytes += len(content)
-        except OSError:
-            raise self._why() from None
-
     def _read(self) -> None:
-        assert self._process is not None
-        stream: IO[bytes] | None = self._process.stdout
+        stream = self._process.stdout
         assert stream is not None
         try:
             self.greeting = printable(skip_greeting(stream).decode(errors="replace"), 120)
@@ -242,7 +230,6 @@ class Connection:
                 return
 
     def _listen(self) -> None:
-        assert self._process is not None
         assert self._process.stderr is not None
         while line := self._process.stderr.readline(4096):
             self._complaints.append(line.decode(errors="replace").strip())
@@ -255,7 +242,6 @@ class Connection:
                 return
 
     def _why(self) -> CustomGazeError:
-        assert self._process is not None
         if self._broken:
             self._process.kill()
             return CustomGazeError(f"{self.host}: what it sent is not understood: {self._broken}")
@@ -263,17 +249,5 @@ class Connection:
             code = self._process.wait(timeout=3)
         except subprocess.TimeoutExpired:
             code = None
-        if self._listener is not None:
-            self._listener.join(timeout=3)  # all that ssh said has been read
+        self._listener.join(timeout=3)  # all that ssh said has been read
         return explain(self.host, list(self._complaints), code, self.received_bytes > 0)
-
-
-@contextmanager
-def connect(host: str) -> Iterator[Connection]:
-    """A connection to `host`, closed at the end.
-
-    Raises:
-        Unreachable: within ten seconds, with one line that says why.
-    """
-    with Connection(host) as connection:
-        yield connection

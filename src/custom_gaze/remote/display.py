@@ -4,13 +4,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from custom_gaze.common.console import flush, say
 from custom_gaze.common.untrusted import printable, visible
-
-if TYPE_CHECKING:
-    from custom_gaze.remote.connection import Connection
 
 # What `dvc exp run --temp` says of every output that is not there yet, and how to apply a result.
 _NOISE = ("No file hash info found for", "To apply the results of an", "dvc exp apply <exp>")
@@ -29,10 +25,6 @@ class Traffic:
 
     sent: int = 0
     received: int = 0
-
-    def add(self, connection: "Connection") -> None:
-        self.sent += connection.sent_bytes
-        self.received += connection.received_bytes
 
     def line(self) -> str:
         return f"sent {in_bytes(self.sent)}, received {in_bytes(self.received)}"

@@ -7,7 +7,7 @@ from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.untrusted import printable
 from custom_gaze.remote import repository
 from custom_gaze.remote.committed import outs_of
-from custom_gaze.remote.connection import connect
+from custom_gaze.remote.connection import Connection
 from custom_gaze.remote.display import Say, Traffic
 from custom_gaze.remote.mlflow_runs import import_tracked
 from custom_gaze.remote.objects import Cache, fetch_objects
@@ -52,29 +52,26 @@ def fetch(settings: Settings, root: Path, run: Run, traffic: Traffic, say: Say) 
         if name != run.name and not name.startswith(f"{run.name}-"):
             raise not_asked(settings.host, f"the experiment {name} for the run {run.name}")
     cache, found = Cache(root), []
-    with connect(settings.host) as connection:
-        try:
-            for name, ref in refs.items():
-                commit = repository.fetch_experiment(connection, root, settings, run, name)
-                here = repository.experiment_ref(root, name)
-                if here is not None and here[1] != commit:
-                    raise InputError(
-                        f"another experiment here is called {name}; "
-                        f"`dvc exp rename {name} NEW`, then fetch again"
-                    )
-                count = fetch_objects(connection, cache, settings.store, outs_of(root, commit))
-                if here is None:
-                    repository.name_experiment(root, ref, commit)
-                beyond = repository.changes_beyond_an_experiment(root, commit)
-                found.append(Fetched(name, commit, count, here is not None, tuple(beyond)))
-                say(import_tracked(connection, cache, settings, name))
-            connection.ask("fetched", Done, **settings.place, name=run.name)
-        finally:
-            traffic.add(connection)
+    with Connection(settings.host, traffic) as connection:
+        for name, ref in refs.items():
+            commit = repository.fetch_experiment(connection, root, settings, run, name)
+            here = repository.experiment_commit(root, name)
+            if here not in ("", commit):
+                raise InputError(
+                    f"another experiment here is called {name}; "
+                    f"`dvc exp rename {name} NEW`, then fetch again"
+                )
+            count = fetch_objects(connection, cache, settings.store, outs_of(root, commit))
+            if not here:
+                repository.name_experiment(root, ref, commit)
+            beyond = repository.changes_beyond_an_experiment(root, commit)
+            found.append(Fetched(name, commit, count, bool(here), beyond))
+            say(import_tracked(connection, cache, settings, name))
+        connection.ask("fetched", Done, **settings.place, name=run.name)
     return found
 
 
-def warning(name: str, commit: str, beyond: list[str] | tuple[str, ...]) -> str:
+def warning(name: str, commit: str, beyond: tuple[str, ...]) -> str:
     """What to say of an experiment that changes more than parameters, dvc.lock and reports."""
     files = ", ".join(printable(path, 100) for path in beyond[:5])
     more = f" and {len(beyond) - 5} more" if len(beyond) > 5 else ""
@@ -95,16 +92,15 @@ def apply(root: Path, name: str) -> None:
             changes more than an experiment does.
         CustomGazeError: an object is missing in the cache; nothing was changed.
     """
-    here = repository.experiment_ref(root, name)
-    if here is None:
+    commit = repository.experiment_commit(root, name)
+    if not commit:
         raise InputError(f"no experiment {name} here; `custom-gaze remote fetch {name}` brings it")
     changed, _ = repository.uncommitted(root)
     if changed:
         raise InputError(f"not committed: {', '.join(changed[:5])}; commit it, or take it back")
-    if beyond := repository.changes_beyond_an_experiment(root, here[1]):
-        raise InputError(f"{name} was not applied: {warning(name, here[1], beyond)}")
-    outs = outs_of(root, here[1])
-    cache = Cache(root)
+    if beyond := repository.changes_beyond_an_experiment(root, commit):
+        raise InputError(f"{name} was not applied: {warning(name, commit, beyond)}")
+    cache, outs = Cache(root), outs_of(root, commit)
     missing = [printable(out.path, 100) for out in outs if cache.whole([out.md5])[1]]
     if missing:
         raise CustomGazeError(

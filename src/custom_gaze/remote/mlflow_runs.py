@@ -13,7 +13,7 @@ from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.common.untrusted import printable
 from custom_gaze.evaluation.tracking import store
 from custom_gaze.remote.committed import Out
-from custom_gaze.remote.connection import Connection, connect
+from custom_gaze.remote.connection import Connection
 from custom_gaze.remote.objects import Cache, fetch_objects
 from custom_gaze.remote.replies import AllTracked, Done, FreePort, Tracked
 from custom_gaze.remote.settings import Settings
@@ -103,7 +103,7 @@ def serve(settings: Settings, port: int) -> None:
     Raises:
         CustomGazeError: the port is taken here, or the server or the tunnel ended.
     """
-    with connect(settings.host) as connection:
+    with Connection(settings.host) as connection:
         far_port = connection.ask("free_port", FreePort).port
         connection.send({"do": "serve", **settings.place, "port": far_port})
         with _tunnel(settings.host, port, far_port) as tunnel:
@@ -146,22 +146,18 @@ def _tunnel(host: str, port: int, far_port: int) -> Iterator["subprocess.Popen[s
 def _wait_for_answer(
     connection: Connection, tunnel: "subprocess.Popen[str]", host: str, port: int
 ) -> None:
-    import urllib.error
     import urllib.request
 
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    deadline = time.monotonic() + _SERVER_S
+    health, deadline = f"http://127.0.0.1:{port}/health", time.monotonic() + _SERVER_S
     while True:
         if tunnel.poll() is not None:
             raise _tunnel_ended(host, tunnel)
         if connection.waiting():
             connection.receive(Done)
-        try:
-            with opener.open(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
-                if answer.read() == b"OK":
-                    return
-        except (OSError, urllib.error.URLError):
-            pass
+        with contextlib.suppress(OSError), opener.open(health, timeout=2) as answer:
+            if answer.read() == b"OK":
+                return
         if time.monotonic() > deadline:
             raise CustomGazeError(f"{host}: MLflow did not answer within {_SERVER_S:g} seconds")
         time.sleep(0.2)

@@ -107,16 +107,10 @@ class Look(Reply):
 
 
 class Followed(Reply):
-    """A piece of a run's log, up to the byte `log`, or the run, which has ended."""
+    """A piece of a run's log, up to the byte `log`; at the end the run."""
 
-    log: Annotated[int, Field(ge=0, le=_MOST_OBJECT_BYTES)] = 0
+    log: Count = 0
     ended: Run | None = None
-
-
-class LogPiece(Reply):
-    """A piece of a log; the last message has none."""
-
-    log: int | None = None
 
 
 class Stopped(Reply):

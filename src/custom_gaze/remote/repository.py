@@ -84,14 +84,10 @@ def uncommitted(root: Path) -> tuple[list[str], list[str]]:
     return changed, [path for state, path in entries if path and state == "??"]
 
 
-def experiment_ref(root: Path, name: str) -> tuple[str, str] | None:
-    """(ref, commit) of an experiment here."""
-    shape = "--format=%(refname) %(objectname)"
-    listing = git(root, "for-each-ref", shape, f"refs/exps/*/*/{name}")
-    for line in listing.splitlines():
-        ref, commit = line.split()
-        return ref, commit
-    return None
+def experiment_commit(root: Path, name: str) -> str:
+    """The commit of an experiment here; empty where there is none of this name."""
+    listing = git(root, "for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{name}")
+    return listing.partition("\n")[0]
 
 
 def _known_of(root: Path, commits: list[str]) -> list[str]:
@@ -146,7 +142,8 @@ def fetch_experiment(
             alone = ("--no-tags", "--no-recurse-submodules")
             git(root, *strict, "fetch", "-q", *alone, str(path), f"+{ref}:{_FETCHED}")
             commit = git(root, "rev-parse", "--verify", f"{_FETCHED}^{{commit}}").strip()
-    if not _is_ancestor(root, run.commit, commit):
+    ancestry = ("merge-base", "--is-ancestor", run.commit, commit)
+    if call("git", "-C", str(root), *ancestry).returncode:
         raise not_asked(connection.host, f"{name} does not come from commit {run.commit[:8]}")
     return commit
 
@@ -175,11 +172,6 @@ def _receive_bundle(
                 return None
 
 
-def _is_ancestor(root: Path, earlier: str, later: str) -> bool:
-    command = ("git", "-C", str(root), "merge-base", "--is-ancestor", earlier, later)
-    return call(*command).returncode == 0
-
-
 def name_experiment(root: Path, ref: str, commit: str) -> None:
     """Let DVC see the experiment.
 
@@ -191,7 +183,7 @@ def name_experiment(root: Path, ref: str, commit: str) -> None:
     git(root, "update-ref", "-d", _FETCHED)
 
 
-def changes_beyond_an_experiment(root: Path, commit: str) -> list[str]:
+def changes_beyond_an_experiment(root: Path, commit: str) -> tuple[str, ...]:
     """What an experiment's commit changes besides params.yaml, dvc.lock and files of reports/.
 
     Compared with the last commit that HEAD shares with it. A run changes nothing else; a machine
@@ -207,4 +199,4 @@ def changes_beyond_an_experiment(root: Path, commit: str) -> list[str]:
         expected = inside in _EXPERIMENTS_OWN or inside.startswith(_EXPERIMENTS_FOLDER)
         if not expected or about.split()[1] not in (_PLAIN_FILE, _NO_FILE):
             found.append(path)
-    return found
+    return tuple(found)

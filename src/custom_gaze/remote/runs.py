@@ -6,7 +6,7 @@ from pathlib import Path
 
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.remote import repository
-from custom_gaze.remote.connection import AgentError, Connection, connect
+from custom_gaze.remote.connection import AgentError, Connection
 from custom_gaze.remote.display import (
     Say,
     Screen,
@@ -23,7 +23,6 @@ from custom_gaze.remote.replies import (
     Done,
     Followed,
     Listed,
-    LogPiece,
     Look,
     Run,
     Status,
@@ -66,20 +65,17 @@ def begin(
         say(f"not sent, git does not know it: {path}")
     cache = Cache(root)
     payload = pack(root, cache, request)
-    with connect(settings.host) as connection:
-        try:
-            known = _known_run(connection, settings, root, request)
-            if known is not None:
-                return known
-            _hold(connection, settings)
-            check_sessions_saved(root, payload.sessions)  # a second, so only where a run will start
-            repository.send_commit(connection, root, settings.project, request.commit)
-            connection.ask("ready", Done, **settings.place)
-            _check_in_store(connection, settings, payload.elsewhere)
-            sent = send_objects(connection, cache, settings.store, payload.here)
-            connection.ask("start", Done, **settings.place, run=request.as_dict())
-        finally:
-            traffic.add(connection)
+    with Connection(settings.host, traffic) as connection:
+        known = _known_run(connection, settings, root, request)
+        if known is not None:
+            return known
+        _hold(connection, settings)
+        check_sessions_saved(root, payload.sessions)  # a second, so only where a run will start
+        repository.send_commit(connection, root, settings.project, request.commit)
+        connection.ask("ready", Done, **settings.place)
+        _check_in_store(connection, settings, payload.elsewhere)
+        sent = send_objects(connection, cache, settings.store, payload.here)
+        connection.ask("start", Done, **settings.place, run=request.as_dict())
     say(f"{len(sent)} of {len(payload.here)} files sent")
     say(f"{request.name} has started on {settings.host}")
     return None
@@ -91,7 +87,7 @@ def _known_run(
     """The run of this name, where the same command was given before and has not been ended."""
     asked = {**settings.place, "name": request.name, "may_miss": True}
     run = connection.ask("look", Look, **asked).run
-    here = [e.name for e in request.experiments if repository.experiment_ref(root, e.name)]
+    here = [e.name for e in request.experiments if repository.experiment_commit(root, e.name)]
     if run is not None and request.is_same_as(run):
         some_missing = len(here) < len(request.experiments)
         if run.state == "running" or (run.state == "done" and some_missing):
@@ -150,20 +146,17 @@ def read_along(settings: Settings, name: str, traffic: Traffic, show: Say) -> Ru
     come_back = f"come back: custom-gaze remote attach {name}"
     while True:
         try:
-            with connect(settings.host) as connection:
-                try:
-                    request = {"do": "follow", **settings.place, "name": name}
-                    connection.send({**request, "offset": position})
-                    while True:
-                        message, payload = connection.receive(Followed)
-                        heard, told = time.monotonic(), False
-                        if message.ended is not None:
-                            screen.end()
-                            return _of_this_name(settings, message.ended, name)
-                        position = message.log
-                        screen.write(payload)
-                finally:
-                    traffic.add(connection)
+            with Connection(settings.host, traffic) as connection:
+                request = {"do": "follow", **settings.place, "name": name}
+                connection.send({**request, "offset": position, "wait": True})
+                while True:
+                    message, payload = connection.receive(Followed)
+                    heard, told = time.monotonic(), False
+                    if message.ended is not None:
+                        screen.end()
+                        return _of_this_name(settings, message.ended, name)
+                    position = message.log
+                    screen.write(payload)
         except KeyboardInterrupt:
             screen.end()
             raise Detached(
@@ -183,7 +176,7 @@ def read_along(settings: Settings, name: str, traffic: Traffic, show: Say) -> Ru
 
 def last_lines(settings: Settings, name: str) -> list[str]:
     """The end of a run's log."""
-    with connect(settings.host) as connection:
+    with Connection(settings.host) as connection:
         connection.send({"do": "look", **settings.place, "name": name})
         _, tail = connection.receive(Look)
     lines = [readable(line) for line in re.split(rb"[\r\n]", tail)]
@@ -196,17 +189,16 @@ def check_ended_well(settings: Settings, run: Run, say: Say) -> None:
     Raises:
         RunFailed: it failed, was ended, or the machine was switched off meanwhile.
     """
-    name = run.name
     if run.state == "done":
         return
-    for line in last_lines(settings, name):
+    for line in last_lines(settings, run.name):
         say(line)
     reasons = {
         "failed": f"failed there with code {run.code}; these were its last lines",
         "stopped": "was stopped; the same command starts it again",
         "died": "was killed there or the machine restarted; the same command starts it again",
     }
-    raise RunFailed(f"{name} {reasons.get(run.state, run.state)}")
+    raise RunFailed(f"{run.name} {reasons.get(run.state, run.state)}")
 
 
 def _of_this_name(settings: Settings, run: Run, name: str) -> Run:
@@ -221,7 +213,7 @@ def find(settings: Settings, name: str) -> Run:
     Raises:
         AgentError: there is none.
     """
-    with connect(settings.host) as connection:
+    with Connection(settings.host) as connection:
         run = connection.ask("look", Look, **settings.place, name=name).run
     if run is None:
         raise not_asked(settings.host, f"no run for {name}")
@@ -234,7 +226,7 @@ def stop(settings: Settings, name: str) -> str:
     Raises:
         AgentError: there is no such run.
     """
-    with connect(settings.host) as connection:
+    with Connection(settings.host) as connection:
         answer = connection.ask("stop", Stopped, **settings.place, name=name)
     run, count = _of_this_name(settings, answer.run, name), answer.processes
     if answer.was == "running":
@@ -245,7 +237,7 @@ def stop(settings: Settings, name: str) -> str:
 
 def status(settings: Settings) -> list[str]:
     """What runs, since when, on which epoch; graphics card and disk."""
-    with connect(settings.host) as connection:
+    with Connection(settings.host) as connection:
         connection.send({"do": "status", **settings.place})
         about, tail = connection.receive(Status)
     lines = [f"{settings.host}: {in_bytes(about.free)} free of {in_bytes(about.total)}"]
@@ -269,9 +261,10 @@ def logs(settings: Settings, name: str, show: Say) -> None:
     Raises:
         AgentError: there is no such run.
     """
-    with connect(settings.host) as connection:
-        connection.send({"do": "logs", **settings.place, "name": name})
+    with Connection(settings.host) as connection:
+        request = {"do": "follow", **settings.place, "name": name}
+        connection.send({**request, "offset": 0, "wait": False})
         screen = Screen(show)
-        while (message := connection.receive(LogPiece))[0].log is not None:
+        while (message := connection.receive(Followed))[0].ended is None:
             screen.write(message[1])
         screen.end()

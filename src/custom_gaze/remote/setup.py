@@ -13,7 +13,7 @@ from pathlib import Path
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.untrusted import printable
 from custom_gaze.remote import repository
-from custom_gaze.remote.connection import AgentError, Connection, connect
+from custom_gaze.remote.connection import AgentError, Connection
 from custom_gaze.remote.display import Say
 from custom_gaze.remote.hostkeys import Consent, check_entry, include_for_dvc, learn
 from custom_gaze.remote.objects import Cache
@@ -55,7 +55,7 @@ def setup(host: str, folder: str, python: str, root: Path, consent: Consent, say
         raise InputError(f"{root / '.dvc'}: not found; run this in the project's folder")
     commit, subfolder = repository.head(root), repository.subfolder(root)
     _know(host, consent, say)
-    with connect(host) as connection:
+    with Connection(host) as connection:
         about = connection.ask("hello", Hello, folder=folder)
         _check_machine(host, about)
         say(f"{host}: {about.system} {about.machine}, Python {about.python}")
@@ -66,15 +66,15 @@ def setup(host: str, folder: str, python: str, root: Path, consent: Consent, say
     for line in _configure(settings, root):
         say(line)
     check_entry(host)
-    for line in _prove(settings, connection.greeting):
-        say(line)
+    _prove(settings, connection.greeting)
+    say("proof: 65,536 bytes pushed with DVC, fetched back, the same")
     return settings
 
 
 def _know(host: str, consent: Consent, say: Say) -> None:
     """Pin the host key if none is known yet; a key that differs is an error."""
     try:
-        with connect(host):
+        with Connection(host):
             pass
     except UnknownHostKey:
         say(learn(host, consent))
@@ -161,18 +161,15 @@ def _configure(settings: Settings, root: Path) -> list[str]:
         commands.append(["config", "--local", "core.remote", name])
         changed.append(f"{name} is DVC's default remote (.dvc/config.local)")
     _dvc(root, *commands)
-    known = repository.git(root, "remote").split()
-    if name not in known:
-        repository.git(root, "remote", "add", name, settings.git_url)
-        changed.append(f"git remote {name} → {settings.git_url}")
-    elif repository.git(root, "remote", "get-url", name).strip() != settings.git_url:
-        repository.git(root, "remote", "set-url", name, settings.git_url)
+    known = name in repository.git(root, "remote").split()
+    if not known or repository.git(root, "remote", "get-url", name).strip() != settings.git_url:
+        repository.git(root, "remote", "set-url" if known else "add", name, settings.git_url)
         changed.append(f"git remote {name} → {settings.git_url}")
     os.chmod(root / ".dvc" / "config.local", 0o600)
     return changed
 
 
-def _prove(settings: Settings, greeting: str) -> list[str]:
+def _prove(settings: Settings, greeting: str) -> None:
     """Push a file with DVC itself, fetch it back and compare, as `dvc push` and `pull` will.
 
     `greeting`: what its shell says before it runs anything; DVC takes it for an answer.
@@ -200,11 +197,10 @@ def _prove(settings: Settings, greeting: str) -> list[str]:
                 "[[ $- == *i* ]] || return)"
             ) from None
         finally:
-            with contextlib.suppress(CustomGazeError), connect(settings.host) as connection:
+            with contextlib.suppress(CustomGazeError), Connection(settings.host) as connection:
                 connection.ask("forget", Done, store=settings.store, object=name)
     if not same:
         raise CustomGazeError(f"{settings.host}: the proof came back changed")
-    return ["proof: 65,536 bytes pushed with DVC, fetched back, the same"]
 
 
 def _dvc(root: Path, *commands: list[str]) -> None:
