@@ -26,18 +26,17 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def run_deploy(arguments: argparse.Namespace) -> None:
-    from custom_gaze.rustyeyes.deploy import DeployPlan, deploy, plan_deploy
-
-    def show(plan: DeployPlan) -> None:
-        say(*plan.lines())
+    from custom_gaze.rustyeyes.deploy import deploy, plan_deploy
 
     params, paths = project()
     model = arguments.model or paths.model
     scale = arguments.app_pixels_per_degree
     if arguments.dry_run:
-        show(plan_deploy(arguments.app, model, params.geometry, scale))
+        say(*plan_deploy(arguments.app, model, params.geometry, scale).lines())
         return
-    result = deploy(arguments.app, model, params.geometry, scale, show=show)
+    result = deploy(
+        arguments.app, model, params.geometry, scale, show=lambda plan: say(*plan.lines())
+    )
     if result.backup is not None:
         undo = f"custom-gaze rollback {shlex.quote(str(arguments.app))}"
         say(f"backup → {result.backup}; undo with: {undo}")

@@ -1,13 +1,9 @@
 """The pipeline's stages as verbs, as dvc.yaml calls them, and `report`."""
 
 import argparse
-from typing import TYPE_CHECKING
 
 from custom_gaze.cli.verbs import Verbs, add_verb, project
 from custom_gaze.common.console import say, warn
-
-if TYPE_CHECKING:
-    from custom_gaze.config.paths import Paths
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -93,7 +89,13 @@ def run_export(arguments: argparse.Namespace) -> None:
     from custom_gaze.stages import export
 
     if arguments.form == "l2cs":
-        _export_l2cs(paths)
+        stock = export.run_l2cs(paths)
+        say(
+            f"{stock.size_mb:.1f} MB; two outputs of 90 bins, their angles within "
+            f"{stock.layer_deg:.6f}° over ±40°, within {stock.difference_deg:.6f}° of "
+            f"{paths.model} on {stock.crops} crops"
+        )
+        say(f"→ {stock.path}")
         return
     result = export.run(params, paths)
     say(
@@ -101,18 +103,6 @@ def run_export(arguments: argparse.Namespace) -> None:
         f"{result.difference_deg:.6f}° on {result.crops} crops"
     )
     say(f"→ {paths.model}")
-
-
-def _export_l2cs(paths: "Paths") -> None:
-    from custom_gaze.stages import export
-
-    result = export.run_l2cs(paths)
-    say(
-        f"{result.size_mb:.1f} MB; two outputs of 90 bins, their angles within "
-        f"{result.layer_deg:.6f}° over ±40°, within {result.difference_deg:.6f}° of "
-        f"{paths.model} on {result.crops} crops"
-    )
-    say(f"→ {result.path}")
 
 
 def run_quantise(_: argparse.Namespace) -> None:
