@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable, Sequence
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
 from custom_gaze.common.errors import CustomGazeError
@@ -24,7 +24,6 @@ _ASCII = {
     **{"×": "x", "±": "+/-", "²": "^2", "³": "^3", "≥": ">=", "≤": "<=", "√": "sqrt", "∞": "inf"},
     **{"σ": "sigma", "│": "|", "─": "-", "┌": "+", "┐": "+", "└": "+", "┘": "+", "▁": "_"},
 }
-ENDING = ("SIGTERM", "SIGHUP")  # Ctrl-C is Python's own
 
 
 def readable_streams() -> None:
@@ -58,8 +57,6 @@ def say(*lines: object) -> None:
     """
     try:
         print("\n".join(visible(str(line)) for line in lines))
-    except BrokenPipeError:
-        raise
     except OSError as error:
         raise _not_written(error) from None
 
@@ -100,7 +97,6 @@ def bar(
         mininterval=0.2 if sys.stderr.isatty() else 5.0,
         dynamic_ncols=True,
         file=sys.stderr,
-        leave=True,
     )
 
 
@@ -128,8 +124,6 @@ def flush() -> None:
     """
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        raise
     except OSError as error:
         raise _not_written(error) from None
 
@@ -140,7 +134,9 @@ def leave(stream: io.TextIOBase | object) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _not_written(error: OSError) -> CustomGazeError:
+def _not_written(error: OSError) -> Exception:
+    if isinstance(error, BrokenPipeError):
+        return error
     leave(sys.stdout)
     return CustomGazeError(f"standard output cannot be written ({error.strerror})")
 
@@ -178,17 +174,11 @@ class StopSignals:
                 self.name = signal.Signals(number).name
                 raise Stopped
 
-            for name in ENDING:
-                number = signal.Signals[name]
+            for number in (signal.SIGTERM, signal.SIGHUP):  # Ctrl-C is Python's own
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, stop)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() gave us

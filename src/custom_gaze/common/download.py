@@ -9,7 +9,6 @@ limits neither size nor time, and starts anew after a cut.
 import fcntl
 import ipaddress
 import os
-import queue
 import re
 import shutil
 import socket
@@ -17,6 +16,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -68,7 +68,11 @@ def obtain(source: str, sha256: str | None, target: Path, root: Path) -> str:
         raise InputError(f"{shown(source)}: {named} is no SHA-256; expected 64 hexadecimal digits")
     if not is_address(source):
         return _copy(local_file(source, root), expected, target)
-    _check_password(source)
+    if "@" in source:
+        raise InputError(
+            f"{shown(source)}: holds an @, and with it perhaps a user and a password; those "
+            "belong into ~/.netrc, and an @ in a path is written %40"
+        )
     _check_address(source)
     if expected is None:
         raise InputError(f"{shown(source)}: an address needs the SHA-256 of its file beside it")
@@ -119,19 +123,6 @@ def shown(address: str) -> str:
     if hidden or "@" in parts.path:  # behind a / in a password the rest looks like a path
         return "the address"
     return printable(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
-
-
-def _check_password(address: str) -> None:
-    """Refuse an address that may hold a password; requests takes those from ~/.netrc.
-
-    Raises:
-        InputError: it is such an address.
-    """
-    if "@" in address:
-        raise InputError(
-            f"{shown(address)}: holds an @, and with it perhaps a user and a password; those "
-            "belong into ~/.netrc, and an @ in a path is written %40"
-        )
 
 
 def _check_address(address: str) -> None:
@@ -276,22 +267,18 @@ def _within(seconds: float, call: Callable[[], Any]) -> Any:
     Raises:
         TimeoutError: it takes longer; it is left to itself.
     """
-    done: queue.Queue[tuple[Any, Exception | None]] = queue.Queue()
+    returned: Future[Any] = Future()
 
     def run() -> None:
         try:
-            done.put((call(), None))
+            returned.set_result(call())
         except Exception as error:  # raised below, in the thread that waits
-            done.put((None, error))
+            returned.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
-    try:
-        result, error = done.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError(f"no answer within {seconds:g} s") from None
-    if error is not None:
-        raise error
-    return result
+    if not wait([returned], seconds).done:
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    return returned.result()
 
 
 def _broken(address: str, error: Exception, part: Path) -> CustomGazeError:

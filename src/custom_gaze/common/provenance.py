@@ -10,6 +10,7 @@ again.
 import ast
 import hashlib
 from functools import cache
+from importlib.util import resolve_name
 from pathlib import Path
 
 from custom_gaze import __version__
@@ -52,24 +53,16 @@ def code_of(module: str, package: Path = PACKAGE) -> list[Path]:
 def imports_of(path: Path, package: Path = PACKAGE) -> set[Path]:
     """The package's files that one file imports, their packages' __init__.py among them."""
     modules: set[str] = set()
+    here = ".".join((NAME, *path.parent.relative_to(package).parts))
     for node in ast.walk(_parsed(path)):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            source = _absolute(node, path, package)
+            source = resolve_name("." * node.level + (node.module or ""), here)
             modules |= {source, *(f"{source}.{alias.name}" for alias in node.names)}
     modules = {name for name in modules if name.split(".")[0] == NAME}
     parents = {name.rsplit(".", n)[0] for name in modules for n in range(1, name.count(".") + 1)}
     return {file for name in modules | parents for file in module_file(name, package)}
-
-
-def _absolute(node: ast.ImportFrom, path: Path, package: Path) -> str:
-    """The module that a `from … import` names, its leading dots resolved."""
-    if not node.level:
-        return node.module or ""
-    folder = path.parents[node.level - 1]
-    parts = (NAME, *folder.relative_to(package).parts, *(node.module or "").split("."))
-    return ".".join(part for part in parts if part)
 
 
 def module_file(module: str, package: Path = PACKAGE) -> set[Path]:

@@ -7,6 +7,7 @@ names that a state dict needs; what it finds has to lie in the file, byte for by
 """
 
 import io
+import math
 import pickle
 import re
 import struct
@@ -32,9 +33,8 @@ UNREADABLE = (
     EOFError,
     LookupError,
     MemoryError,
-    NotImplementedError,
     OSError,
-    RuntimeError,  # RecursionError too
+    RuntimeError,  # RecursionError and NotImplementedError too
     TypeError,
     ValueError,
 )
@@ -210,9 +210,7 @@ def _rebuilt(storage: Any, offset: Any, sizes: Any, strides: Any, *_: Any) -> _T
     )
     if not fits:
         raise pickle.UnpicklingError("no tensor")
-    values = 1
-    for size in sizes:
-        values *= size
+    values = math.prod(sizes)
     last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
     if values and last >= storage.values:
         raise EOFError("a tensor is longer than its storage")
@@ -223,13 +221,9 @@ def _is_size(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
-def _dict(*arguments: Any) -> dict[Any, Any]:
-    return dict(*arguments)
-
-
 # The names in a state dict's pickle → what stands in for them; none makes anything.
 _KNOWN: Mapping[tuple[str, str], Callable[..., Any]] = {
-    ("collections", "OrderedDict"): _dict,
+    ("collections", "OrderedDict"): lambda *items: dict(*items),
     ("torch._utils", "_rebuild_tensor"): _rebuilt,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuilt,
     ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,

@@ -22,8 +22,7 @@ def printable(text: object, most: int = 300) -> str:
     Runs of white space become one space; what a terminal would act on (escape codes, bidirectional
     marks) is shown as Python escapes it.
     """
-    line = " ".join(str(text)[: 4 * most + 100].split())
-    line = visible(line)
+    line = visible(" ".join(str(text)[: 4 * most + 100].split()))
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 

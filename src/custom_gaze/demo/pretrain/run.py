@@ -82,11 +82,7 @@ def run(params_path: Path, output: Path, start: Path | None = None) -> PretrainR
         "started_from": "random weights" if first is None else first.sha256,
         "crops": len(crops),
         "figures": {k: round(v, 3) for k, v in dataclasses.asdict(measured).items()},
-        "made_on": {
-            **_machine(device),
-            "learning_s": round(learning_s),
-            "code": _code(),
-        },
+        "made_on": {**_machine(device), "learning_s": round(learning_s), "code": _code()},
     }
     write_json(provenance_of(output), provenance)
     return PretrainResult(output, len(crops), measured, output.stat().st_size / 1e6, seconds)

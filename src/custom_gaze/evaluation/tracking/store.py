@@ -27,14 +27,9 @@ METRICS_AT_ONCE = 1000  # MLflow takes no more
 HALF_MADE = "_alembic_tmp_"  # Alembic's prefix of a table that is to replace another
 
 
-def database_path() -> Path:
-    """The project's own store."""
-    return Paths().mlflow_database
-
-
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, or the project's own store in the main repository's root."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or address_of(database_path())
+    return os.environ.get("MLFLOW_TRACKING_URI") or address_of(Paths().mlflow_database)
 
 
 def address_of(database: Path) -> str:
@@ -102,7 +97,7 @@ def open_store() -> Any:
         found = look_at(database)
         if found.problem:
             raise CustomGazeError(f"{found.problem}; {found.advice}")
-        if database == database_path():
+        if database == Paths().mlflow_database:
             point_at_this_folder(database)
         return mlflow.MlflowClient(uri)
 
@@ -274,16 +269,13 @@ def quiet() -> Iterator[None]:
         "MLFLOW_LOGGING_LEVEL": "WARNING",
         "ALEMBIC_LOGGING_LEVEL": "WARNING",
     }
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update({name: os.environ.get(name, value) for name, value in settings.items()})
+    ours = {name: value for name, value in settings.items() if name not in os.environ}
+    os.environ.update(ours)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in ours:
+            os.environ.pop(name, None)
 
 
 def log_figures(
