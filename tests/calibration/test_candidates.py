@@ -9,6 +9,7 @@ import torch
 from conftest import Project, synthetic_crop
 from custom_gaze.calibration.base_features import BaseFeatures, base_features_of
 from custom_gaze.calibration.candidates import (
+    VERSION,
     Candidates,
     closed_forms,
     closed_network,
@@ -175,9 +176,13 @@ def test_candidates_come_back_as_they_were(tmp_path: Path) -> None:
     [
         (None, "not found; run `custom-gaze train` first"),
         ({"format": "custom-gaze-base", "version": 1}, "no candidates of this version"),
-        ({"format": "custom-gaze-candidates", "version": 3}, "no complete candidates"),
+        ({"format": "custom-gaze-candidates", "version": VERSION}, "no complete candidates"),
         (
-            {"format": "custom-gaze-candidates", "version": 3, "closed": {"base": {"curve": []}}},
+            {
+                "format": "custom-gaze-candidates",
+                "version": VERSION,
+                "closed": {"base": {"curve": []}},
+            },
             "no complete candidates",
         ),
     ],
