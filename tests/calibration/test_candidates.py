@@ -9,6 +9,7 @@ import torch
 from conftest import Project, synthetic_crop
 from custom_gaze.calibration.base_features import BaseFeatures, base_features_of
 from custom_gaze.calibration.candidates import (
+    FORMAT,
     VERSION,
     Candidates,
     closed_forms,
