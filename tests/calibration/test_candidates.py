@@ -177,10 +177,10 @@ def test_candidates_come_back_as_they_were(tmp_path: Path) -> None:
     [
         (None, "not found; run `custom-gaze train` first"),
         ({"format": "custom-gaze-base", "version": 1}, "no candidates of this version"),
-        ({"format": "custom-gaze-candidates", "version": VERSION}, "no complete candidates"),
+        ({"format": FORMAT, "version": VERSION}, "no complete candidates"),
         (
             {
-                "format": "custom-gaze-candidates",
+                "format": FORMAT,
                 "version": VERSION,
                 "closed": {"base": {"curve": []}},
             },
