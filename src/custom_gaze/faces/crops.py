@@ -31,8 +31,7 @@ def gaze_crop_box(face: Box, frame_width_px: int, frame_height_px: int, margin: 
     """
     x1, y1, x2, y2 = face
     side_px = margin * max(x2 - x1, y2 - y1)
-    square = _about_center(face, side_px, side_px)
-    return _clip(square, frame_width_px, frame_height_px)
+    return _about_center(face, side_px, side_px, frame_width_px, frame_height_px)
 
 
 def mesh_crop_box(face: Box, frame_width_px: int, frame_height_px: int) -> PixelBox:
@@ -42,24 +41,19 @@ def mesh_crop_box(face: Box, frame_width_px: int, frame_height_px: int) -> Pixel
         InputError: the box lies outside the frame.
     """
     x1, y1, x2, y2 = face
-    grown = _about_center(face, MESH_GROWTH * (x2 - x1), MESH_GROWTH * (y2 - y1))
-    return _clip(grown, frame_width_px, frame_height_px)
+    wide_px, high_px = MESH_GROWTH * (x2 - x1), MESH_GROWTH * (y2 - y1)
+    return _about_center(face, wide_px, high_px, frame_width_px, frame_height_px)
 
 
-def _about_center(box: Box, width_px: float, height_px: float) -> Box:
-    center_x_px, center_y_px = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    return (
-        center_x_px - width_px / 2,
-        center_y_px - height_px / 2,
-        center_x_px + width_px / 2,
-        center_y_px + height_px / 2,
-    )
-
-
-def _clip(box: Box, frame_width_px: int, frame_height_px: int) -> PixelBox:
-    """Clip each edge to the frame, then drop the fractions, as the app's casts do."""
-    x1, x2 = (int(min(max(edge, 0.0), frame_width_px)) for edge in (box[0], box[2]))
-    y1, y2 = (int(min(max(edge, 0.0), frame_height_px)) for edge in (box[1], box[3]))
+def _about_center(
+    face: Box, width_px: float, height_px: float, frame_width_px: int, frame_height_px: int
+) -> PixelBox:
+    """A box about the face's centre: each edge is clipped to the frame, then loses its fraction,
+    as by the app's casts."""
+    x, y = (face[0] + face[2]) / 2, (face[1] + face[3]) / 2
+    across, down = (x - width_px / 2, x + width_px / 2), (y - height_px / 2, y + height_px / 2)
+    x1, x2 = (int(min(max(edge, 0.0), frame_width_px)) for edge in across)
+    y1, y2 = (int(min(max(edge, 0.0), frame_height_px)) for edge in down)
     if x2 <= x1 or y2 <= y1:
         raise InputError("the face's box lies outside the frame")
     return x1, y1, x2, y2

@@ -93,19 +93,14 @@ def load_detector(path: Path) -> Detector:
     """
     model, sha256 = read_onnx(path)
     kind = _kind(model, path)
+    shape: tuple[int, ...] = (1, 3, RFB_HEIGHT_PX, RFB_WIDTH_PX)
     if kind is DetectorKind.CENTERFACE:
         _free_sizes(model)
-    try_apart(model, sha256, path, _largest_shape(kind))
+        shape = (1, 3, CENTERFACE_SIDES_PX[-1], CENTERFACE_LONGEST_PX)  # the largest
+    try_apart(model, sha256, path, shape)
     detector = Detector(kind, sha256, open_session(model, path))
     _confirm(detector, path)
     return detector
-
-
-def _largest_shape(kind: DetectorKind) -> tuple[int, ...]:
-    """The input's shape, the largest where it is free."""
-    if kind is DetectorKind.CENTERFACE:
-        return (1, 3, CENTERFACE_SIDES_PX[-1], CENTERFACE_LONGEST_PX)
-    return (1, 3, RFB_HEIGHT_PX, RFB_WIDTH_PX)
 
 
 def _kind(model: Any, path: Path) -> DetectorKind:
@@ -154,10 +149,8 @@ def _confirm(detector: Detector, path: Path) -> None:
     """Run a blank image and check that its outputs mean what the graph's shapes promise."""
     blank = np.zeros((RFB_HEIGHT_PX, RFB_WIDTH_PX, 3), dtype=np.uint8)
     try:
-        if detector.kind is DetectorKind.CENTERFACE:
-            meant = _looks_like_centerface(detector, blank)
-        else:
-            meant = _looks_like_rfb(detector, blank)
+        is_centerface = detector.kind is DetectorKind.CENTERFACE
+        meant = (_looks_like_centerface if is_centerface else _looks_like_rfb)(detector, blank)
     except Exception as error:  # onnxruntime's exceptions share no base of their own
         raise InputError(f"{path}: fails on a blank image: {first_line(error)}") from None
     if not meant:
@@ -172,14 +165,12 @@ def _looks_like_centerface(detector: Detector, blank: NDArray[np.uint8]) -> bool
     planes = run_session(detector.session, values)
     cells = tuple(size // CENTERFACE_STRIDE_PX for size in values.shape[2:])
     right_sizes = all(plane.shape[2:] == cells for plane in planes)
-    return right_sizes and _finite(planes) and _probabilities(planes[0])
+    return right_sizes and _plausible(*planes)
 
 
 def _looks_like_rfb(detector: Detector, blank: NDArray[np.uint8]) -> bool:
     scores, boxes = _rfb_outputs(detector, blank)
-    if not (_finite([scores, boxes]) and _probabilities(scores)):
-        return False
-    if not np.allclose(scores.sum(axis=1), 1.0, atol=1e-3):
+    if not (_plausible(scores, boxes) and np.allclose(scores.sum(axis=1), 1.0, atol=1e-3)):
         return False
     # Decoded boxes lie around their priors whatever the image; raw offsets do not.
     offset = np.abs((boxes[:, :2] + boxes[:, 2:]) / 2 - rfb_priors()[:, :2]).mean()
@@ -188,12 +179,9 @@ def _looks_like_rfb(detector: Detector, blank: NDArray[np.uint8]) -> bool:
     return decoded == (detector.kind is DetectorKind.RFB_DECODED)
 
 
-def _finite(values: list[NDArray[np.float32]]) -> bool:
-    return all(bool(np.isfinite(value).all()) for value in values)
-
-
-def _probabilities(values: NDArray[np.float32]) -> bool:
-    return bool(((values >= 0) & (values <= 1)).all())
+def _plausible(scores: NDArray[np.float32], *others: NDArray[np.float32]) -> bool:
+    finite = all(np.isfinite(values).all() for values in (scores, *others))
+    return finite and bool(((scores >= 0) & (scores <= 1)).all())
 
 
 def _rfb_outputs(
@@ -272,18 +260,12 @@ def _centerface_input(frame: NDArray[np.uint8], shorter_px: int) -> NDArray[np.f
 def _centerface(
     detector: Detector, frame: NDArray[np.uint8], min_score: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    boxes, scores = _centerface_at(CENTERFACE_SIDES_PX[0], detector, frame, min_score)
-    if len(scores) == 0:
-        return _centerface_at(CENTERFACE_SIDES_PX[1], detector, frame, min_score)
-    return boxes, scores
-
-
-def _centerface_at(
-    shorter_px: int, detector: Detector, frame: NDArray[np.uint8], min_score: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    values = _centerface_input(frame, shorter_px)
-    heat, log_size, offset, _ = (plane[0] for plane in run_session(detector.session, values))
-    rows, columns = np.nonzero(heat[0] >= min_score)
+    for shorter_px in CENTERFACE_SIDES_PX:
+        values = _centerface_input(frame, shorter_px)
+        heat, log_size, offset, _ = (plane[0] for plane in run_session(detector.session, values))
+        rows, columns = np.nonzero(heat[0] >= min_score)
+        if len(rows):
+            break
     centers_px, sizes_px = centerface_cells(log_size, offset, rows, columns)
     corners_px = np.concatenate([centers_px - sizes_px / 2, centers_px + sizes_px / 2], axis=1)
     scale_x, scale_y = frame.shape[1] / values.shape[3], frame.shape[0] / values.shape[2]

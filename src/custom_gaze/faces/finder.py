@@ -46,7 +46,9 @@ class Mesh:
             InputError: the detector's box lies outside the frame, or the points make no box.
         """
         x1, y1, x2, y2 = area = mesh_crop_box(face, frame.shape[1], frame.shape[0])
-        points = self._points(resize(cut(frame, area), MESH_SIDE_PX, MESH_SIDE_PX))
+        crop = resize(cut(frame, area), MESH_SIDE_PX, MESH_SIDE_PX)
+        values = run_session(self.session, crop.astype(np.float32)[None] / 127.5 - 1.0)[0]
+        points = values.reshape(MESH_POINTS, 3)[:, :2].astype(np.float64)  # [x, y] in the crop
         low, high = points.min(axis=0), points.max(axis=0)
         if not (np.isfinite(points).all() and (high > low).all()):
             raise InputError("the face mesh found no face in the detector's box")
@@ -57,12 +59,6 @@ class Mesh:
             x1 + float(high[0]) * scale_x,
             y1 + float(high[1]) * scale_y,
         )
-
-    def _points(self, crop: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Crop uint8 (192, 192, 3) RGB → points float64 (468, 2) [x, y] in its pixels."""
-        values = crop.astype(np.float32)[None] / 127.5 - 1.0  # (1, 192, 192, 3)
-        points = run_session(self.session, values)[0]
-        return points.reshape(MESH_POINTS, 3)[:, :2].astype(np.float64)
 
 
 @dataclass(frozen=True)

@@ -60,13 +60,14 @@ def run(
     for image, gaze in done:
         label, note = labelled.get(image.name), not_labelled.get(image.name, "")
         rows.append(_prediction(image.name, gaze, label, note, reader.model.geometry))
+    errors_deg = [row.error_deg for row in rows if row.error_deg is not None]
     result = PredictResult(
         name=path.resolve().name,
         model=reader.model.path,
         geometry=reader.model.geometry,
         predictions=tuple(rows),
         without_prediction=tuple(failed),
-        mean_error_deg=_mean([row.error_deg for row in rows if row.error_deg is not None]),
+        mean_error_deg=float(np.mean(errors_deg)) if errors_deg else None,
         trained_on=folder.resolve().name if trained_on else None,
         picture=output,
     )
@@ -103,17 +104,11 @@ def session_folder(target: str, paths: Paths) -> Path:
         return paths.sessions / target
     path = Path(target)
     if not path.exists():
-        known = ", ".join(_session_ids(paths)) or "none yet"
+        known = ", ".join(sorted(entry.name for entry in paths.sessions.glob("*/"))) or "none yet"
         raise InputError(
             f"{target}: no such file or folder, and no session in {paths.sessions} ({known})"
         )
     return path
-
-
-def _session_ids(paths: Paths) -> list[str]:
-    if not paths.sessions.is_dir():
-        return []
-    return sorted(entry.name for entry in paths.sessions.iterdir() if entry.is_dir())
 
 
 def _images(folder: Path) -> tuple[Path, ...]:
@@ -175,7 +170,3 @@ def _prediction(
         error_px=error_px,
         note=note,
     )
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if values else None

@@ -96,10 +96,7 @@ def _caption(result: PredictResult) -> str:
 
 def as_json(result: PredictResult) -> str:
     """The whole result as indented JSON."""
-    content = dataclasses.asdict(result)
-    for name in ("model", "picture"):
-        content[name] = None if content[name] is None else str(content[name])
-    return json.dumps(content, indent=2, allow_nan=False)
+    return json.dumps(dataclasses.asdict(result), indent=2, allow_nan=False, default=str)
 
 
 def as_text(result: PredictResult) -> str:

@@ -16,7 +16,7 @@ from custom_gaze.common.errors import InputError
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
 from custom_gaze.config.specification import PREPROCESSING, Preprocessing
-from custom_gaze.faces.crops import PixelBox, gaze_crop, gaze_crop_box, normalise
+from custom_gaze.faces.crops import gaze_crop, normalise
 from custom_gaze.faces.eye_points import EyeFinder, Point, load_eye_finder
 from custom_gaze.faces.finder import FaceFinder, FoundFace, load_finder
 from custom_gaze.geometry import ScreenGeometry
@@ -74,7 +74,6 @@ class Gaze:
     """
 
     face: FoundFace
-    crop_px: PixelBox
     yaw_deg: float
     pitch_deg: float
     eyes_px: tuple[Point, Point] | None
@@ -95,12 +94,10 @@ class GazeReader:
             InputError: there is not exactly one clear face, or the network gives no angles; the
                 message is the reason alone, without the frame's name.
         """
-        height_px, width_px = frame.shape[:2]
         face = self.finder.find(frame)
-        spec = self.model.spec
-        crop_px = gaze_crop_box(face.box, width_px, height_px, spec.margin)
-        yaw_deg, pitch_deg = self.model.angles_deg(gaze_crop(frame, face.box, spec)).tolist()
-        return Gaze(face, crop_px, yaw_deg, pitch_deg, self.eyes.find(frame, face.detected))
+        crop = gaze_crop(frame, face.box, self.model.spec)
+        yaw_deg, pitch_deg = self.model.angles_deg(crop).tolist()
+        return Gaze(face, yaw_deg, pitch_deg, self.eyes.find(frame, face.detected))
 
 
 def load_reader(params: Params, paths: Paths, model: Path | None) -> GazeReader:
@@ -124,10 +121,9 @@ def load_gaze_model(path: Path, params: Params) -> GazeModel:
     spec = _preprocessing(proto, path, params)
     refuse_narrow_bins(proto, path, "use")
     facts = facts_of(proto, sha256)
-    geometry = facts.geometry or params.geometry
     try_apart(proto, sha256, path, (1, 3, spec.size_px, spec.size_px))
     session = cpu_session(proto.SerializeToString())
-    model = GazeModel(path, session, spec, geometry, facts.sessions)
+    model = GazeModel(path, session, spec, facts.geometry or params.geometry, facts.sessions)
     try:
         model.angles_deg(np.zeros((spec.size_px, spec.size_px, 3), np.uint8))
     except InputError as error:
