@@ -181,22 +181,19 @@ def _experiments(root: Path) -> tuple[str, list[Finding]]:
 def _store() -> tuple[str, list[Finding]]:
     """The MLflow store: a file is opened for reading, a server is not contacted."""
     uri = tracking_uri()
+    count = len(waiting())
+    more = f", {count} more waiting in {pending_folder()}" if count else ""
     path = sqlite_file(uri)
     if path is None:
-        return f"{_without_login(uri)} (not contacted){_waiting()}", []
+        return f"{_without_login(uri)} (not contacted){more}", []
     if not path.exists():
-        return f"{path}, made by the first evaluation{_waiting()}", []
+        return f"{path}, made by the first evaluation{more}", []
     found = look_at(path)
     runs = "unreadable" if found.runs is None else f"{found.runs} run{'s' * (found.runs != 1)}"
     if found.problem is None or found.advice is None:
-        return f"{path}, {runs}{_waiting()}", []
+        return f"{path}, {runs}{more}", []
     finding = _finding(Severity.WARNING, found.problem, found.advice)
-    return f"{path}, {runs}{_waiting()}", [finding]
-
-
-def _waiting() -> str:
-    count = len(waiting())
-    return f", {count} more waiting in {pending_folder()}" if count else ""
+    return f"{path}, {runs}{more}", [finding]
 
 
 def _without_login(address: str) -> str:

@@ -129,11 +129,8 @@ def as_json(result: DoctorResult) -> str:
     """The whole result as indented JSON."""
     content = dataclasses.asdict(result)
     for entry in content["sessions"]:
-        entry["folder"] = str(entry["folder"])
         entry["map"] = entry["map"].split("\n")
-    for finding in content["findings"]:
-        finding["severity"] = finding["severity"].value
-    return json.dumps(content, indent=2, allow_nan=False)
+    return json.dumps(content, indent=2, allow_nan=False, default=str)
 
 
 def as_text(result: DoctorResult) -> str:

@@ -138,7 +138,8 @@ def check_labels(
     count = len(set(targets.tolist()))
     if count < LEAST_TARGETS:
         what = f"labels were not checked: {count} targets tell too little about each other"
-        return None, [_skipped(what, f"capture at least {LEAST_TARGETS}")]
+        advice = f"capture at least {LEAST_TARGETS}"
+        return None, [Finding(Severity.NOTE, "label", what, advice)]
     rows = np.stack([look.eyes for look in known if look.eyes is not None])
     check, wrong = wrong_labels(rows, geometry.to_degrees(points), targets)
     if not check.useful:
@@ -147,7 +148,7 @@ def check_labels(
             f"{check.errors_deg.mean():.1f}°, by guessing to within {check.guess_deg:.1f}°"
         )
         advice = "more light on the face and more targets help; so does a sharper camera"
-        return check, [_skipped(what, advice)]
+        return check, [Finding(Severity.NOTE, "label", what, advice)]
     usual_deg = float(np.median(check.errors_deg))
     findings = []
     for one in wrong:
@@ -162,7 +163,3 @@ def check_labels(
             Finding(Severity.WARNING, "label", what, f"look at it; {RECAPTURE}", frames=names)
         )
     return check, findings
-
-
-def _skipped(what: str, advice: str) -> Finding:
-    return Finding(Severity.NOTE, "label", what, advice)
