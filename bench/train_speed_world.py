@@ -132,7 +132,7 @@ def multiply(paths: Paths, frames: int, params: Params) -> None:
     writer.writeheader()
     writer.writerows(labels)
     write_text(folder / LABELS_FILE, out.getvalue())
-    manifest = read_manifest(folder / MANIFEST_FILE, SESSION).as_dict()
+    manifest = read_manifest(folder / MANIFEST_FILE, SESSION).model_dump(mode="json")
     manifest["counts"]["used"] = frames
     write_json(folder / MANIFEST_FILE, manifest)
     index.run(params, paths)

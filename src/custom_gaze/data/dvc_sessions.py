@@ -17,8 +17,6 @@ from custom_gaze.common.temporary import FOLDER, sweep
 from custom_gaze.common.untrusted import printable
 from custom_gaze.config.paths import Paths
 
-LOCK = "sessions.filelock"
-
 
 @contextmanager
 def sessions_lock(paths: Paths) -> Iterator[None]:
@@ -31,7 +29,7 @@ def sessions_lock(paths: Paths) -> Iterator[None]:
     if not (paths.root / ".dvc").is_dir():
         where = printable(paths.root.resolve())
         raise InputError(f"{where}: is no DVC project; run this in the project's folder")
-    lock = FileLock(paths.root / FOLDER / LOCK)
+    lock = FileLock(paths.root / FOLDER / "sessions.filelock")
     try:
         sweep(paths.root)
         try:

@@ -135,10 +135,6 @@ class Manifest(Strict):
         """The screen of its labels, and how its crops were cut."""
         return Specification(self.geometry, self.preprocessing, self.crop_from)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, as they stand in the file."""
-        return self.model_dump(mode="json")
-
 
 def read_manifest(path: Path, session: str) -> Manifest:
     """Read a prepared session's manifest.json, checked whole.

@@ -283,15 +283,13 @@ def _eyes(record: dict[str, Any]) -> tuple[tuple[float, float], tuple[float, flo
 def _point(value: Any) -> tuple[float, float] | None:
     if not isinstance(value, dict):
         return None
-    numbers = []
-    for key in ("x", "y"):
-        number = value.get(key)
+    numbers: list[Any] = [value.get("x"), value.get("y")]
+    for number in numbers:
         if isinstance(number, bool) or not isinstance(number, (int, float)):
             return None
         if not -1e6 < number < 1e6:  # NaN and infinity fail this too
             return None
-        numbers.append(float(number))
-    return numbers[0], numbers[1]
+    return float(numbers[0]), float(numbers[1])
 
 
 def _decode(content: bytes) -> NDArray[np.uint8]:

@@ -39,7 +39,13 @@ def check_graph(model: Any, where: str) -> None:
     """
     import onnx
 
-    _check_opset(model, where, onnx.defs.onnx_opset_version())
+    opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
+    newest = onnx.defs.onnx_opset_version()
+    if not OLDEST_OPSET <= opset <= newest:
+        raise InputError(
+            f"{where}: is of ONNX opset {opset}, but {OLDEST_OPSET} to {newest} can be read; "
+            "export it again"
+        )
     if len(model.graph.node) > MOST_NODES:
         raise InputError(f"{where}: has {len(model.graph.node)} nodes, no network here has so many")
     if model.functions or model.training_info or model.graph.sparse_initializer:
@@ -51,15 +57,6 @@ def check_graph(model: Any, where: str) -> None:
         _check_node(node, where)
     for tensor in tensors_of(model):
         _check_tensor(tensor, where)
-
-
-def _check_opset(model: Any, where: str, newest: int) -> None:
-    opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
-    if not OLDEST_OPSET <= opset <= newest:
-        raise InputError(
-            f"{where}: is of ONNX opset {opset}, but {OLDEST_OPSET} to {newest} can be read; "
-            "export it again"
-        )
 
 
 def _check_node(node: Any, where: str) -> None:

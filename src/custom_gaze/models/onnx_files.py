@@ -30,8 +30,8 @@ def read_onnx(path: Path, advice: str = "expected an ONNX file") -> tuple[Any, s
     try:
         model = onnx.load_model_from_string(content)
     except Exception:  # protobuf's DecodeError, whose module has no types
-        raise InputError(f"{path}: is {_guess(content)}; expected an ONNX file") from None
-    if not model.graph.node or not model.graph.output:
+        model = None
+    if model is None or not model.graph.node or not model.graph.output:
         raise InputError(f"{path}: is {_guess(content)}; expected an ONNX file")
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors_of(model)):
         raise InputError(

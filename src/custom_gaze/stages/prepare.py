@@ -98,10 +98,8 @@ def run(session_id: str, params: Params, paths: Paths, progress: bool = True) ->
         left_out = tuple(sorted((*session.left_out, *unusable), key=lambda entry: entry.filename))
         _check_share(session, len(used), left_out, settings.max_unusable_share)
         write_bytes(folder / LABELS_FILE, _labels(used, session_id, params.geometry))
-        write_json(
-            folder / MANIFEST_FILE,
-            _manifest(session_id, finder, params, spec, len(used), left_out).as_dict(),
-        )
+        manifest = _manifest(session_id, finder, params, spec, len(used), left_out)
+        write_json(folder / MANIFEST_FILE, manifest.model_dump(mode="json"))
     frames = len(used) + len(left_out)
     kind = finder.detector.kind.value
     return PrepareResult(session_id, target, frames, len(used), left_out, finder.crop_from, kind)
