@@ -171,17 +171,14 @@ class Scene:
         rng: np.random.Generator,
         *,
         margin: float = 1.5,
-        shift: tuple[float, float] = (0.0, 0.0),
-        closed: float = 0.0,
-        motion_px: tuple[float, float] = (0.0, 0.0),
     ) -> Image:
         """The square around the face as a network gets it, (size_px, size_px, 3) RGB uint8.
 
         Drawn as large as `scale` makes the face, developed, compressed as JPEG, and only then
         brought to `size_px`: a small `scale` gives the enlarged crop of a small face.
         """
-        raw = self.image(gaze_deg, pose, self.crop_framing(pose, margin, shift), closed)
-        photo = develop(raw, self.conditions, rng, motion_px)
+        raw = self.image(gaze_deg, pose, self.crop_framing(pose, margin))
+        photo = develop(raw, self.conditions, rng)
         content = np.frombuffer(as_jpeg(photo, self.conditions.jpeg_quality), np.uint8)
         photo = image(cv2.imdecode(content, cv2.IMREAD_COLOR_RGB))
         way = cv2.INTER_AREA if photo.shape[0] > size_px else cv2.INTER_LINEAR
@@ -249,18 +246,13 @@ class Scene:
                 pupil_mm=float(np.clip(person.pupil_radius_mm * conditions.pupil_scale, *PUPIL_MM)),
                 level=patch.level,
             )
-            self._put(
-                patch,
-                eyes.draw_eye(patch.skin, patch.grid, person, index, look, patch.px_per_mm),
-            )
-
-    def _put(self, patch: _EyePatch, drawn: Floats) -> None:
-        rows, columns = patch.window.shape[:2]
-        if drawn.shape[0] != rows:
-            drawn = resized(drawn, (columns, rows), cv2.INTER_AREA)
-        drawn = blurred(drawn * patch.shade, self._blur_sigma)
-        mixed = patch.plain + patch.window * (drawn - patch.plain)
-        self._layer[patch.box][..., :3] = np.clip(mixed, 0, 255)
+            drawn = eyes.draw_eye(patch.skin, patch.grid, person, index, look, patch.px_per_mm)
+            rows, columns = patch.window.shape[:2]
+            if drawn.shape[0] != rows:
+                drawn = resized(drawn, (columns, rows), cv2.INTER_AREA)
+            drawn = blurred(drawn * patch.shade, self._blur_sigma)
+            mixed = patch.plain + patch.window * (drawn - patch.plain)
+            self._layer[patch.box][..., :3] = np.clip(mixed, 0, 255)
 
     def _room(self, size_px: tuple[int, int]) -> Image:
         if size_px not in self._rooms:

@@ -249,8 +249,7 @@ def experiment_id(client: Any, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            made: str = client.create_experiment(name, artifact_root(client.tracking_uri))
-            return made
+            return str(client.create_experiment(name, artifact_root(client.tracking_uri)))
         except MlflowException:  # another process was faster
             found = client.get_experiment_by_name(name)
             if found is None:
