@@ -40,8 +40,6 @@ class Link:
         self._writing = threading.Lock()
         self._heard = time.monotonic()
         self._helper: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
         self._output.write(b"\n" + START)  # a greeting may have left its line open
         for target in (self._read, self._beat):
             threading.Thread(target=target, daemon=True).start()
@@ -106,7 +104,6 @@ def answer(verbs: dict[str, Verb]) -> None:
     """Answer requests until the connection ends."""
     os.umask(0o077)  # nothing here is anybody else's business
     link = Link()
-    link.start()
     link.send({"ready": 1})
     while True:
         header, _ = link.receive()

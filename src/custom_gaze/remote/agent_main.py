@@ -2,34 +2,16 @@
 
 from custom_gaze.remote import agent, agent_mlflow, agent_runs, agent_setup, agent_store
 
-VERBS: dict[str, agent.Verb] = {
-    "bundle": agent_store.bundle,
-    "cache": agent_setup.cache,
-    "commit": agent_store.commit,
-    "environment": agent_setup.environment,
-    "fetched": agent_runs.fetched,
-    "follow": agent_runs.follow,
-    "forget": agent_store.forget,
-    "free_port": agent_mlflow.free_port,
-    "get": agent_store.get,
-    "hello": agent_setup.hello,
-    "hold": agent_runs.hold,
-    "lacking": agent_store.lacking,
-    "listed": agent_store.listed,
-    "look": agent_runs.look,
-    "make": agent_setup.make,
-    "offer": agent_mlflow.offer,
-    "put": agent_store.put,
-    "ready": agent_setup.ready,
-    "serve": agent_mlflow.serve,
-    "start": agent_runs.start,
-    "status": agent_runs.status,
-    "stop": agent_runs.stop,
-    "tips": agent_store.tips,
-    "torch": agent_setup.torch,
-    "tracked": agent_mlflow.tracked,
-}
+_VERBS: tuple[agent.Verb, ...] = (  # a request names the function
+    *(agent_mlflow.free_port, agent_mlflow.offer, agent_mlflow.serve, agent_mlflow.tracked),
+    *(agent_runs.fetched, agent_runs.follow, agent_runs.hold, agent_runs.look),
+    *(agent_runs.start, agent_runs.status, agent_runs.stop),
+    *(agent_setup.cache, agent_setup.environment, agent_setup.hello),
+    *(agent_setup.make, agent_setup.ready, agent_setup.torch),
+    *(agent_store.bundle, agent_store.commit, agent_store.forget, agent_store.get),
+    *(agent_store.lacking, agent_store.listed, agent_store.put, agent_store.tips),
+)
 
 
 def main() -> None:
-    agent.answer(VERBS)
+    agent.answer({verb.__name__: verb for verb in _VERBS})

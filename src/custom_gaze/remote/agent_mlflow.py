@@ -62,13 +62,12 @@ def tracked(link: Link, header: Header) -> None:
     if not os.path.exists(path):
         link.send({"runs": []})
         return
-    connection = sqlite3.connect(f"{Path(path).as_uri()}?mode=ro", uri=True, timeout=10)
-    try:
-        runs = [_tracked_run(connection, row) for row in _runs_of(connection, header["name"])]
-    except sqlite3.Error as error:
-        raise Refused(f"{path}: cannot be read ({error})") from None
-    finally:
-        connection.close()
+    address = f"{Path(path).as_uri()}?mode=ro"
+    with contextlib.closing(sqlite3.connect(address, uri=True, timeout=10)) as connection:
+        try:
+            runs = [_tracked_run(connection, row) for row in _runs_of(connection, header["name"])]
+        except sqlite3.Error as error:
+            raise Refused(f"{path}: cannot be read ({error})") from None
     link.send({"runs": runs})
 
 

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 from custom_gaze.remote.agent import Link, Refused, git, project_of
 from custom_gaze.remote.agent_launch import python_of
@@ -69,19 +70,14 @@ def make(link: Link, header: Header) -> None:
 
 def cache(link: Link, header: Header) -> None:
     """Let the repository use the store as its cache: a run pulls and pushes nothing."""
+    project, changed = project_of(header), []
+    path = Path(project, ".dvc", "config.local")
     store = os.path.join(header["dir"], "store")
-    path = os.path.join(project_of(header), ".dvc", "config.local")
     wanted = f"[cache]\n    dir = {store}\n[core]\n    analytics = false\n"
-    try:
-        with open(path, encoding="utf-8") as file:
-            if file.read() == wanted:
-                link.send({"changed": []})
-                return
-    except FileNotFoundError:
-        pass
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(wanted)
-    link.send({"changed": [f"the store is the cache of {os.path.dirname(os.path.dirname(path))}"]})
+    if not path.exists() or path.read_text(encoding="utf-8") != wanted:
+        path.write_text(wanted, encoding="utf-8")
+        changed.append(f"the store is the cache of {project}")
+    link.send({"changed": changed})
 
 
 def environment(link: Link, header: Header) -> None:
@@ -90,18 +86,14 @@ def environment(link: Link, header: Header) -> None:
     Raises:
         Refused: the Python named is none, lacks DVC, or pip failed.
     """
-    directory = header["dir"]
-    requirements = os.path.join(project_of(header), "requirements.txt")
-    changed = []
+    directory, changed = header["dir"], []
     if header["python"]:
-        python = os.path.expanduser(header["python"])
-        pinned = ""
+        python, pinned = os.path.expanduser(header["python"]), ""
     else:
         python = os.path.join(directory, "env", "bin", "python")
-        pinned = _hash(requirements)
-    known = read(os.path.join(directory, MACHINE))
+        pinned = _hash(os.path.join(project_of(header), "requirements.txt"))
     wanted = {"python": python, "requirements": pinned}
-    if known != wanted or not os.path.exists(python):
+    if read(os.path.join(directory, MACHINE)) != wanted or not os.path.exists(python):
         if not header["python"]:
             _install(link, directory, project_of(header), python)
             changed.append(f"installed the project's requirements in {os.path.dirname(python)}")

@@ -66,8 +66,7 @@ def begin(
     cache = Cache(root)
     payload = pack(root, cache, request)
     with Connection(settings.host, traffic) as connection:
-        known = _known_run(connection, settings, root, request)
-        if known is not None:
+        if known := _known_run(connection, settings, root, request):
             return known
         _hold(connection, settings)
         check_sessions_saved(root, payload.sessions)  # a second, so only where a run will start

@@ -54,7 +54,11 @@ def setup(host: str, folder: str, python: str, root: Path, consent: Consent, say
     if not (root / ".dvc").is_dir():
         raise InputError(f"{root / '.dvc'}: not found; run this in the project's folder")
     commit, subfolder = repository.head(root), repository.subfolder(root)
-    _know(host, consent, say)
+    try:
+        with Connection(host):
+            pass
+    except UnknownHostKey:  # none is pinned yet; a key that differs is an error
+        say(learn(host, consent))
     with Connection(host) as connection:
         about = connection.ask("hello", Hello, folder=folder)
         _check_machine(host, about)
@@ -69,15 +73,6 @@ def setup(host: str, folder: str, python: str, root: Path, consent: Consent, say
     _prove(settings, connection.greeting)
     say("proof: 65,536 bytes pushed with DVC, fetched back, the same")
     return settings
-
-
-def _know(host: str, consent: Consent, say: Say) -> None:
-    """Pin the host key if none is known yet; a key that differs is an error."""
-    try:
-        with Connection(host):
-            pass
-    except UnknownHostKey:
-        say(learn(host, consent))
 
 
 def _check_machine(host: str, about: Hello) -> None:
