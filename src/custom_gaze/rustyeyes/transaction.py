@@ -77,17 +77,14 @@ def recover(app: Path, allowed: frozenset[str]) -> tuple[str, bool] | None:
         InputError: a record is damaged, or a part of the backups is a link.
     """
     check_backups(app)
-    backups = app / BACKUPS
-    if not backups.is_dir():
-        return None
-    outcome = None
+    backups, outcome = app / BACKUPS, None
     current = backups / CURRENT
     if current.is_symlink():
         name, _, side = os.readlink(current).partition("/")
         folder, finished = backups / name, side == AFTER
         (_finish if finished else _undo)(app, folder, read_record(folder, allowed))
         outcome = (folder.name.rpartition("-")[2], finished)
-    swept = _sweep(app, allowed) if backups.is_dir() else None
+    swept = _sweep(app, allowed)
     return outcome or swept
 
 
@@ -181,7 +178,7 @@ def _settle(app: Path, side: Path, record: Record) -> None:
 def _sweep(app: Path, allowed: frozenset[str]) -> tuple[str, bool] | None:
     """Remove what a kill left behind before `current` was there, or after it was gone."""
     outcome = None
-    for folder in sorted((app / BACKUPS).iterdir()):
+    for folder in sorted((app / BACKUPS).glob("*")):
         name = RECORD_NAME.fullmatch(folder.name)
         if name is None:
             continue
