@@ -28,7 +28,7 @@ from custom_gaze.faces.crops import normalise
 from custom_gaze.models.network import GazeNetwork, take_batchnorm_statistics, trunk_spec
 from custom_gaze.models.onnx_export import to_onnx
 from custom_gaze.models.quantisation import latencies_ms, quantised
-from custom_gaze.weights.base import BaseNetwork, BinHeads, build_base
+from custom_gaze.weights.base import BaseModule, BaseNetwork, BinHeads
 
 SIZE_PX, OPSET, BINS = 448, 18, 90
 STOCK = "stock, two heads of 90 bins"
@@ -65,7 +65,7 @@ def _stock(base: BaseNetwork) -> bytes:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     buffer = io.BytesIO()
     program: Any = torch.onnx.export(
-        build_base(base),
+        BaseModule(base),
         (torch.zeros(1, 3, SIZE_PX, SIZE_PX),),
         dynamo=True,
         input_names=["input"],

@@ -24,9 +24,9 @@ from custom_gaze.faces.crops import normalise
 from custom_gaze.geometry import angular_error_deg
 from custom_gaze.models.network import GazeNetwork
 from custom_gaze.weights.base import (
+    BaseModule,
     BaseNetwork,
     bin_heads,
-    build_base,
     expected_angles,
     save_base,
 )
@@ -248,7 +248,7 @@ def test_the_base_s_angles_are_the_base_s(quick: Quick) -> None:
     assert len(person.calibration(18)) + len(person.test) == 24
     crops = np.stack([load_crop(sample, person.paths) for sample in person.samples[::9]])
     with torch.inference_mode():
-        logits = build_base(base)(torch.from_numpy(normalise(crops)))
+        logits = BaseModule(base)(torch.from_numpy(normalise(crops)))
         expected = expected_angles(*logits, base.heads).numpy()
     assert expected.std(axis=0).min() > 0.1  # degrees: there is something to agree on
     np.testing.assert_allclose(views.base_deg[::9], expected, atol=0.02)

@@ -27,7 +27,7 @@ from custom_gaze.faces.crops import normalise
 from custom_gaze.models.heads import FURTHEST_DEG
 from custom_gaze.models.network import GazeNetwork
 from custom_gaze.stages import index
-from custom_gaze.weights.base import build_base, expected_angles
+from custom_gaze.weights.base import BaseModule, expected_angles
 from headed_base import headed_base
 
 BASE, PROBE, FINETUNE = Candidate
@@ -55,7 +55,7 @@ def test_the_closed_form_inside_the_graph_is_the_closed_form() -> None:
     network, x = trunk()
     with torch.inference_mode():
         f = network.features(network.frozen(x))
-        angles = expected_angles(*build_base(base)(x), base.heads)
+        angles = expected_angles(*BaseModule(base)(x), base.heads)
         ours = closed_network(network, base.heads, FORM)(x).numpy()
     expected = FORM.predict(f.numpy(), angles.numpy())
     assert np.ptp(expected, axis=0).min() > 5
@@ -73,7 +73,7 @@ def test_no_answer_is_further_off_than_any_gaze() -> None:
     wild = dataclasses.replace(FORM, weight=1000 * FORM.weight)
     with torch.inference_mode():
         f = network.features(network.frozen(x))
-        angles = expected_angles(*build_base(base)(x), base.heads)
+        angles = expected_angles(*BaseModule(base)(x), base.heads)
         ours = closed_network(network, base.heads, wild)(x).numpy()
     assert np.abs(f.numpy() @ wild.weight.T).max() > 180
     assert np.abs(ours).max() == FURTHEST_DEG
@@ -102,7 +102,7 @@ def test_what_the_network_sees_is_what_the_base_answers(
     seen = base_features_of(network, base.heads, samples, project.paths)
     crops = np.stack([load_crop(sample, project.paths) for sample in samples])
     with torch.inference_mode():
-        logits = build_base(base)(torch.from_numpy(normalise(crops)))
+        logits = BaseModule(base)(torch.from_numpy(normalise(crops)))
         expected = expected_angles(*logits, base.heads).numpy()
     np.testing.assert_allclose(seen.base_deg, expected, atol=1e-3)
     assert np.ptp(expected, axis=0).min() > 3

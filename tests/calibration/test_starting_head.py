@@ -9,7 +9,7 @@ from custom_gaze.calibration.starting_head import head_from_bins, starting_netwo
 from custom_gaze.config.candidate import Candidate
 from custom_gaze.data.index import labels_deg, load_crop, of_split, read_index
 from custom_gaze.faces.crops import normalise
-from custom_gaze.weights.base import BaseNetwork, BinHeads, build_base, expected_angles
+from custom_gaze.weights.base import BaseModule, BaseNetwork, BinHeads, expected_angles
 from headed_base import headed_base
 
 _, PROBE, _ = Candidate
@@ -82,7 +82,7 @@ def test_epoch_zero_is_the_base_network(ready: Project) -> None:
     crops = np.stack([load_crop(sample, ready.paths) for sample in samples])
     assert base.heads is not None
     with torch.inference_mode():
-        logits = build_base(base)(torch.from_numpy(normalise(crops)))
+        logits = BaseModule(base)(torch.from_numpy(normalise(crops)))
         theirs = expected_angles(*logits, base.heads)
     assert theirs.std(dim=0).min() > 0.01
     torch.testing.assert_close(ours, theirs, atol=0.01, rtol=0)

@@ -27,7 +27,7 @@ from custom_gaze.demo.pretrain.params import (
     load_pretrain_params,
 )
 from custom_gaze.demo.seeds import PERSON_SEEDS
-from custom_gaze.weights.base import build_base, expected_angles, read_base
+from custom_gaze.weights.base import BaseModule, expected_angles, read_base
 from custom_gaze.weights.embedded import EMBEDDED_BASE, load_embedded, provenance_of
 
 SHIPPED = REPOSITORY / "pretrain" / "params.yaml"
@@ -289,7 +289,7 @@ def test_the_shipped_base_at_448_answers_as_it_was_trained_at_224() -> None:
     doubled = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
     with torch.inference_mode():
         small = expected_angles(*network(x), base.heads)
-        large = expected_angles(*build_base(base)(doubled), base.heads)
+        large = expected_angles(*BaseModule(base)(doubled), base.heads)
     torch.testing.assert_close(small, large, rtol=1e-4, atol=1e-3)
 
 
@@ -302,7 +302,7 @@ def test_the_shipped_base_sees_where_unseen_people_look() -> None:
 
     with torch.inference_mode():
         x = torch.from_numpy(normalise(np.stack(images).astype(np.uint8)))
-        answers = expected_angles(*build_base(base)(x), base.heads).numpy()
+        answers = expected_angles(*BaseModule(base)(x), base.heads).numpy()
     assert np.corrcoef(answers[:, 0], crops.gaze_deg[:, 0])[0, 1] > 0.7
     assert np.corrcoef(answers[:, 1], crops.gaze_deg[:, 1])[0, 1] > 0.6
 

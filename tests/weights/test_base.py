@@ -8,7 +8,7 @@ import torch
 
 import weights_nets as nets
 from custom_gaze.common.errors import InputError
-from custom_gaze.weights.base import BaseNetwork, bin_heads, build_base, expected_angles
+from custom_gaze.weights.base import BaseModule, BaseNetwork, bin_heads, expected_angles
 from custom_gaze.weights.base import read_base as read
 from custom_gaze.weights.base import save_base as save
 from custom_gaze.weights.load import load_base
@@ -59,7 +59,7 @@ def test_a_trunk_alone_is_stored_too_but_gives_no_angles(base: BaseNetwork, tmp_
     back = read(tmp_path / "base.pt")
     assert back.heads is None
     with pytest.raises(InputError, match="trunk without heads"):
-        build_base(back)
+        BaseModule(back)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_missing_base_names_the_command_that_makes_it(tmp_path: Path) -> None:
 
 
 def test_the_module_stays_in_eval_mode(base: BaseNetwork) -> None:
-    module = build_base(base)
+    module = BaseModule(base)
     x = torch.rand(2, 3, 448, 448)
     with torch.no_grad():
         before = module(x)

@@ -17,7 +17,7 @@ from custom_gaze.faces.crops import normalise
 from custom_gaze.models.network import GazeNetwork
 from custom_gaze.weights import onnx_resnet
 from custom_gaze.weights.axis_test import portrait_crops
-from custom_gaze.weights.base import BaseNetwork, build_base, expected_angles, save_base
+from custom_gaze.weights.base import BaseModule, BaseNetwork, expected_angles, save_base
 from custom_gaze.weights.inspect import describe
 from custom_gaze.weights.load import load_base
 from custom_gaze.weights.onnx_reader import parse_onnx
@@ -33,7 +33,7 @@ FACE = portrait_crops()[:1]  # enough for the mirror test
 def angles_of(base: BaseNetwork) -> np.ndarray:
     assert base.heads is not None
     with torch.inference_mode():
-        return expected_angles(*build_base(base)(X), base.heads).numpy()
+        return expected_angles(*BaseModule(base)(X), base.heads).numpy()
 
 
 def assert_answers(base: BaseNetwork, network: nets.GazeResNet) -> None:

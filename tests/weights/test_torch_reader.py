@@ -15,7 +15,7 @@ from torch import Tensor
 import weights_nets as nets
 from custom_gaze.common.errors import InputError
 from custom_gaze.faces.crops import normalise
-from custom_gaze.weights.base import BaseNetwork, build_base, expected_angles
+from custom_gaze.weights.base import BaseModule, BaseNetwork, expected_angles
 from custom_gaze.weights.load import load_base
 from custom_gaze.weights.self_check import check_images
 from custom_gaze.weights.torch_reader import base_from_torch, read_torch
@@ -67,7 +67,7 @@ def test_the_official_file_gives_its_own_angles(tmp_path: Path, legacy: bool) ->
     if not legacy:
         x = torch.from_numpy(normalise(check_images()[[0, 2]]))
         with torch.inference_mode():
-            angles = expected_angles(*build_base(base)(x), base.heads)
+            angles = expected_angles(*BaseModule(base)(x), base.heads)
         wanted = nets.angles_of(network, x)
         assert float((wanted[0] - wanted[1]).abs().max()) > 5  # the images differ, or so would all
         np.testing.assert_allclose(angles, wanted, atol=1e-4)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from custom_gaze.common.errors import InputError
 from custom_gaze.faces.crops import normalise, resize
-from custom_gaze.weights.base import BaseNetwork, build_base, expected_angles
+from custom_gaze.weights.base import BaseModule, BaseNetwork, expected_angles
 
 SIZE_PX = 448
 MAX_CROPS = 6  # more crops of one person tell no more
@@ -90,7 +90,7 @@ def mirror_scores(base: BaseNetwork, crops: NDArray[np.uint8]) -> tuple[float, f
     The mean product of the angle on a crop and on the mirrored crop, over their mean square.
     """
     assert base.heads is not None
-    module = build_base(base)
+    module = BaseModule(base)
     angles = []
     for images in (crops, crops[:, :, ::-1]):
         with torch.inference_mode():

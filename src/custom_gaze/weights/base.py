@@ -21,8 +21,6 @@ FORMAT = "custom-gaze-base"
 VERSION = 1
 KINDS = ("l2cs-state-dict", "mobilegaze-state-dict", "onnx", "torchvision", "embedded", "random")
 
-LAYOUT = ("bins", "bin_width_deg", "first_bin_deg")
-
 
 @dataclass(frozen=True)
 class BinHeads:
@@ -206,21 +204,30 @@ def _checked_heads(base: BaseNetwork, where: str) -> BinHeads | None:
     names = ("yaw_weight", "yaw_bias", "pitch_weight", "pitch_bias")
     values = [checked_tensor(getattr(heads, name), name, where) for name in names]
     features = trunk_spec(base.trunk).features
+    layout = ("bins", "bin_width_deg", "first_bin_deg")
     built = bin_heads((values[0], values[1]), (values[2], values[3]), features, where)
-    if any(getattr(built, name) != getattr(heads, name) for name in LAYOUT):
+    if any(getattr(built, name) != getattr(heads, name) for name in layout):
         raise ValueError("the heads' bins contradict their layout")
     return built
 
 
 class BaseModule(nn.Module):
-    """x float32 (N, 3, 448, 448), normalised → yaw and pitch logits, each (N, bins).
+    """x float32 (N, 3, 448, 448), normalised → yaw and pitch logits, each (N, bins), on the CPU.
 
     It predicts, it is never trained, and its BatchNorm never leaves eval mode: one that was folded
     away and is an identity now would fall apart in train mode.
+
+    Raises:
+        InputError: the base is a trunk without heads, which has no angles to give.
     """
 
-    def __init__(self, base: BaseNetwork, heads: BinHeads) -> None:
+    def __init__(self, base: BaseNetwork) -> None:
         super().__init__()
+        heads = base.heads
+        if heads is None:
+            raise InputError(
+                f"{base.source}: is a trunk without heads; it gives no angles by itself"
+            )
         spec = trunk_spec(base.trunk)
         self.trunk = spec.build()
         self.trunk.load_state_dict(base.trunk_state, strict=True)
@@ -240,17 +247,6 @@ class BaseModule(nn.Module):
         """Logits of both angles."""
         features = torch.flatten(self.trunk(x), 1)  # (N, features)
         return self.yaw(features), self.pitch(features)
-
-
-def build_base(base: BaseNetwork) -> BaseModule:
-    """The base network as a module in eval mode, float32 on the CPU.
-
-    Raises:
-        InputError: it is a trunk without heads, which has no angles to give.
-    """
-    if base.heads is None:
-        raise InputError(f"{base.source}: is a trunk without heads; it gives no angles by itself")
-    return BaseModule(base, base.heads)
 
 
 def expected_angles(yaw_logits: Tensor, pitch_logits: Tensor, heads: BinHeads) -> Tensor:

@@ -10,7 +10,7 @@ from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.common.untrusted import printable
 from custom_gaze.models import onnx_files
 from custom_gaze.weights import load, onnx_reader, torch_reader
-from custom_gaze.weights.base import FORMAT, BaseNetwork
+from custom_gaze.weights.base import FORMAT
 
 MAX_VALUE_LENGTH = 100  # characters of a checkpoint's or a model's entry that are shown
 
@@ -72,16 +72,12 @@ def _onnx_lines(content: bytes, path: Path) -> list[str]:
 
 
 def _base_lines(path: Path) -> list[str]:
+    """The base network in a file in words, one line a fact, or why there is none."""
     try:
         base = load.load_base(path)
     except CustomGazeError as error:
         reason = str(error).removeprefix(f"{path}: ")
         return [f"no base network for custom-gaze: {reason}"]
-    return base_lines(base)
-
-
-def base_lines(base: BaseNetwork) -> list[str]:
-    """A base network in words, one line a fact."""
     heads = "no heads, a trunk only"
     if base.heads is not None:
         width, first = base.heads.bin_width_deg, base.heads.first_bin_deg

@@ -11,7 +11,7 @@ from custom_gaze.common.untrusted import MOST_MODEL_BYTES, read_file
 from custom_gaze.models.network import trunk_spec
 from custom_gaze.weights import onnx_reader, onnx_resnet, self_check, torch_reader
 from custom_gaze.weights.axis_test import Naming, settle_axes
-from custom_gaze.weights.base import FORMAT, BaseNetwork, bin_heads, build_base
+from custom_gaze.weights.base import FORMAT, BaseModule, BaseNetwork, bin_heads
 
 # First bytes of files that are mistaken for weights.
 OTHER_FILES = {
@@ -88,7 +88,7 @@ def _from_onnx(
     features = trunk_spec(walked.trunk).features
     heads = bin_heads((yaw.weight, yaw.bias), (pitch.weight, pitch.bias), features, f"{path}")
     base = BaseNetwork(walked.trunk, walked.state, heads, source, sha256, "onnx", walked.folded)
-    self_check.self_check(graph, walked, build_base(base), heads, order, sha256)
+    self_check.self_check(graph, walked, BaseModule(base), heads, order, sha256)
     return settle_axes(base, Naming(yaw.output, pitch.output, by), crops)
 
 

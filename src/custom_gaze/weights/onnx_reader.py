@@ -1,7 +1,6 @@
 """An ONNX file as a graph to be walked: refused where it is no plain one, constants resolved."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,9 @@ class OnnxGraph:
     def _add(self, node: Any) -> None:
         values = _fold(node, self.constants, self.where)
         if values is not None:
-            self._folded += 0 if _is_view(values, node, self.constants) else values.size
+            stored = self.constants.get(next(iter(node.input), ""))
+            if stored is None or not np.may_share_memory(values, stored):
+                self._folded += values.size
             if self._folded > MAX_FOLDED:
                 raise InputError(f"{self.where}: computes more weights than a network has")
             self.constants[node.output[0]] = values
@@ -119,16 +120,12 @@ def parse_onnx(content: bytes, path: Path) -> tuple[OnnxGraph, str]:
     """
     model = parse_model(content, f"{path}")
     check_graph(model, f"{path}")
-    external = external_weights(model, path)
-    for weight in external:
-        with weight.file.open("rb") as stream:
-            stream.seek(weight.offset)
-            weight.tensor.raw_data = stream.read(weight.length)
-        weight.tensor.data_location = onnx.TensorProto.DEFAULT
-        del weight.tensor.external_data[:]
-    _check(model, f"{path}")
-    files = sorted({weight.file for weight in external})
-    source = [path.name, *(f"{file.name} (sha256 {sha256_of(file)})" for file in files)]
+    files = _load_external_weights(model, path)
+    try:  # attributes of the right kind, each node behind those that feed it
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise InputError(f"{path}: is no valid ONNX: {first_line(error)}") from None
+    source = [path.name, *(f"{file.name} (sha256 {sha256_of(file)})" for file in sorted(files))]
     return OnnxGraph(model, f"{path}"), " with ".join(source)
 
 
@@ -147,44 +144,31 @@ def parse_model(content: bytes, where: str) -> Any:
     return model
 
 
-def _check(model: Any, where: str) -> None:
-    """Have onnx check it: attributes of the right kind, each node behind those that feed it."""
-    try:
-        onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
-        raise InputError(f"{where}: is no valid ONNX: {first_line(error)}") from None
+def _load_external_weights(model: Any, path: Path) -> set[Path]:
+    """Read every weight beside the ONNX file `path` into the model, once all have been checked.
 
-
-@dataclass(frozen=True)
-class ExternalWeight:
-    """A weight that lies beside an ONNX file; offset and length in bytes."""
-
-    tensor: onnx.TensorProto
-    file: Path
-    offset: int
-    length: int
-
-
-def external_weights(model: Any, path: Path) -> list[ExternalWeight]:
-    """Every weight beside the ONNX file `path`.
-
-    All are checked, nothing is read.
+    Returns:
+        The files that hold them.
 
     Raises:
         InputError: a file's name leads out of the folder, through a link too; it is missing or
             shorter than said; the weights are implausibly large.
     """
-    found = [
-        _external_weight(tensor, path)
-        for tensor in tensors_of(model)
-        if tensor.data_location == onnx.TensorProto.EXTERNAL
-    ]
-    if sum(weight.length for weight in found) > MOST_MODEL_BYTES:
+    external = [t for t in tensors_of(model) if t.data_location == onnx.TensorProto.EXTERNAL]
+    places = [_place(tensor, path) for tensor in external]
+    if sum(length for _, _, length in places) > MOST_MODEL_BYTES:
         raise InputError(f"{path}: declares more weights than any base network has")
-    return found
+    for tensor, (file, offset, length) in zip(external, places, strict=True):
+        with file.open("rb") as stream:
+            stream.seek(offset)
+            tensor.raw_data = stream.read(length)
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        del tensor.external_data[:]
+    return {file for file, _, _ in places}
 
 
-def _external_weight(tensor: Any, path: Path) -> ExternalWeight:
+def _place(tensor: Any, path: Path) -> tuple[Path, int, int]:
+    """Where a weight beside an ONNX file lies: the file, offset and length in bytes."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     where = f"{path}: weight {printable(tensor.name, 60)!r} lies in {printable(location, 100)!r}"
@@ -206,7 +190,7 @@ def _external_weight(tensor: Any, path: Path) -> ExternalWeight:
         raise InputError(f"{where}, but its offset or length is no number") from None
     if offset < 0 or length < 0 or offset + length > size:
         raise InputError(f"{where}, which is cut short: {size} bytes, {offset + length} needed")
-    return ExternalWeight(tensor, file, offset, length)
+    return file, offset, length
 
 
 def to_array(tensor: Any, where: str) -> NDArray[Any]:
@@ -235,11 +219,9 @@ def attribute(node: Any, name: str, default: Any) -> Any:
     return default
 
 
-Fold = Callable[[Any, list[NDArray[Any]]], NDArray[Any]]
-
 # What exporters put between a stored weight and the node that uses it. Nearly all are views; the
 # others are counted together: a file cannot make them use much memory.
-_FOLDS: dict[str, Fold] = {
+_FOLDS: dict[str, Callable[[Any, list[NDArray[Any]]], NDArray[Any]]] = {
     "Identity": lambda node, x: x[0],
     "Shape": lambda node, x: np.array(
         x[0].shape[attribute(node, "start", 0) : attribute(node, "end", None)], np.int64
@@ -268,11 +250,6 @@ def _fold(node: Any, constants: dict[str, NDArray[Any]], where: str) -> NDArray[
     if values.size > MAX_FOLDED:
         raise InputError(f"{where}: {label(node)} makes more values than any weight has")
     return values
-
-
-def _is_view(values: NDArray[Any], node: Any, constants: dict[str, NDArray[Any]]) -> bool:
-    source = constants.get(next(iter(node.input), ""))
-    return source is not None and np.may_share_memory(values, source)
 
 
 def _constant_value(node: Any, where: str) -> NDArray[Any]:

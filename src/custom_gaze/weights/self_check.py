@@ -1,7 +1,6 @@
 """The rebuilt network against onnxruntime on the original file, and where the two part."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +25,6 @@ ANGLES_TOLERANCE_DEG = 1e-3
 # Where the two networks are looked at layer by layer: far above rounding (1e-6 of the layer's
 # largest value was seen), far below what a wrong weight does.
 LAYER_TOLERANCE = 1e-4
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Largest differences between the two over all images, the logits' as the tolerance has it."""
-
-    logits: float
-    angles_deg: float
 
 
 def check_images() -> NDArray[np.uint8]:
@@ -79,7 +70,7 @@ def self_check(
     heads: BinHeads,
     order: tuple[int, int],
     sha256: str,
-) -> Agreement:
+) -> None:
     """Compare the network rebuilt from a file with onnxruntime on the file's own graph.
 
     Args:
@@ -98,27 +89,24 @@ def self_check(
     copies = _batch_size(graph)
     try_apart(graph.model, sha256, Path(graph.where), (copies, 3, SIZE_PX, SIZE_PX))
     session = open_session(graph.model, Path(graph.where))
-    worst = Agreement(0.0, 0.0)
+    worst_logits = worst_deg = 0.0
     for image in normalise(check_images())[:, None]:  # (1, 3, 448, 448) each
         outputs = _run(session, image, copies, graph)
         theirs = [torch.from_numpy(outputs[index]) for index in order]
         with torch.inference_mode():
             ours = module(torch.from_numpy(image))
-        logits = np.max([_logits_apart(a, b) for a, b in zip(ours, theirs, strict=True)])
+        logits = [_logits_apart(a, b) for a, b in zip(ours, theirs, strict=True)]
         angles_deg = expected_angles(ours[0], ours[1], heads)
         angles_deg -= expected_angles(theirs[0], theirs[1], heads)
-        worst = Agreement(
-            np.maximum(worst.logits, logits).item(),
-            np.maximum(worst.angles_deg, angles_deg.abs().max().item()).item(),
-        )
-        # Written so that NaN, which np.maximum keeps, fails.
-        if not (worst.logits <= LOGITS_TOLERANCE and worst.angles_deg <= ANGLES_TOLERANCE_DEG):
+        worst_logits = np.max([worst_logits, *logits])
+        worst_deg = np.max([worst_deg, angles_deg.abs().max().item()])
+        # Written so that NaN, which np.max keeps, fails.
+        if not (worst_logits <= LOGITS_TOLERANCE and worst_deg <= ANGLES_TOLERANCE_DEG):
             raise CustomGazeError(
                 f"{graph.where}: the network rebuilt from this file does not predict as the file "
-                f"does: {worst.logits:.2g} apart in the logits, {worst.angles_deg:.2g}° in the "
+                f"does: {worst_logits:.2g} apart in the logits, {worst_deg:.2g}° in the "
                 f"angles. {_parting(graph, walked, module, image, copies)}"
             )
-    return worst
 
 
 def _logits_apart(ours: Tensor, theirs: Tensor) -> float:

@@ -66,7 +66,7 @@ def base_from_torch(content: dict[str, Any], where: str, source: str, sha256: st
         raise InputError(f"{where}: is a {kind!r} file and not a base network")
     state = state_dict(content, where)
     trunk = _trunk_of(state, where)
-    kinds = [kind for kind, layers in HEAD_LAYERS.items() if any(_has(state, x) for x in layers)]
+    kinds = [kind for kind, of in HEAD_LAYERS.items() if any(_belongs(key, of) for key in state)]
     kind = kinds[0] if kinds else "torchvision"
     heads = None
     if kinds:
@@ -130,10 +130,6 @@ def _linear(state: dict[str, Any], layer: str, where: str) -> tuple[Tensor, Tens
             raise InputError(f"{where}: lacks {name}, one of the two gaze heads")
     weight, bias = (checked_tensor(state[name], name, where) for name in names)
     return weight, bias
-
-
-def _has(state: dict[str, Any], layer: str) -> bool:
-    return any(_belongs(key, (layer,)) for key in state)
 
 
 def _belongs(key: str, layers: tuple[str, ...]) -> bool:
