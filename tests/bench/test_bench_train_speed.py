@@ -37,6 +37,7 @@ from train_speed import REFERENCE, SAME, SHIPPED
 from train_speed_sides import LOADING, OUTSIDE, Job, Outcome, Turns, ours, reference, taking_turns
 from train_speed_world import RIDGE, SESSION, fitted_heads, multiply
 
+pytestmark = pytest.mark.long
 CPU = torch.device("cpu")
 
 
@@ -252,7 +253,6 @@ def test_memory_is_watched() -> None:
     assert peak.own_mib + 1 < peak.all_mib
 
 
-@pytest.mark.long
 def test_the_quick_form_prints_every_figure(capfd: pytest.CaptureFixture[str]) -> None:
     assert train_speed.main(["--quick", "--threads", "1", "--workers", "1"]) == 0
     said = capfd.readouterr().out

@@ -140,6 +140,7 @@ def test_the_loss_is_cross_entropy_and_squared_error_by_hand() -> None:
     assert learning.l2cs_loss((yaw, pitch), gaze_deg, 0.5).item() == pytest.approx(expected, 1e-5)
 
 
+@pytest.mark.long
 def test_learning_lowers_the_loss(tmp_path: Path, small_crops: None) -> None:
     crops = crops_of(PERSONS, FEW_ON_SCREEN)
     params = LearnParams(steps=60, schedule_steps=60, batch_size=6, average_decay=0.5)
@@ -172,6 +173,7 @@ def test_pretraining_writes_a_base_and_its_provenance(
     assert not list((tmp_path / ".dvc" / "tmp" / "custom-gaze").glob("pretrain*/*/*"))
 
 
+@pytest.mark.long
 def test_interrupted_it_resumes_to_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_crops: None
 ) -> None:

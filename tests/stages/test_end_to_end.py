@@ -37,6 +37,8 @@ for entry in [*stage["outs"], *stage.get("metrics", [])]:
         shutil.copy(source, name)
 """
 
+pytestmark = pytest.mark.long
+
 
 @dataclass(frozen=True)
 class Clone:
@@ -169,7 +171,6 @@ def test_the_model_of_this_run_is_an_artifact(reproduced: Clone) -> None:
     assert model.read_bytes() == before
 
 
-@pytest.mark.long
 def test_experiments_compare_sessions_line_by_line(reproduced: Clone) -> None:
     """In the workspace and in a temporary copy; both land in the one MLflow store."""
     changes = ("-S", "sessions=[two]", "-S", "evaluate.sessions=[]")

@@ -42,7 +42,8 @@ def assert_answers(base: BaseNetwork, network: nets.GazeResNet) -> None:
     np.testing.assert_allclose(angles_of(base), wanted, atol=1e-3)
 
 
-@pytest.mark.parametrize("current", [pytest.param(True, marks=pytest.mark.long), False])
+@pytest.mark.long
+@pytest.mark.parametrize("current", [True, False])
 def test_a_folded_resnet50_answers_as_its_pytorch_twin(tmp_path: Path, current: bool) -> None:
     network = nets.gaze_network("resnet50")
     path = nets.export(network, tmp_path / "l2cs_net.onnx", current=current, opset=18)

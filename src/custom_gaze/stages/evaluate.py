@@ -106,6 +106,11 @@ def _check_of_one_training(model: ModelMetadata, predictors: Predictors, paths: 
     """
     if not model.trained_on or not {TRAIN, VALIDATION}.issuperset(model.trained_on):
         raise no_metadata(paths.model)
+    if model.method != predictors.candidates.method:
+        raise InputError(
+            f"{paths.model}: is the {model.method.label}, and {paths.candidates} has chosen "
+            f"the {predictors.candidates.method.label}; run `custom-gaze export` again"
+        )
     if model.checkpoint_sha256 != predictors.candidates.checkpoint_sha256:
         raise InputError(
             f"{paths.candidates}: is of another training than {paths.model}; "
