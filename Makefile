@@ -38,8 +38,8 @@ types: .venv/installed
 tests: .venv/installed
 	@$(PYTEST) -m 'not long'
 
-# What `make test` leaves out: the benches' quick forms, an experiment in a temporary copy, the
-# largest networks, and remote's whole story.
+# What `make test` leaves out: the whole pipeline in a clone, the benches' quick forms, the largest
+# networks, pretraining that is interrupted, and remote's whole story.
 test-long: .venv/installed
 	@sh tests/remote/install_sshd.sh
 	@$(PYTEST) -m long
