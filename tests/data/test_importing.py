@@ -400,3 +400,18 @@ def test_full_disk_leaves_nothing(source: Path, small_disk: Path) -> None:
         import_session(source, "mon", paths, GEOMETRY)
     assert tree(small_disk) == {}
     assert list(paths.sessions.iterdir()) == []
+
+
+def test_targets_beside_the_screen_are_said(
+    source: Path,
+    paths: Paths,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    put(source, 7, {"screen_x": 2400.0, "screen_y": 300.0})
+    shutil.copy(REPOSITORY / "params.yaml", paths.root)
+    monkeypatch.chdir(paths.root)
+    assert main(["import", str(source), "--session", "wide"]) == 0
+    said = capsys.readouterr().err
+    assert "beside the screen of 1728 × 1117 pixels, the first at (2400, 300)" in said
+    assert "set the screen of the capture with `custom-gaze screen --size …`" in said

@@ -12,6 +12,7 @@ from PIL import ExifTags, Image
 
 from conftest import REPOSITORY, Project
 from custom_gaze import doctor
+from custom_gaze.cli import main
 from custom_gaze.common.errors import InputError
 from custom_gaze.data.sessions import Frame, load_frame, read_session
 from custom_gaze.demo import session as demo_session
@@ -270,7 +271,7 @@ def test_targets_of_another_screen(size: tuple[int, int], severity: Severity) ->
     other = next(f for f in findings if "lie as on a screen" in f.what)
     assert other.severity is severity
     assert f"about {size[0]} × {size[1]} pixels" in other.what
-    assert f"geometry.center_x_px to about {size[0] // 2} and" in other.advice
+    assert f"custom-gaze screen --size {size[0]}x{size[1]} " in other.advice
     beside = [f for f in findings if "beside the screen" in f.what]
     assert [f.frames for f in beside] == (
         [tuple(f"img_{n}.jpg" for n, p in enumerate(points) if (p > SCREEN_PX).any())]
@@ -338,6 +339,7 @@ def test_text_and_json(ready: Project) -> None:
     assert result.sessions[0].map in text
     assert f"warning eyes        {found(result, 'eyes')[0].frames[0]}: the eyes look closed" in text
     assert text.splitlines()[-1].startswith("1 error, 2 warnings, 1 note")
+    assert main(["doctor", "one"]) == 1  # there is an error
     content = json.loads(doctor.as_json(result))
     assert len(content["findings"]) == len(result.findings)
     assert content["findings"][0]["severity"] == "error"

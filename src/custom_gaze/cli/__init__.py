@@ -18,8 +18,8 @@ from custom_gaze.common.untrusted import printable
 # Said after an error: DVC has removed the stage's outputs by then, before our code ran.
 UNDER_DVC = "custom-gaze: `dvc checkout` brings back what DVC removed before it ran this stage"
 EXIT_CODES = (
-    "Exit codes: 0 done; 1 a failure of ours; 2 something given cannot be used; 129, 130, 143 "
-    "ended by SIGHUP, Ctrl-C, SIGTERM."
+    "Exit codes: 0 done; 1 a failure of ours, or errors that doctor has found; 2 something given "
+    "cannot be used; 129, 130, 143 ended by SIGHUP, Ctrl-C, SIGTERM."
 )
 LONGEST_ERROR = 2000  # characters
 
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     code = 0
     try:
         with stopped:
-            arguments.run(arguments)
+            code = arguments.run(arguments) or 0
             flush()
     except CustomGazeError as error:
         warn(f"custom-gaze: {printable(error, LONGEST_ERROR)}")

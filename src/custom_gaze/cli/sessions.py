@@ -1,11 +1,18 @@
-"""The verbs of calibration sessions: import, demo, sheet, doctor, crop."""
+"""The verbs of calibration sessions: import, screen, demo, sheet, doctor, crop."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from custom_gaze.cli.verbs import Verbs, add_verb, project
 from custom_gaze.common.console import say, warn
 from custom_gaze.common.errors import InputError
+
+if TYPE_CHECKING:
+    from custom_gaze.config.params import Params
+    from custom_gaze.data.sessions import Frame
+    from custom_gaze.geometry import ScreenGeometry
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -14,6 +21,15 @@ def add_verbs(verbs: Verbs) -> None:
     )
     sub.add_argument("path", type=Path, help="the folder that RustyEyes captured")
     sub.add_argument("--session", required=True, metavar="ID", help="its name here")
+
+    sub = add_verb(verbs, "screen", run_screen, "tell or set the screen that the labels are for")
+    sub.add_argument("session", metavar="ID", nargs="?", help="do its targets lie on the screen?")
+    sub.add_argument("--size", metavar="WxH", help="the screen's pixels, like 2560x1440: set it")
+    wide = sub.add_mutually_exclusive_group()
+    wide.add_argument("--width-cm", type=float, metavar="CM", help="how wide the picture is")
+    wide.add_argument("--diagonal-inch", type=float, metavar="INCH", help="or its diagonal")
+    sub.add_argument("--distance-cm", type=float, metavar="CM", help="from your eyes to it")
+    sub.add_argument("--dry-run", action="store_true", help="only show what would be set")
 
     sub = add_verb(verbs, "demo", run_demo, "make a session of a simulated person")
     sub.add_argument("--person", type=int, default=1, metavar="SEED", help="default: 1")
@@ -44,7 +60,7 @@ def run_import(arguments: argparse.Namespace) -> None:
     params, paths = project()
     from custom_gaze.config.session_ids import sessions_option
     from custom_gaze.data.importing import import_session
-    from custom_gaze.data.sessions import TURNED, UPRIGHT
+    from custom_gaze.data.sessions import TURNED, UPRIGHT, read_session
     from custom_gaze.data.splits import MIN_TARGETS
 
     result = import_session(
@@ -62,11 +78,51 @@ def run_import(arguments: argparse.Namespace) -> None:
     left, top, right, bottom = result.extent_px
     say(f"{result.frames} usable frames of {result.targets} targets → {result.folder}")
     say(f"targets from ({left:.0f}, {top:.0f}) to ({right:.0f}, {bottom:.0f}) pixels")
+    _warn_of_screen(read_session(result.folder, params.geometry).frames, params.geometry, params)
     if result.targets < MIN_TARGETS:
         warn(f"warning: a run needs {MIN_TARGETS} targets; name this session together with others")
     # Another person's session, left in params.yaml by the demo, is nothing to be tested on.
     alone = f" {sessions_option([], 'evaluate.sessions')}" if params.evaluate.sessions else ""
     say(f"next: {result.next_command}{alone}")
+
+
+def _warn_of_screen(
+    frames: "Sequence[Frame]", geometry: "ScreenGeometry", params: "Params"
+) -> bool:
+    """Warn of targets that are none of this screen's; returns whether there are such."""
+    from custom_gaze.doctor.screen import against_the_screen
+
+    findings = against_the_screen(frames, geometry, params.split.same_target_px)
+    for finding in findings:
+        warn(f"warning: {finding.what}; {finding.advice}")
+    return bool(findings)
+
+
+def run_screen(arguments: argparse.Namespace) -> None:
+    params, paths = project()
+    from custom_gaze.config.screen import described, screen_of, write_geometry
+    from custom_gaze.config.session_ids import check_session_id
+    from custom_gaze.data.sessions import read_session
+
+    geometry = params.geometry
+    known = (arguments.width_cm, arguments.diagonal_inch, arguments.distance_cm)
+    if arguments.size is None:
+        if known != (None, None, None):
+            raise InputError("screen: give --size too, the screen's pixels, like 2560x1440")
+        say(*described(geometry))
+    else:
+        if arguments.distance_cm is None:
+            raise InputError("screen: give --distance-cm too, from your eyes to the screen")
+        screen = screen_of(arguments.size, *known)
+        geometry = screen.geometry()
+        say(*screen.lines())
+    if arguments.session is not None:
+        folder = paths.sessions / check_session_id(arguments.session, "screen")
+        if not _warn_of_screen(read_session(folder, geometry).frames, geometry, params):
+            say(f"the targets of {arguments.session} lie on it")
+    if arguments.size is not None and not arguments.dry_run:
+        write_geometry(geometry, paths.params)
+        say(f"→ {paths.params}; the next `dvc repro` or `dvc exp run` labels the frames anew")
 
 
 def run_demo(arguments: argparse.Namespace) -> None:
@@ -128,13 +184,14 @@ def run_sheet(arguments: argparse.Namespace) -> None:
     say(f"→ {output}")
 
 
-def run_doctor(arguments: argparse.Namespace) -> None:
+def run_doctor(arguments: argparse.Namespace) -> int:
     params, paths = project()
     from custom_gaze import doctor
 
     result = doctor.run(arguments.session, params, paths)
     text = doctor.as_json(result) if arguments.json else doctor.as_text(result)
     say(*text.split("\n"))
+    return int(any(finding.severity is doctor.Severity.ERROR for finding in result.findings))
 
 
 def run_crop(arguments: argparse.Namespace) -> None:

@@ -16,9 +16,12 @@ Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def add_verb(
-    verbs: Verbs, name: str, run: Callable[[argparse.Namespace], None], text: str
+    verbs: Verbs, name: str, run: Callable[[argparse.Namespace], int | None], text: str
 ) -> argparse.ArgumentParser:
-    """Add a verb whose parsed arguments `run` takes; returns its parser, to be given options."""
+    """Add a verb whose parsed arguments `run` takes; returns its parser, to be given options.
+
+    `run` returns an exit code, or None for 0.
+    """
     parser = verbs.add_parser(name, help=text, description=text)
     parser.set_defaults(run=run)
     return parser

@@ -36,18 +36,29 @@ def look_at_screen(
     frames: Sequence[Frame], geometry: ScreenGeometry, same_target_px: float
 ) -> tuple[Coverage, list[Finding]]:
     """Check where the targets of a session's usable frames lie."""
-    points = points_px(frames)
-    targets = _middles(points, number_targets(frames, same_target_px))
-    screen_px = np.array([2 * geometry.center_x_px, 2 * geometry.center_y_px])
+    points, targets, screen_px = _places(frames, geometry, same_target_px)
     added = worth_adding(targets / screen_px)
     add_px = tuple((round(x), round(y)) for x, y in added * screen_px)
     coverage = Coverage(len(targets), _map(points / screen_px, added), add_px)
-    findings = [
-        *_beside(frames, points, screen_px),
-        *_other_screen(targets, screen_px),
-        *_gaps(coverage),
-    ]
-    return coverage, findings
+    beside = against_the_screen(frames, geometry, same_target_px)
+    return coverage, [*beside, *_gaps(coverage)]
+
+
+def against_the_screen(
+    frames: Sequence[Frame], geometry: ScreenGeometry, same_target_px: float
+) -> list[Finding]:
+    """What says that the targets of a session's usable frames are not of this screen."""
+    points, targets, screen_px = _places(frames, geometry, same_target_px)
+    return [*_beside(frames, points, screen_px), *_other_screen(targets, screen_px)]
+
+
+def _places(
+    frames: Sequence[Frame], geometry: ScreenGeometry, same_target_px: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """The frames' targets (N, 2), the targets' middles (T, 2) and the screen's size, in pixels."""
+    points = points_px(frames)
+    targets = _middles(points, number_targets(frames, same_target_px))
+    return points, targets, np.array([2 * geometry.center_x_px, 2 * geometry.center_y_px])
 
 
 def _middles(points: NDArray[np.float64], targets: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -69,7 +80,7 @@ def _beside(
             "geometry",
             f"the target lies beside the screen of {screen_px[0]:g} × {screen_px[1]:g} pixels, "
             f"the first at ({x:.0f}, {y:.0f})",
-            "set geometry in params.yaml to the screen of the capture",
+            "set the screen of the capture with `custom-gaze screen --size …`",
             frames=tuple(f.image.name for f, out in zip(frames, outside, strict=True) if out),
         )
     ]
@@ -93,8 +104,7 @@ def _other_screen(targets: NDArray[np.float64], screen_px: NDArray[np.float64]) 
             "geometry",
             f"the targets lie as on a screen of about {width:.0f} × {height:.0f} pixels, "
             f"and params.yaml says {screen_px[0]:g} × {screen_px[1]:g}",
-            f"if that was the screen, set geometry.center_x_px to about {width / 2:.0f} and "
-            f"center_y_px to about {height / 2:.0f}",
+            f"if that was the screen, set it: custom-gaze screen --size {width:.0f}x{height:.0f} …",
         )
     ]
 
