@@ -109,22 +109,27 @@ def made(once: Once) -> Path:
     return once("reproduced", make) / "custom-gaze"
 
 
-@pytest.fixture(scope="module")
-def reproduced(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+def copied(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("clone") / "custom-gaze"
     shutil.copytree(made, root, symlinks=True)
-    return Clone(root)
+    return root
 
 
 @pytest.fixture(scope="module")
-def stubbed(reproduced: Clone, made: Path, tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """The same clone, its later stages stubs: for what DVC does with them."""
+def reproduced(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """The tests leave it as it was: work stealing runs them in any order."""
+    return Clone(copied(made, tmp_path_factory))
+
+
+@pytest.fixture(scope="module")
+def stubbed(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """Another such clone, its later stages stubs: for what DVC does with them."""
     programs = tmp_path_factory.mktemp("programs")
     command = str(Path(sys.executable).parent / "custom-gaze")
     stub = programs / "custom-gaze"
     stub.write_text(STUB.format(python=sys.executable, command=command, made=str(made)))
     stub.chmod(0o755)
-    return Clone(reproduced.root, programs)
+    return Clone(copied(made, tmp_path_factory), programs)
 
 
 def test_repro_makes_every_output(reproduced: Clone) -> None:
