@@ -408,6 +408,9 @@ def test_targets_beside_the_screen_are_said(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    put(
+        source, 6, {"screen_x": 5000.0, "screen_y": 300.0}, b"no image: left out, and not warned of"
+    )
     put(source, 7, {"screen_x": 2400.0, "screen_y": 300.0})
     shutil.copy(REPOSITORY / "params.yaml", paths.root)
     monkeypatch.chdir(paths.root)

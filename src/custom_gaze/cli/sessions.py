@@ -1,7 +1,6 @@
 """The verbs of calibration sessions: import, screen, demo, sheet, doctor, crop."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from custom_gaze.common.errors import InputError
 
 if TYPE_CHECKING:
     from custom_gaze.config.params import Params
-    from custom_gaze.data.sessions import Frame
+    from custom_gaze.data.sessions import Session
     from custom_gaze.geometry import ScreenGeometry
 
 
@@ -60,7 +59,7 @@ def run_import(arguments: argparse.Namespace) -> None:
     params, paths = project()
     from custom_gaze.config.session_ids import sessions_option
     from custom_gaze.data.importing import import_session
-    from custom_gaze.data.sessions import TURNED, UPRIGHT, read_session
+    from custom_gaze.data.sessions import TURNED, UPRIGHT
     from custom_gaze.data.splits import MIN_TARGETS
 
     result = import_session(
@@ -78,7 +77,7 @@ def run_import(arguments: argparse.Namespace) -> None:
     left, top, right, bottom = result.extent_px
     say(f"{result.frames} usable frames of {result.targets} targets → {result.folder}")
     say(f"targets from ({left:.0f}, {top:.0f}) to ({right:.0f}, {bottom:.0f}) pixels")
-    _warn_of_screen(read_session(result.folder, params.geometry).frames, params.geometry, params)
+    _warn_of_screen(result.session, params.geometry, params)
     if result.targets < MIN_TARGETS:
         warn(f"warning: a run needs {MIN_TARGETS} targets; name this session together with others")
     # Another person's session, left in params.yaml by the demo, is nothing to be tested on.
@@ -86,13 +85,11 @@ def run_import(arguments: argparse.Namespace) -> None:
     say(f"next: {result.next_command}{alone}")
 
 
-def _warn_of_screen(
-    frames: "Sequence[Frame]", geometry: "ScreenGeometry", params: "Params"
-) -> bool:
+def _warn_of_screen(session: "Session", geometry: "ScreenGeometry", params: "Params") -> bool:
     """Warn of targets that are none of this screen's; returns whether there are such."""
     from custom_gaze.doctor.screen import against_the_screen
 
-    findings = against_the_screen(frames, geometry, params.split.same_target_px)
+    findings = against_the_screen(session.frames, geometry, params.split.same_target_px)
     for finding in findings:
         warn(f"warning: {finding.what}; {finding.advice}")
     return bool(findings)
@@ -118,7 +115,7 @@ def run_screen(arguments: argparse.Namespace) -> None:
         say(*screen.lines())
     if arguments.session is not None:
         folder = paths.sessions / check_session_id(arguments.session, "screen")
-        if not _warn_of_screen(read_session(folder, geometry).frames, geometry, params):
+        if not _warn_of_screen(read_session(folder, geometry), geometry, params):
             say(f"the targets of {arguments.session} lie on it")
     if arguments.size is not None and not arguments.dry_run:
         write_geometry(geometry, paths.params)

@@ -44,11 +44,12 @@ class ImportResult:
 
     `not_copied` are files that look like frames and are none of this session; `turned` the frames
     with an EXIF orientation, which nothing heeds. `again` says that the session was there already,
-    with the same bytes.
+    with the same bytes. `session` has the usable frames, in the folder they came from.
     """
 
     session_id: str
     folder: Path
+    session: Session
     frames: int
     targets: int
     extent_px: tuple[float, float, float, float]
@@ -98,6 +99,7 @@ def import_session(
     return ImportResult(
         session_id=session_id,
         folder=folder,
+        session=session,
         frames=len(session.frames),
         targets=int(number_targets(session.frames, same_target_px).max()) + 1,
         extent_px=(left, top, right, bottom),
