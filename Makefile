@@ -29,7 +29,7 @@ PYTEST := OMP_NUM_THREADS=1 pytest --dist worksteal --maxprocesses 5 \
 test: .venv/installed
 	@ruff check .
 	@ruff format --check .
-	@sh tests/remote/install_sshd.sh
+	@sh tests/install_debian.sh
 	@$(MAKE) --no-print-directory --jobs 2 types tests
 
 types: .venv/installed
@@ -41,7 +41,7 @@ tests: .venv/installed
 # What `make test` leaves out: the whole pipeline in a clone, the benches' quick forms, the largest
 # networks, pretraining that is interrupted, and remote's whole story.
 test-long: .venv/installed
-	@sh tests/remote/install_sshd.sh
+	@sh tests/install_debian.sh
 	@$(PYTEST) -m long
 
 # The tests of numbers as other processors compute them, with other threads and other seeds.
@@ -54,7 +54,7 @@ fuzz: .venv/installed
 
 # `custom-gaze remote` alone, against real sshd processes on loopback.
 test-remote: .venv/installed
-	@sh tests/remote/install_sshd.sh
+	@sh tests/install_debian.sh
 	@$(PYTEST) tests/remote
 
 # Write into dvc.yaml and pretrain/dvc.yaml which code each stage depends on.

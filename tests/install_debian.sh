@@ -1,8 +1,12 @@
 #!/bin/sh
-# The tests of `custom-gaze remote` start an sshd of their own. Where there is none, Debian's
-# package is installed if the user may do that; otherwise those tests say why they are skipped.
+# Debian's packages that tests need: openssh-server, an sshd of their own for `custom-gaze remote`,
+# and chromium, which looks at the pages. What is missing is installed if the user may do that;
+# otherwise those tests say why they are skipped.
 PATH="$PATH:/usr/sbin:/sbin"
-command -v sshd >/dev/null && exit 0
+missing=
+command -v sshd >/dev/null || missing="$missing openssh-server"
+command -v chromium >/dev/null || missing="$missing chromium"
+[ -n "$missing" ] || exit 0
 command -v apt-get >/dev/null || exit 0
 as_root=
 if [ "$(id -u)" != 0 ]; then
@@ -10,9 +14,9 @@ if [ "$(id -u)" != 0 ]; then
   as_root="sudo -n"
 fi
 
-echo "installing openssh-server, for the tests of custom-gaze remote"
+echo "installing$missing, for the tests"
 # Installed, not started: a machine on which tests run opens no port to anybody by that.
-$as_root sh -eu <<'ROOT' || echo "openssh-server could not be installed: those tests are skipped"
+$as_root sh -eu -s -- $missing <<'ROOT' || echo "$missing could not be installed: those tests are skipped"
 export DEBIAN_FRONTEND=noninteractive
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
@@ -20,7 +24,7 @@ if [ ! -e "$policy" ]; then
   printf '#!/bin/sh\nexit 101\n' >"$policy"
   chmod 755 "$policy"
 fi
-install="apt-get install -y -qq --no-install-recommends openssh-server"
+install="apt-get install -y -qq --no-install-recommends $*"
 $install </dev/null >/dev/null 2>&1 || {
   apt-get update -qq </dev/null
   $install </dev/null >/dev/null
