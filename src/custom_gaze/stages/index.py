@@ -1,7 +1,6 @@
 """The index stage: prepared sessions → data/index.csv, its specification and its manifests."""
 
 import csv
-import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,22 +11,12 @@ from numpy.typing import NDArray
 
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.files import sha256_of, write_json, write_text
-from custom_gaze.common.untrusted import read_file
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
 from custom_gaze.config.specification import Specification
 from custom_gaze.data.index import HEADER, Manifests, Sample, of_split, targets_of
-from custom_gaze.data.prepared import (
-    LABELS_FILE,
-    MANIFEST_FILE,
-    MOST_CROP_BYTES,
-    Manifest,
-    read_labels,
-    read_manifest,
-)
+from custom_gaze.data.prepared_samples import prepared_samples
 from custom_gaze.data.splits import CROSS_SESSION, SIDES, number_targets, points_px, split_by_target
-
-SAME_ANGLE_DEG = 1e-6  # between a label and what its target's pixels give
 
 
 @dataclass(frozen=True)
@@ -52,7 +41,7 @@ def run(params: Params, paths: Paths) -> IndexResult:
             hold too few targets to split.
     """
     named = (*params.sessions, *params.evaluate.sessions)
-    prepared = {name: _prepared(name, paths) for name in named}
+    prepared = {name: prepared_samples(name, paths) for name in named}
     manifests = [manifest for _, manifest in prepared.values()]
     specification = agreed([(each.session, each.specification) for each in manifests])
     tolerance_px = params.split.same_target_px
@@ -108,38 +97,6 @@ def _placed(
         replace(sample, target=int(target), split=side)
         for sample, target, side in zip(samples, targets, sides, strict=True)
     ]
-
-
-def _prepared(session: str, paths: Paths) -> tuple[list[Sample], Manifest]:
-    """The frames of one prepared session, in the order of labels.csv, and its manifest.
-
-    They have no target's number and no side yet.
-    """
-    folder = paths.dataset / session
-    labels = read_labels(folder / LABELS_FILE, session)
-    manifest = read_manifest(folder / MANIFEST_FILE, session)
-    geometry = manifest.geometry
-    remedy = f"prepare the session again: custom-gaze prepare {session}"
-    if len(labels) != manifest.counts.used:
-        raise InputError(
-            f"{folder / LABELS_FILE}: has {len(labels)} lines behind its header, and "
-            f"{MANIFEST_FILE} counts {manifest.counts.used} frames; {remedy}"
-        )
-    samples = []
-    for label in labels:
-        where = f"{folder / LABELS_FILE}: line {label.line}"
-        angles = geometry.to_degrees([label.target_x_px, label.target_y_px])
-        if np.abs(angles - [label.yaw_deg, label.pitch_deg]).max() > SAME_ANGLE_DEG:
-            raise InputError(f"{where}: its angles are not those of its target; {remedy}")
-        try:
-            crop = read_file(folder / label.filename, MOST_CROP_BYTES)
-        except InputError as error:
-            raise InputError(f"{where}: {error}; {remedy}") from None
-        angles_deg = label.yaw_deg, label.pitch_deg
-        point_px = label.target_x_px, label.target_y_px
-        checksum = hashlib.sha256(crop).hexdigest()
-        samples.append(Sample(session, label.filename, *angles_deg, *point_px, -1, "", checksum))
-    return samples, manifest
 
 
 def _refuse_shared_frames(samples: Sequence[Sample]) -> None:
