@@ -1,11 +1,12 @@
 #!/bin/sh
 # Debian's packages that tests need: openssh-server, an sshd of their own for `custom-gaze remote`,
-# and chromium, which looks at the pages. What is missing is installed if the user may do that;
+# chromium, which looks at the pages, and zsh, which completes commands. What is missing is installed if the user may do that;
 # otherwise those tests say why they are skipped.
 PATH="$PATH:/usr/sbin:/sbin"
 missing=
 command -v sshd >/dev/null || missing="$missing openssh-server"
 command -v chromium >/dev/null || missing="$missing chromium"
+command -v zsh >/dev/null || missing="$missing zsh"
 [ -n "$missing" ] || exit 0
 command -v apt-get >/dev/null || exit 0
 as_root=

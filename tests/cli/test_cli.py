@@ -10,7 +10,7 @@ from subprocess import PIPE
 import pytest
 
 from conftest import Project
-from custom_gaze.cli import app, gaze, main, remote, sessions, stages, tools
+from custom_gaze.cli import app, completion, gaze, main, parser, remote, sessions, stages, tools
 from custom_gaze.common.errors import CustomGazeError
 from pretend_app import color_model, make_app
 
@@ -43,22 +43,20 @@ def test_help_takes_less_than_a_seventh_of_a_second() -> None:
 
 
 def test_every_command_has_a_verb() -> None:
-    from custom_gaze.cli import _parser
-
-    families = (sessions, stages, gaze, tools, app, remote)
+    families = (sessions, stages, gaze, tools, app, remote, completion)
     commands = {
         function
         for family in families
         for name, function in vars(family).items()
         if name.startswith("run_")
     }
-    verbs = choices_of(_parser())
+    verbs = choices_of(parser())
     below_remote = choices_of(verbs.pop("remote"))
     parsers = [*verbs.values(), *below_remote.values()]
-    assert {parser.get_default("run") for parser in parsers} == commands
+    assert {each.get_default("run") for each in parsers} == commands
     assert all(
-        parser.get_default("run").__name__ == f"run_{verb}"
-        for verb, parser in [*verbs.items(), *below_remote.items()]
+        each.get_default("run").__name__ == f"run_{verb}"
+        for verb, each in [*verbs.items(), *below_remote.items()]
     )
 
 
@@ -141,7 +139,8 @@ def test_outside_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     )
     assert done.stdout == "2 2 2 2\nFalse\n"
     assert done.stderr == 4 * (
-        "custom-gaze: params.yaml: not found; run this in the project's folder\n"
+        f"custom-gaze: {tmp_path}: is in no custom-gaze project (neither it nor a folder above "
+        "has params.yaml beside .dvc); go into the project's folder first\n"
     )
 
 

@@ -10,7 +10,8 @@ import sys
 from typing import NoReturn
 
 from custom_gaze import __version__
-from custom_gaze.cli import app, gaze, remote, sessions, stages, tools
+from custom_gaze.cli import app, completion, gaze, remote, sessions, stages, tools
+from custom_gaze.cli.verbs import enter_project
 from custom_gaze.common.console import StopSignals, flush, leave, readable_streams, warn
 from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.common.untrusted import printable
@@ -31,28 +32,29 @@ class _Parser(argparse.ArgumentParser):
         super().error(printable(message, LONGEST_ERROR))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def parser() -> argparse.ArgumentParser:
+    made = _Parser(
         prog="custom-gaze",
         description="From calibration frames to a personal gaze network. "
         "The stages are usually run by `dvc repro` or `dvc exp run`.",
         epilog=EXIT_CODES,
     )
-    parser.add_argument("--version", action="version", version=f"custom-gaze {__version__}")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for family in (sessions, stages, gaze, tools, app, remote):
+    made.add_argument("--version", action="version", version=f"custom-gaze {__version__}")
+    verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for family in (sessions, stages, gaze, tools, app, remote, completion):
         family.add_verbs(verbs)
-    return parser
+    return made
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns one of EXIT_CODES. What is not foreseen is a traceback and 1."""
     readable_streams()
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     stopped = StopSignals()
     code = 0
     try:
         with stopped:
+            enter_project(arguments)
             code = arguments.run(arguments) or 0
             flush()
     except CustomGazeError as error:

@@ -19,9 +19,13 @@ def add_verbs(verbs: Verbs) -> None:
         metavar="N",
         help="the app's own scale (20): sets the gains so that its dot lands on the target",
     )
-    sub = add_verb(verbs, "rollback", run_rollback, "undo the last deploy, byte for byte")
+    sub = add_verb(
+        verbs, "rollback", run_rollback, "undo the last deploy, byte for byte", anywhere=True
+    )
     sub.add_argument("app", type=Path, metavar="APP_DIR")
-    sub = add_verb(verbs, "status", run_status, "tell which model is live in RustyEyes")
+    sub = add_verb(
+        verbs, "status", run_status, "tell which model is live in RustyEyes", anywhere=True
+    )
     sub.add_argument("app", type=Path, metavar="APP_DIR")
 
 

@@ -2,23 +2,24 @@
 
 import argparse
 
-from custom_gaze.cli.verbs import Verbs, add_verb, project
-from custom_gaze.common.console import say, warn
+from custom_gaze.cli.verbs import Verbs, add_verb, project, tell
+from custom_gaze.common.console import warn
 
 
 def add_verbs(verbs: Verbs) -> None:
-    add_verb(
-        verbs, "fetch", run_fetch, "stage: put the face detector and the base network in place"
-    )
+    text = "stage: put the face detector and the base network in place"
+    add_verb(verbs, "fetch", run_fetch, text, json=True)
     text = "stage: find the faces of one session, crop and label them"
-    sub = add_verb(verbs, "prepare", run_prepare, text)
+    sub = add_verb(verbs, "prepare", run_prepare, text, json=True)
     which = sub.add_mutually_exclusive_group(required=True)
     which.add_argument("session", metavar="ID", nargs="?")
     which.add_argument("--session", dest="named", metavar="ID", help="the same")
-    add_verb(verbs, "index", run_index, "stage: list the run's frames and split them by target")
-    add_verb(verbs, "train", run_train, "stage: fine-tune on the indexed frames")
+    text = "stage: list the run's frames and split them by target"
+    add_verb(verbs, "index", run_index, text, json=True)
+    text = "stage: fine-tune on the indexed frames"
+    add_verb(verbs, "train", run_train, text, json=True)
     text = "stage: write models/custom_gaze.onnx and check it"
-    sub = add_verb(verbs, "export", run_export, text)
+    sub = add_verb(verbs, "export", run_export, text, json=True)
     sub.add_argument(
         "--as",
         dest="form",
@@ -27,22 +28,26 @@ def add_verbs(verbs: Verbs) -> None:
         help="l2cs: models/custom_gaze.onnx in the stock two-output form, as a file of its own",
     )
     text = "stage: the 8-bit model, where export.int8 asks for it"
-    add_verb(verbs, "quantise", run_quantise, text)
+    add_verb(verbs, "quantise", run_quantise, text, json=True)
     text = "stage: measure the exported file and write the reports"
-    add_verb(verbs, "evaluate", run_evaluate, text)
-    add_verb(verbs, "report", run_report, "print what the last evaluation measured")
+    add_verb(verbs, "evaluate", run_evaluate, text, json=True)
+    add_verb(verbs, "report", run_report, "print what the last evaluation measured", json=True)
 
 
-def run_fetch(_: argparse.Namespace) -> None:
+def run_fetch(arguments: argparse.Namespace) -> None:
     params, paths = project()
     from custom_gaze.stages import fetch
 
     result = fetch.run(params, paths)
     base = result.base
-    say(f"face detector  {result.detector.value} → {paths.faces}")
     mesh = f"→ {paths.faces}" if result.mesh else "none: crops follow the detector's box"
-    say(f"face mesh      {mesh}")
-    say(f"base network   {base.trunk}, {base.kind}, {base.source} → {paths.base}")
+    tell(
+        arguments,
+        result,
+        f"face detector  {result.detector.value} → {paths.faces}",
+        f"face mesh      {mesh}",
+        f"base network   {base.trunk}, {base.kind}, {base.source} → {paths.base}",
+    )
     for warning in base.warnings:
         warn(f"warning: {warning}")
 
@@ -53,35 +58,40 @@ def run_prepare(arguments: argparse.Namespace) -> None:
 
     session = arguments.session if arguments.named is None else arguments.named
     result = prepare.run(session, params, paths)
-    say(f"{result.used} of {result.frames} frames → {result.folder} ({result.detector})")
+    line = f"{result.used} of {result.frames} frames → {result.folder} ({result.detector})"
+    tell(arguments, result, line)
     for entry in result.left_out:
         warn(f"left out: {entry.filename}: {entry.reason}")
 
 
-def run_index(_: argparse.Namespace) -> None:
+def run_index(arguments: argparse.Namespace) -> None:
     params, paths = project()
     from custom_gaze.stages import index
 
     result = index.run(params, paths)
-    for side, frames in result.frames.items():
-        say(f"{side:<10} {frames} frames of {result.targets[side]} targets")
-    say(f"→ {paths.index}")
+    sides = (
+        f"{side:<10} {frames} frames of {result.targets[side]} targets"
+        for side, frames in result.frames.items()
+    )
+    tell(arguments, result, *sides, f"→ {paths.index}")
 
 
-def run_train(_: argparse.Namespace) -> None:
+def run_train(arguments: argparse.Namespace) -> None:
     params, paths = project()
     from custom_gaze.stages import train
 
     result = train.run(params, paths)
-    say(f"to export: {result.method.label}: {result.reason}")
     held_out = result.validation_frames
     apart = f", {held_out} held out to measure it" if held_out else ", each held out in turn"
-    say(
+    tell(
+        arguments,
+        result,
+        f"to export: {result.method.label}: {result.reason}",
         f"{result.epochs} epochs; exported is epoch {result.exported.epoch}, "
         f"{result.exported.validation_error_deg:.2f}° on held-out targets; "
-        f"{result.train_frames} frames trained on{apart}"
+        f"{result.train_frames} frames trained on{apart}",
+        f"→ {paths.checkpoint}, {paths.last_checkpoint}, {paths.candidates}",
     )
-    say(f"→ {paths.checkpoint}, {paths.last_checkpoint}, {paths.candidates}")
 
 
 def run_export(arguments: argparse.Namespace) -> None:
@@ -90,44 +100,49 @@ def run_export(arguments: argparse.Namespace) -> None:
 
     if arguments.form == "l2cs":
         stock = export.run_l2cs(paths)
-        say(
+        tell(
+            arguments,
+            stock,
             f"{stock.size_mb:.1f} MB; two outputs of 90 bins, their angles within "
             f"{stock.layer_deg:.6f}° over ±40°, within {stock.difference_deg:.6f}° of "
-            f"{paths.model} on {stock.crops} crops"
+            f"{paths.model} on {stock.crops} crops",
+            f"→ {stock.path}",
         )
-        say(f"→ {stock.path}")
         return
     result = export.run(params, paths)
-    say(
+    tell(
+        arguments,
+        result,
         f"{result.size_mb:.1f} MB; PyTorch and onnxruntime agree within "
-        f"{result.difference_deg:.6f}° on {result.crops} crops"
+        f"{result.difference_deg:.6f}° on {result.crops} crops",
+        f"→ {paths.model}",
     )
-    say(f"→ {paths.model}")
 
 
-def run_quantise(_: argparse.Namespace) -> None:
+def run_quantise(arguments: argparse.Namespace) -> None:
     params, paths = project()
     from custom_gaze.stages import quantise
 
     result = quantise.run(params, paths)
-    say(f"8-bit model: {result.reason}")
-    say(f"→ {paths.int8_model if result.written else paths.int8_report}")
+    where = paths.int8_model if result.written else paths.int8_report
+    tell(arguments, result, f"8-bit model: {result.reason}", f"→ {where}")
 
 
-def run_evaluate(_: argparse.Namespace) -> None:
+def run_evaluate(arguments: argparse.Namespace) -> None:
     params, paths = project()
     from custom_gaze.evaluation import report
     from custom_gaze.stages import evaluate
 
     result = evaluate.run(params, paths)
-    say(*report.closing_table(paths).split("\n"), result.tracked)
+    tell(arguments, result, *report.closing_table(paths).split("\n"), result.tracked)
 
 
-def run_report(_: argparse.Namespace) -> None:
+def run_report(arguments: argparse.Namespace) -> None:
     from custom_gaze.config.paths import Paths
     from custom_gaze.evaluation import report
+    from custom_gaze.evaluation.results import read_metrics
     from custom_gaze.evaluation.tracking.pending import deliver_pending
 
-    say(*report.closing_table(Paths()).split("\n"))
-    for line in deliver_pending().lines():
-        say(line)
+    paths = Paths()
+    table = report.closing_table(paths).split("\n")
+    tell(arguments, read_metrics(paths.metrics), *table, *deliver_pending().lines())

@@ -3,12 +3,19 @@
 import argparse
 from pathlib import Path
 
-from custom_gaze.cli.verbs import Verbs, add_verb
+from custom_gaze.cli.verbs import Verbs, add_verb, tell
 from custom_gaze.common.console import say
 
 
 def add_verbs(verbs: Verbs) -> None:
-    sub = add_verb(verbs, "pretrain", run_pretrain, "make the demo world's own base network anew")
+    sub = add_verb(
+        verbs,
+        "pretrain",
+        run_pretrain,
+        "make the demo world's own base network anew",
+        anywhere=True,
+        json=True,
+    )
     sub.add_argument("--params", type=Path, default=Path("pretrain/params.yaml"), metavar="YAML")
     sub.add_argument(
         "--output", type=Path, metavar="PT", help="default: the file that the package brings"
@@ -17,7 +24,8 @@ def add_verbs(verbs: Verbs) -> None:
         "--start", type=Path, metavar="PT", help="go on from this one; default: random weights"
     )
 
-    sub = add_verb(verbs, "inspect", run_inspect, "say what a weights or model file is")
+    text = "say what a weights or model file is"
+    sub = add_verb(verbs, "inspect", run_inspect, text, anywhere=True)
     sub.add_argument("file", type=Path)
 
     sub = add_verb(verbs, "mlflow", run_mlflow, "open MLflow's page on this machine's loopback")
@@ -30,19 +38,20 @@ def run_pretrain(arguments: argparse.Namespace) -> None:
     from custom_gaze.weights.embedded import EMBEDDED_BASE
 
     output = arguments.output or EMBEDDED_BASE
-    result = pretraining.run(arguments.params, output, arguments.start)
+    params = arguments.params or Path("pretrain/params.yaml")
+    result = pretraining.run(params, output, arguments.start)
     found = result.figures
-    say(
+    tell(
+        arguments,
+        result,
         f"own domain     {found.own_error_deg:.1f}° on unseen persons "
-        f"(straight ahead: {found.own_constant_deg:.1f}°)"
-    )
-    say(
+        f"(straight ahead: {found.own_constant_deg:.1f}°)",
         f"demo sessions  {found.screen_error_deg:.1f}° as it is, "
         f"{found.screen_corrected_deg:.1f}° after gain and offset "
         f"(centre: {found.screen_constant_deg:.1f}°); "
-        f"slope {found.yaw_slope:.2f} in yaw, {found.pitch_slope:.2f} in pitch"
+        f"slope {found.yaw_slope:.2f} in yaw, {found.pitch_slope:.2f} in pitch",
+        f"{result.crops} crops, {result.seconds:.0f} s, {result.size_mb:.1f} MB → {result.output}",
     )
-    say(f"{result.crops} crops, {result.seconds:.0f} s, {result.size_mb:.1f} MB → {result.output}")
 
 
 def run_inspect(arguments: argparse.Namespace) -> None:

@@ -5,6 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+def project_root(folder: Path) -> Path | None:
+    """The project that `folder` is in: the nearest of it and the folders above that has params.yaml
+    beside .dvc; None where there is none."""
+    for each in (folder, *folder.parents):
+        if (each / "params.yaml").is_file() and (each / ".dvc").is_dir():
+            return each
+    return None
+
+
 @dataclass(frozen=True)
 class _Below:
     """A path below the project's root, or below the main repository's where that is `shared`."""
