@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from custom_gaze.common.errors import CustomGazeError, InputError
+from custom_gaze.common.look import DARK, rgb
 from custom_gaze.data.sessions import load_frame, read_session
 from custom_gaze.demo.seeds import PERSON_SEEDS, check_person_seed
 from custom_gaze.demo.session import grid_targets, parse_grid, plan_frames, write_session
@@ -257,7 +258,7 @@ def test_a_sheet_shows_every_target(session: Path, tmp_path: Path) -> None:
     height, width = picture.shape[:2]
     assert width == 3 * 314 + 14  # three tiles side by side, as the targets lie
     assert height == 2 * 353 + 14 + 56
-    marks = (picture == (40, 58, 214)).all(-1)  # the targets' red dots, BGR
+    marks = (picture == rgb(DARK.target)[::-1]).all(-1)  # the targets' crosses
     count, _ = cv2.connectedComponents(marks.astype(np.uint8))
     assert count - 1 == 6
 

@@ -2,6 +2,7 @@ import io
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,8 @@ from custom_gaze.faces.detectors import embedded_detector
 from custom_gaze.faces.eye_points import load_eye_finder
 from custom_gaze.faces.finder import load_finder
 from custom_gaze.geometry import ScreenGeometry
-from custom_gaze.inference import predict, predict_output, predictor
-from custom_gaze.inference.drawing import GAZE, TARGET, Dot, compose
+from custom_gaze.inference import drawing, predict, predict_output, predictor
+from custom_gaze.inference.drawing import GAZE, TARGET, Dot, Picture, Point, compose
 from gaze_files import expected_deg, write_network
 
 GEOMETRY = ScreenGeometry()
@@ -199,6 +200,27 @@ def test_the_dot_is_where_the_answer_is() -> None:
     shrink = 560 * (1 - 2 * 0.09) / 1117
     assert places[1][0] - places[0][0] == pytest.approx(400 * shrink, abs=0.6)
     assert places[1][1] == pytest.approx(places[0][1], abs=0.3)
+
+
+def test_what_lies_beside_the_panel_is_counted_and_no_dot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dot at the border would be a prediction there: outside are arrowheads and a number."""
+    said: list[str] = []
+    draw = drawing._text
+
+    def listening(canvas: Picture, at: Point, text: str, *rest: Any) -> Picture:
+        said.append(text)
+        return draw(canvas, at, text, *rest)
+
+    monkeypatch.setattr(drawing, "_text", listening)
+    frame = np.zeros((90, 160, 3), np.uint8)
+    far = [Dot((3000.0, 300.0 + 100 * n), (1600.0, 300.0)) for n in range(3)]
+    drawn = compose([frame], [*far, Dot((-900.0, 500.0), None)], GEOMETRY, "")
+    assert {"3 outside", "1 outside"} <= set(said)
+    panel = drawn[12:572, -drawn.shape[1] // 2 :].astype(int)
+    _, x = np.nonzero(np.abs(panel - GAZE).max(axis=2) < 8)
+    assert x.max() > panel.shape[1] - 12 - 14  # an arrowhead's tip at the panel's margin
+    compose([frame], [Dot((800.0, 300.0), (800.0, 310.0))], GEOMETRY, "")
+    assert not [text for text in said[-3:] if "outside" in text]
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageDraw
-from PIL.ImageFont import load_default as font
 
 from custom_gaze.common.console import bar
 from custom_gaze.common.files import no_more_open_than, whole_file
+from custom_gaze.common.look import DARK, font, rgb
 from custom_gaze.data.sessions import Frame, load_frame, read_session
 from custom_gaze.data.splits import number_targets
 from custom_gaze.demo.world.conditions import draw_conditions, draw_moment
@@ -22,7 +22,8 @@ from custom_gaze.geometry import ScreenGeometry
 
 Image = NDArray[np.uint8]
 
-PAPER, INK, PALE, MARK = (250, 249, 246), (38, 38, 42), (206, 206, 202), (214, 58, 40)
+PAPER, SCREEN, EDGE, GRID = rgb(DARK.paper), rgb(DARK.screen), rgb(DARK.edge), rgb(DARK.grid)
+INK, FAINT, TARGET = rgb(DARK.ink), rgb(DARK.faint), rgb(DARK.target)
 GAP_PX = 14
 TILE_WIDTH_PX = 300
 FRAME_HEIGHT_PX = 169  # 16:9
@@ -138,20 +139,21 @@ def _caption(frame: Frame, geometry: ScreenGeometry) -> Image:
     draw = ImageDraw.Draw(canvas)
     height = CAPTION_PX - 8
     width = round(height * geometry.center_x_px / geometry.center_y_px)
-    draw.rectangle((0, 4, width, 4 + height), outline=INK, fill=(255, 255, 255))
+    draw.rectangle((0, 4, width, 4 + height), outline=EDGE, fill=SCREEN)
     x = frame.target_x_px / (2 * geometry.center_x_px) * width
     y = 4 + frame.target_y_px / (2 * geometry.center_y_px) * height
-    draw.ellipse((x - 4, y - 4, x + 4, y + 4), fill=MARK)
+    draw.line((x - 5, y, x + 5, y), TARGET, 2)
+    draw.line((x, y - 5, x, y + 5), TARGET, 2)
     yaw_deg, pitch_deg = geometry.to_degrees((frame.target_x_px, frame.target_y_px))
     pixels = f"{frame.target_x_px:.0f}, {frame.target_y_px:.0f} px"
-    draw.text((width + 12, 5), pixels, INK, font(16))
-    draw.text((width + 12, 26), f"yaw {yaw_deg:+.1f}°  pitch {pitch_deg:+.1f}°", INK, font(16))
+    draw.text((width + 12, 5), pixels, INK, font(15))
+    draw.text((width + 12, 27), f"yaw {yaw_deg:+.1f}°  pitch {pitch_deg:+.1f}°", FAINT, font(13))
     return np.asarray(canvas)
 
 
 def _captioned(picture: Image, text: str) -> Image:
     strip = Pillow.new("RGB", (picture.shape[1], 24), PAPER)
-    ImageDraw.Draw(strip).text((2, 2), text, INK, font(16))
+    ImageDraw.Draw(strip).text((2, 4), text, INK, font(14))
     return np.concatenate([picture, np.asarray(strip)])
 
 
@@ -163,10 +165,10 @@ def _page(tiles: Sequence[Image], columns: int, title: str, note: str) -> Image:
     size = (columns * (width + GAP_PX) + GAP_PX, rows * (height + GAP_PX) + GAP_PX + top)
     page = Pillow.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(page)
-    draw.text((GAP_PX, 14), title, INK, font(24))
-    start = GAP_PX + draw.textlength(title, font(24)) + 18
-    draw.text((start, 20), note, (120, 120, 124), font(17))
-    draw.line((GAP_PX, 50, size[0] - GAP_PX, 50), PALE, 1)
+    draw.text((GAP_PX, 14), title, INK, font(20))
+    start = GAP_PX + draw.textlength(title, font(20)) + 18
+    draw.text((start, 19), note, FAINT, font(15))
+    draw.line((GAP_PX, 50, size[0] - GAP_PX, 50), GRID, 1)
     for index, tile in enumerate(tiles):
         x = GAP_PX + index % columns * (width + GAP_PX)
         y = top + GAP_PX + index // columns * (height + GAP_PX)

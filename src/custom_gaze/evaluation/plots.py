@@ -11,11 +11,15 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from custom_gaze.common.files import whole_file
+from custom_gaze.common.framing import Area, Framed, framed
+from custom_gaze.common.look import LIGHT
 from custom_gaze.config.paths import Paths
 from custom_gaze.evaluation.results import TESTED_AS, Evaluation, PredictionRow, TrainingLog
 from custom_gaze.geometry import ScreenGeometry
 
-TARGET, PREDICTION, LINE = "#1b6ca8", "#d1495b", "#9aa5b1"
+TARGET, PREDICTION, LINE = LIGHT.target, LIGHT.gaze, LIGHT.edge
+ROOM_SHARE = 0.1  # of the screen, around it
+ARROWS = {"left": "<", "top": "^", "right": ">", "bottom": "v"}
 
 
 def draw(evaluation: Evaluation, paths: Paths, geometry: ScreenGeometry) -> None:
@@ -29,13 +33,13 @@ def _loss(log: TrainingLog, path: Path) -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(log.epoch, log.train_loss, color=TARGET, label="training (augmented samples)")
-    held_out = "held-out targets (plain frames)"
-    axes.plot(log.epoch, log.validation_loss, color=PREDICTION, label=held_out)
+    label = "targets left out of training in turn, or set aside (plain frames)"
+    axes.plot(log.epoch, log.validation_loss, color=PREDICTION, label=label)
     title = "Loss per epoch of the fine-tuned candidate, which is not exported"
     for row in np.flatnonzero(log.exported):  # one at most
         axes.plot(log.epoch[row], log.validation_loss[row], "o", color=PREDICTION)
         error_deg = log.validation_error_deg[row]
-        title = f"Loss per epoch; exported: epoch {row}, {error_deg:.2f}° on held-out targets"
+        title = f"Loss per epoch; exported: epoch {row}, {error_deg:.2f}° on targets left out"
     axes.set(xlabel="epoch", ylabel="mean squared error (degrees²)", title=title)
     axes.set_ylim(0, 1.15 * max(log.train_loss.max(), log.validation_loss.max()))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -51,10 +55,12 @@ def _screen(rows: Sequence[PredictionRow], path: Path, geometry: ScreenGeometry)
     for (name, mine), axes in zip(tested.items(), panels, strict=True):
         _screen_frame(axes, geometry)
         targets, predicted = _points(mine)
-        ends = np.stack([targets, predicted])  # (2, N, 2): a line a frame
+        shown = framed(predicted, _area(geometry), targets)
+        ends = np.stack([targets, shown.places])  # (2, N, 2): a line a frame
         axes.plot(ends[..., 0], ends[..., 1], color=LINE, linewidth=1, zorder=1)
         axes.scatter(*targets.T, color=TARGET, marker="+", s=70, label="target")
-        axes.scatter(*predicted.T, color=PREDICTION, s=14, label="prediction", zorder=3)
+        axes.scatter(*shown.inside.T, color=PREDICTION, s=14, label="prediction", zorder=3)
+        _mark_edges(axes, shown, "prediction", PREDICTION)
         error = float(np.mean([row.error_deg for row in mine]))
         axes.set_title(f"{name}: {error:.2f}° over {len(mine)} frames")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=2, frameon=False)
@@ -95,18 +101,56 @@ def _error_discs(
         edgecolors="white",
         zorder=2,
     )
+    ends = framed(where + shift.T, _area(geometry), where)
     axes.quiver(
-        *where.T, *shift, angles="xy", scale_units="xy", scale=1, width=0.003, alpha=0.6, zorder=3
+        *(*where.T, *(ends.places - where).T),
+        angles="xy",
+        scale_units="xy",
+        scale=1,
+        width=0.003,
+        alpha=0.6,
+        zorder=3,
     )
+    _mark_edges(axes, ends, "arrow", "black")
     return discs
+
+
+def _mark_edges(axes: Axes, shown: Framed, what: str, color: str) -> None:
+    """An arrowhead at the edge for each point beside the plotted area, and how many there are."""
+    for edge in shown.edges():
+        axes.plot(
+            *edge.places.T, ARROWS[edge.side], color=color, markersize=6, clip_on=False, zorder=4
+        )
+        said = f"{edge.count} {what}{'s' if edge.count > 1 else ''} outside"
+        across = edge.side in ("top", "bottom")
+        axes.annotate(
+            said,
+            edge.middle,
+            xytext={"left": (8, 0), "right": (-8, 0), "top": (0, -8), "bottom": (0, 8)}[edge.side],
+            textcoords="offset points",
+            ha="center" if across else edge.side,
+            va={"top": "top", "bottom": "bottom"}.get(edge.side, "center"),
+            rotation=0 if across else 90,
+            color=color,
+            fontsize=8,
+            zorder=5,
+        )
 
 
 def _screen_frame(axes: Axes, geometry: ScreenGeometry) -> None:
     width, height = 2 * geometry.center_x_px, 2 * geometry.center_y_px
     axes.plot([0, width, width, 0, 0], [0, 0, height, height, 0], color="black", linewidth=1)
     axes.set(xlabel="x (pixels)", ylabel="y (pixels)", aspect="equal")
-    axes.set_xlim(-0.1 * width, 1.1 * width)
-    axes.set_ylim(1.1 * height, -0.1 * height)  # down is positive, as on the screen
+    left, top, right, bottom = _area(geometry)
+    axes.set_xlim(left, right)
+    axes.set_ylim(bottom, top)  # down is positive, as on the screen
+
+
+def _area(geometry: ScreenGeometry) -> Area:
+    """What is plotted, in pixels of the screen: all of it and some room."""
+    width, height = 2 * geometry.center_x_px, 2 * geometry.center_y_px
+    room = ROOM_SHARE * np.array([width, height])
+    return (-float(room[0]), -float(room[1]), width + float(room[0]), height + float(room[1]))
 
 
 def _tested(rows: Sequence[PredictionRow]) -> dict[str, list[PredictionRow]]:

@@ -1,31 +1,35 @@
 """Pictures of a gaze: the frame with face box and arrows, beside it the screen with the points."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from custom_gaze.common.framing import Edge, framed
+from custom_gaze.common.look import DARK, Color, font, rgb
 from custom_gaze.faces.crops import cut, gaze_crop_box
 from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.inference.predictor import Gaze
 
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB
-Color = tuple[int, int, int]
 Point = tuple[float, float]
 
 HEIGHT_PX = 560  # of the frame, and of the screen beside it
 GAP_PX, CAPTION_PX, FONT_PX, SMALL_FONT_PX = 12, 48, 19, 14
-BACKGROUND, SCREEN, EDGE, GRID = (17, 20, 26), (33, 39, 49), (122, 134, 150), (52, 60, 73)
-INK, FAINT = (228, 232, 238), (150, 160, 174)
-FACE, TARGET, GAZE = (255, 205, 64), (92, 186, 255), (255, 98, 106)
+BACKGROUND, SCREEN, EDGE, GRID, INK, FAINT, FACE, TARGET, GAZE = (
+    rgb(color)
+    for color in (
+        *(DARK.paper, DARK.screen, DARK.edge, DARK.grid, DARK.ink, DARK.faint),
+        *(DARK.face, DARK.target, DARK.gaze),
+    )
+)
 ROOM_SHARE = 0.09  # around the screen, for predictions that fall beside it
+MARGIN_PX = 10.0  # between the panel's border and what is marked at its edge
 CLOSE_UP = 1.9  # side of a close-up over the face's larger side
 ARROW_SHARE = 1.6  # length of a sideways gaze's arrow over the face's width
+OUTWARDS = {"left": (-1, 0), "top": (0, -1), "right": (1, 0), "bottom": (0, 1)}
 FRACTION_BITS = 4  # cv2 draws at sixteenths of a pixel
 
 
@@ -78,6 +82,9 @@ def compose(
     canvas[GAP_PX : GAP_PX + HEIGHT_PX, start : start + right.shape[1]] = right
     middle = HEIGHT_PX + GAP_PX + (CAPTION_PX + GAP_PX) // 2
     _legend(canvas, start, middle, any(dot.target_px for dot in dots))
+    size = f"{2 * geometry.center_x_px:g} × {2 * geometry.center_y_px:g} px"
+    end = canvas.shape[1] - GAP_PX - HEIGHT_PX * ROOM_SHARE
+    canvas = _text(canvas, (end, middle), size, FAINT, SMALL_FONT_PX, "rm")
     return _text(canvas, (GAP_PX + 4, middle), caption, INK, FONT_PX, "lm")
 
 
@@ -108,25 +115,43 @@ def _screen(dots: Sequence[Dot], geometry: ScreenGeometry) -> Picture:
     )
 
     def place(point: Point) -> Point:
-        """Screen pixels → panel pixels, kept inside the panel."""
-        x, y = (value * shrink + room_px for value in point)
-        return min(max(x, 8.0), canvas.shape[1] - 9.0), min(max(y, 8.0), HEIGHT_PX - 9.0)
+        """Screen pixels → panel pixels."""
+        return point[0] * shrink + room_px, point[1] * shrink + room_px
 
     _background(canvas, place, screen_px)
     small = 1.0 if len(dots) <= 12 else 0.62
-    for dot in dots:
+    area = (MARGIN_PX, MARGIN_PX, canvas.shape[1] - MARGIN_PX, HEIGHT_PX - MARGIN_PX)
+    middle = (screen_px[0] / 2, screen_px[1] / 2)
+    ways = [place(dot.target_px or middle) for dot in dots]
+    predicted = framed([place(dot.predicted_px) for dot in dots], area, ways)
+    targets = framed([place(dot.target_px) for dot in dots if dot.target_px is not None], area)
+    for dot, start, (x, y) in zip(dots, ways, predicted.places.tolist(), strict=True):
         if dot.target_px is not None:
-            _line(canvas, place(dot.target_px), place(dot.predicted_px), FAINT, 1)
-    for dot in dots:
-        if dot.target_px is not None:
-            _cross(canvas, place(dot.target_px), 11 * small)
-    for dot in dots:
-        _point(canvas, place(dot.predicted_px), 7.5 * small)
-    label = f"{screen_px[0]:g} × {screen_px[1]:g} px"
-    return _text(canvas, (canvas.shape[1] / 2, 18), label, FAINT, SMALL_FONT_PX, "mm")
+            _line(canvas, start, (x, y), FAINT, 1)
+    for x, y in targets.inside.tolist():
+        _cross(canvas, (x, y), 11 * small)
+    for x, y in predicted.inside.tolist():
+        _point(canvas, (x, y), 7.5 * small)
+    for some, color in ((targets, TARGET), (predicted, GAZE)):
+        for edge in some.edges():
+            canvas = _marked(canvas, edge, color)
+    return canvas
 
 
-def _background(canvas: Picture, place: Any, screen_px: Point) -> None:
+def _marked(canvas: Picture, edge: Edge, color: Color) -> Picture:
+    """An arrowhead for each point beside the panel, and how many there are."""
+    out = np.array(OUTWARDS[edge.side])
+    across = out[::-1]
+    for place in edge.places:
+        corners = [place, place - 11 * out + 7 * across, place - 11 * out - 7 * across]
+        fixed = np.array([_fixed((x, y)) for x, y in corners])
+        cv2.fillPoly(canvas, [fixed], color, cv2.LINE_AA, FRACTION_BITS)
+    x, y = (np.array(edge.middle) - np.array([16, 20]) * out).tolist()
+    anchor = {"left": "lm", "right": "rm"}.get(edge.side, "mm")
+    return _text(canvas, (x, y), f"{edge.count} outside", color, SMALL_FONT_PX, anchor)
+
+
+def _background(canvas: Picture, place: Callable[[Point], Point], screen_px: Point) -> None:
     (x1, y1), (x2, y2) = (tuple(map(round, place(p))) for p in ((0.0, 0.0), screen_px))
     cv2.rectangle(canvas, (x1, y1), (x2, y2), SCREEN, -1)
     for share in (0.25, 0.5, 0.75):
@@ -202,15 +227,5 @@ def _text(
     from PIL import Image, ImageDraw
 
     image = Image.fromarray(canvas)
-    ImageDraw.Draw(image).text(at, text, fill=color, font=_font(size_px), anchor=anchor)
+    ImageDraw.Draw(image).text(at, text, fill=color, font=font(size_px), anchor=anchor)
     return np.array(image)
-
-
-@cache
-def _font(size_px: int) -> Any:
-    """DejaVu Sans, which matplotlib brings: Pillow's own font lacks × and −."""
-    import matplotlib
-    from PIL import ImageFont
-
-    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    return ImageFont.truetype(str(path), size_px)
