@@ -116,7 +116,7 @@ def test_import_copies_byte_for_byte_and_tracks(source: Path, paths: Paths) -> N
     assert tree(source).keys() - before.keys() == {"notes.txt"}
     staged_lines = run("git", "status", "--short", cwd=paths.root).split("\n")
     staged = run("git", "diff", "--cached", "--name-only", cwd=paths.root).split()
-    assert "data/sessions/mon-1.dvc" in staged
+    assert {"data/sessions/mon-1.dvc", "data/sessions/mon-1.yaml"} <= set(staged)
     assert run("git", "check-ignore", "data/sessions/mon-1", cwd=paths.root)
     status = run(sys.executable, "-m", "dvc", "status", "--json", cwd=paths.root)
     assert json.loads(status) == {}
@@ -194,6 +194,7 @@ def test_stopped_at_any_step_it_is_all_or_nothing(
     assert tree(plain.sessions).keys() == {
         ".gitignore",
         "mon.dvc",
+        "mon.yaml",
         "mon/img_1.jpg",
         "mon/img_1.json",
     }
@@ -220,11 +221,12 @@ def test_killed_at_any_step_the_same_import_goes_on(
                 import_session(other, "mon", plain, GEOMETRY)
         assert import_session(source, "mon", plain, GEOMETRY).again == there
         expected = {f"mon/{name}" for name in tree(source)}
-        assert tree(plain.sessions).keys() == {"mon.dvc", *expected}
+        assert tree(plain.sessions).keys() == {"mon.dvc", "mon.yaml", *expected}
         left = [path.name for path in (plain.root / FOLDER).iterdir() if path.suffix == ".part"]
         assert left == []
         shutil.rmtree(plain.sessions / "mon")
-        (plain.sessions / "mon.dvc").unlink()
+        for name in ("mon.dvc", "mon.yaml"):
+            (plain.sessions / name).unlink()
     assert sorted(set(states)) == [False, True]
 
 

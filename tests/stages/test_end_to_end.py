@@ -15,6 +15,7 @@ import yaml
 
 from conftest import SMALL, Once, Project, copy_working_tree
 from custom_gaze.config.paths import Paths
+from custom_gaze.data.session_file import NOTHING_SAID, write_session_file
 from custom_gaze.demo.session import write_session
 
 MINUTES = 60  # a machine may be busy with other things
@@ -89,6 +90,7 @@ def make_clone(root: Path) -> Clone:
     for name, (person, day) in SESSIONS.items():
         folder = root / "data" / "sessions" / name
         write_session(folder, person=person, day=day, grid=(3, 3), frames_per_target=1)
+        write_session_file(folder, NOTHING_SAID)
     clone.run("dvc", "add", "--quiet", *(f"data/sessions/{name}" for name in SESSIONS))
     return clone
 

@@ -30,6 +30,7 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(REPOSITORY / "params.yaml", tmp_path)
     (tmp_path / "data/sessions/demo-day1").mkdir(parents=True)
     (tmp_path / "data/sessions/demo-day1/img_1.json").write_text("{}")
+    (tmp_path / "data/sessions/demo-day1.yaml").write_text("excluded: []")
     (tmp_path / "write.py").write_text(WRITE)
     content = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())
     for stage in content["stages"].values():

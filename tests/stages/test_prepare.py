@@ -17,10 +17,12 @@ from custom_gaze.config.params import Params, PrepareParams
 from custom_gaze.config.paths import Paths
 from custom_gaze.config.specification import PREPROCESSING
 from custom_gaze.data.crop_picture import crop_picture
-from custom_gaze.data.prepared import LeftOut
+from custom_gaze.data.prepared import LeftOut, read_manifest
+from custom_gaze.data.session_file import Exclusion, SessionFile, write_session_file
 from custom_gaze.data.sessions import load_frame
 from custom_gaze.faces.crops import gaze_crop, gaze_crop_box
 from custom_gaze.faces.finder import DETECTOR_FILE, MESH_FILE
+from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.stages import prepare
 from synthetic_faces import expected_box, write_detector, write_mesh
 
@@ -196,6 +198,58 @@ def test_too_many_unusable_frames_fail_with_the_commonest_reasons(paths):
         prepare.run("monday", PARAMS, paths)
     assert not (paths.dataset / "monday").exists()
     assert prepare.run("monday", params(max_unusable_share=0.5), paths).used == 6
+
+
+def exclude(paths: Paths, **because: str) -> None:
+    excluded = tuple(Exclusion(frame=f"{name}.jpg", because=why) for name, why in because.items())
+    write_session_file(paths.sessions / "monday", SessionFile(excluded=excluded, geometry=None))
+
+
+def test_excluded_frames_are_left_out_and_do_not_count_as_unusable(paths):
+    images = [add_frame(paths, number, (4 + number, 7)) for number in range(8)]
+    damaged = add_frame(paths, 8, (9, 7))
+    damaged.write_bytes(damaged.read_bytes()[:9000])
+    faceless = add_frame(paths, 9)
+    gone = [*images[3:], damaged]  # a damaged one too: excluded is what is said of it
+    exclude(paths, **{image.stem: f"closed {number}" for number, image in enumerate(gone)})
+    result = prepare.run("monday", PARAMS, paths)  # 1 of 4 cannot be used, 6 of 10 are excluded
+    assert (result.frames, result.used) == (10, 3)
+    manifest = read_manifest(result.folder / "manifest.json", "monday")
+    assert manifest.counts.frames == 10
+    assert [entry.filename for entry in manifest.unusable] == [faceless.name]
+    assert {entry.filename: entry.reason for entry in manifest.excluded} == {
+        image.name: f"excluded: closed {number}" for number, image in enumerate(gone)
+    }
+    assert {path.name for path in result.folder.glob("*.jpg")} == {i.name for i in images[:3]}
+    exclude(paths, **{image.stem: "blinks" for image in images[1:]})  # 2 of 3 cannot be used
+    with pytest.raises(InputError, match=r"2 of 3 frames cannot be used .*: 1 x .*, 1 x "):
+        prepare.run("monday", PARAMS, paths)
+
+
+def test_an_excluded_frame_leaves_its_double_to_be_used(paths):
+    first, second = add_frame(paths, 1, (9, 7)), add_frame(paths, 2, (9, 7))
+    second.write_bytes(first.read_bytes())
+    exclude(paths, **{first.stem: "the webcam hung"})
+    prepare.run("monday", PARAMS, paths)
+    assert [row["filename"] for row in rows(paths.dataset / "monday")] == [second.name]
+
+
+def test_an_exclusion_of_no_frame_of_the_session_is_refused(paths):
+    add_frame(paths, 1, (9, 7))
+    exclude(paths, img_7="closed", img_8="closed")
+    expected = "monday.yaml: excludes img_7.jpg and 1 more, .*session include monday img_7.jpg"
+    with pytest.raises(InputError, match=expected):
+        prepare.run("monday", PARAMS, paths)
+
+
+def test_labels_are_for_the_session_s_own_screen(paths):
+    add_frame(paths, 1, (9, 7), target=(1280.0, 720.0))
+    own = ScreenGeometry(1280.0, 720.0, 0.0229)
+    write_session_file(paths.sessions / "monday", SessionFile(excluded=(), geometry=own))
+    result = prepare.run("monday", PARAMS, paths)
+    (row,) = rows(result.folder)
+    assert (float(row["yaw"]), float(row["pitch"])) == (0.0, 0.0)
+    assert read_manifest(result.folder / "manifest.json", "monday").geometry == own
 
 
 def test_the_share_itself_is_still_allowed(paths):

@@ -130,6 +130,7 @@ def run_demo(arguments: argparse.Namespace) -> None:
         sessions_lock,
         whole_or_taken_back,
     )
+    from custom_gaze.data.session_file import session_file
     from custom_gaze.demo.session import check_arguments, parse_grid, write_session
 
     params, paths = project()
@@ -144,7 +145,8 @@ def run_demo(arguments: argparse.Namespace) -> None:
     check_arguments(**what)
     with sessions_lock(paths):
         if arguments.if_missing and folder.exists():
-            if not is_tracked(folder):  # killed between drawing and `dvc add`
+            # Killed between drawing and `dvc add`, or made by an earlier version.
+            if not (is_tracked(folder) and session_file(folder).exists()):
                 put_under_dvc(folder, paths)
             say(f"{folder} is there")
             return

@@ -146,7 +146,15 @@ def read_json(path: Path, schema: type[Model], remedy: str) -> Model:
         InputError: it is missing, no regular file, no UTF-8, too large, no JSON, or lacks a key,
             has one too many or a value out of range; the message names the first.
     """
-    text = read_text(path, advice=remedy)
+    return model_of(read_text(path, advice=remedy), schema, path, remedy)
+
+
+def model_of(text: str, schema: type[Model], path: Path, remedy: str) -> Model:
+    """What the JSON `text` says, as its schema has it; `path` is where it comes from.
+
+    Raises:
+        InputError: as `read_json`.
+    """
     try:
         return schema.model_validate_json(text)
     except ValidationError as error:

@@ -16,6 +16,8 @@ from custom_gaze.common.files import write_bytes
 from custom_gaze.common.temporary import FOLDER, sweep
 from custom_gaze.common.untrusted import printable
 from custom_gaze.config.paths import Paths
+from custom_gaze.data import git_index
+from custom_gaze.data.session_file import NOTHING_SAID, session_file, write_session_file
 
 
 @contextmanager
@@ -79,11 +81,13 @@ def whole_or_taken_back(folder: Path, paths: Paths) -> Iterator[None]:
 
 
 def put_under_dvc(folder: Path, paths: Paths) -> None:
-    """`dvc add` the folder; done twice, it changes nothing.
+    """`dvc add` the folder, its session file made before where it has none; done twice, it
+    changes nothing.
 
     Raises:
-        CustomGazeError: dvc failed.
+        CustomGazeError: dvc or git failed.
     """
+    ensure_session_file(folder, paths)
     _close_cache(folder, paths)
     done = _dvc_add(folder, paths)
     if done.returncode != 0:
@@ -93,6 +97,21 @@ def put_under_dvc(folder: Path, paths: Paths) -> None:
             f"{folder}: dvc add failed ({printable(errors[0])}); put that right and run the same "
             "command again"
         )
+
+
+def ensure_session_file(folder: Path, paths: Paths) -> bool:
+    """Make the session's file, ID.yaml, where it has none, and let git know it; whether it was
+    made. Sessions of earlier versions have none, and DVC asks for it before `prepare`.
+
+    Raises:
+        CustomGazeError: it cannot be written, or git refused it.
+    """
+    path = session_file(folder)
+    made = not path.exists()
+    if made:
+        write_session_file(folder, NOTHING_SAID)
+    git_index.add(paths.root, path)
+    return made
 
 
 def _dvc_add(folder: Path, paths: Paths) -> "subprocess.CompletedProcess[str]":
@@ -135,14 +154,8 @@ def _close_cache(folder: Path, paths: Paths) -> None:
 
 def _take_back(folder: Path, paths: Paths) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    named = dvc_file(folder)
-    if named.exists():
-        named.unlink()
-        command = ["git", "rm", "--cached", "--quiet", "--ignore-unmatch", "--"]
-        with suppress(OSError):
-            subprocess.run(
-                [*command, str(named.relative_to(paths.root))],
-                cwd=paths.root,
-                capture_output=True,
-                check=False,
-            )
+    for named in (dvc_file(folder), session_file(folder)):
+        if named.exists():
+            named.unlink()
+            with suppress(CustomGazeError):
+                git_index.forget(paths.root, named)

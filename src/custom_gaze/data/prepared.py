@@ -99,11 +99,12 @@ class Counts(Strict):
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file that cannot be used, and why."""
+    """A file that is not used, and why: it cannot be, or its session's file excludes it."""
 
     __pydantic_config__ = CHECKED  # of one that is read; a file's name may be no text at all
     filename: str
     reason: str
+    excluded: bool = False
 
 
 def _whole(value: Any) -> Any:
@@ -111,6 +112,9 @@ def _whole(value: Any) -> Any:
     if isinstance(value, dict) and value.keys() != ScreenGeometry.__dataclass_fields__.keys():
         raise ValueError(f"must have the keys {', '.join(ScreenGeometry.__dataclass_fields__)}")
     return value
+
+
+WholeGeometry = Annotated[ScreenGeometry, BeforeValidator(_whole)]
 
 
 class Manifest(Strict):
@@ -121,7 +125,7 @@ class Manifest(Strict):
     code: Text
     detector: UsedDetector
     mesh: UsedMesh | None
-    geometry: Annotated[ScreenGeometry, BeforeValidator(_whole)]
+    geometry: WholeGeometry
     preprocessing: Annotated[
         Preprocessing, PlainValidator(Preprocessing.of), PlainSerializer(Preprocessing.as_dict)
     ]
@@ -134,6 +138,16 @@ class Manifest(Strict):
     def specification(self) -> Specification:
         """The screen of its labels, and how its crops were cut."""
         return Specification(self.geometry, self.preprocessing, self.crop_from)
+
+    @property
+    def unusable(self) -> tuple[LeftOut, ...]:
+        """The frames left out because they cannot be used."""
+        return tuple(entry for entry in self.left_out if not entry.excluded)
+
+    @property
+    def excluded(self) -> tuple[LeftOut, ...]:
+        """The frames left out because the session's file says so."""
+        return tuple(entry for entry in self.left_out if entry.excluded)
 
 
 def read_manifest(path: Path, session: str) -> Manifest:

@@ -14,8 +14,10 @@ import re
 import stat
 import struct
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,7 @@ TURNED = "to be shown turned (EXIF orientation), which the app and training igno
 UPRIGHT = "see that the picture is upright as it is stored"
 MAX_JSON_BYTES = 4 << 20  # a frame's JSON has about 1 kB, with all 468 landmarks about 60 kB
 MAX_IMAGE_BYTES = 64 << 20
+NOTHING: Mapping[str, str] = MappingProxyType({})
 MAX_IMAGE_PIXELS = 50_000_000  # six times a 4K frame; decoded, that is 150 MB
 
 
@@ -71,20 +74,28 @@ class _Unusable(Exception):
     """Why one frame cannot be used; never leaves this module."""
 
 
-def read_session(folder: Path, geometry: ScreenGeometry) -> Session:
+def read_session(
+    folder: Path, geometry: ScreenGeometry, excluded: Mapping[str, str] = NOTHING
+) -> Session:
     """Read and check a session's pairs and targets; images are hashed here, not decoded.
 
     A target more than one screen's width or height outside the screen (whose size is twice
-    `geometry`'s centre) is taken for an error of whatever wrote it.
+    `geometry`'s centre) is taken for an error of whatever wrote it. The images that `excluded`
+    names are left out for the reasons that it has, before anything else is asked of them.
 
     Raises:
-        InputError: the folder is missing, is no session, or has no usable frame.
+        InputError: the folder is missing, is no session, or has no usable frame; an excluded
+            image is none of its.
     """
     names = _session_names(folder)
+    _refuse_strangers(folder, names, excluded)
     frames: list[Frame] = []
     left_out: list[LeftOut] = []
     first_with: dict[str, str] = {}
     for name in sorted(names, key=_by_timestamp):
+        if name in excluded:
+            left_out.append(LeftOut(name, f"excluded: {excluded[name]}", excluded=True))
+            continue
         try:
             frame = _read_frame(folder, name, names, geometry)
             if frame is None:
@@ -97,6 +108,16 @@ def read_session(folder: Path, geometry: ScreenGeometry) -> Session:
         else:
             frames.append(frame)
     return checked_session(folder, frames, left_out)
+
+
+def _refuse_strangers(folder: Path, names: set[str], excluded: Mapping[str, str]) -> None:
+    strangers = sorted(set(excluded) - names)
+    if strangers:
+        more = f" and {len(strangers) - 1} more" if len(strangers) > 1 else ""
+        raise InputError(
+            f"{folder}.yaml: excludes {strangers[0]}{more}, which {folder} does not hold; take it "
+            f"out: custom-gaze session include {folder.name} {strangers[0]}"
+        )
 
 
 def checked_session(folder: Path, frames: list[Frame], left_out: list[LeftOut]) -> Session:

@@ -39,7 +39,8 @@ def check_committed(root: Path) -> list[str]:
         InputError: files that git knows, or the pipeline's own, are not committed.
     """
     changed, unknown = repository.uncommitted(root)
-    part_of_it = ("src/", "dvc.yaml", "dvc.lock", "params.yaml", "requirements.txt")
+    files = ("dvc.yaml", "dvc.lock", "params.yaml", "requirements.txt")
+    part_of_it = ("src/", "data/sessions/", *files)
     changed += [path for path in unknown if path.startswith(part_of_it) or path.endswith(".dvc")]
     if changed:
         listed = ", ".join(sorted(changed)[:5]) + (", …" if len(changed) > 5 else "")

@@ -34,6 +34,7 @@ from custom_gaze.data.prepared import (
     UsedDetector,
     UsedMesh,
 )
+from custom_gaze.data.session_file import read_session_file
 from custom_gaze.data.sessions import Frame, Session, load_frame, read_session
 from custom_gaze.faces.crops import gaze_crop, jpeg
 from custom_gaze.faces.finder import FaceFinder, FoundFace, load_finder
@@ -70,17 +71,20 @@ def run(session_id: str, params: Params, paths: Paths, progress: bool = True) ->
 
     The folder then holds a JPEG per usable frame (RGB, size_px squared, 4:4:4), labels.csv (angles
     in degrees, targets in screen pixels, the face's box in frame pixels) and manifest.json. Who may
-    not read a frame may not read its crop.
+    not read a frame may not read its crop. What data/sessions/<id>.yaml says of the session is
+    heeded: the frames that it excludes are left out, and its own screen is that of the labels.
 
     Raises:
-        InputError: the session, the detector or the mesh cannot be used; no frame is usable, or
-            more than `prepare.max_unusable_share` of them are not.
+        InputError: the session, its file, the detector or the mesh cannot be used; no frame is
+            usable, or more than `prepare.max_unusable_share` of them are not.
         CustomGazeError: writing failed.
     """
     check_session_id(session_id, "prepare")
     settings = params.prepare
     spec = Preprocessing(settings.margin, settings.size_px)
-    session = read_session(paths.sessions / session_id, params.geometry)
+    said = read_session_file(paths.sessions / session_id)
+    geometry = said.geometry_or(params.geometry)
+    session = read_session(paths.sessions / session_id, geometry, said.reasons())
     finder = load_finder(paths.faces, settings.min_score)
     target = paths.dataset / session_id
     with whole_folder(target) as folder:
@@ -97,8 +101,8 @@ def run(session_id: str, params: Params, paths: Paths, progress: bool = True) ->
         unusable = [entry for entry in done if isinstance(entry, LeftOut)]
         left_out = tuple(sorted((*session.left_out, *unusable), key=lambda entry: entry.filename))
         _check_share(session, len(used), left_out, settings.max_unusable_share)
-        write_bytes(folder / LABELS_FILE, _labels(used, session_id, params.geometry))
-        manifest = _manifest(session_id, finder, params, spec, len(used), left_out)
+        write_bytes(folder / LABELS_FILE, _labels(used, session_id, geometry))
+        manifest = _manifest(session_id, finder, params, geometry, spec, len(used), left_out)
         write_json(folder / MANIFEST_FILE, manifest.model_dump(mode="json"))
     frames = len(used) + len(left_out)
     kind = finder.detector.kind.value
@@ -150,14 +154,15 @@ def _cores() -> int:
 def _check_share(
     session: Session, used: int, left_out: tuple[LeftOut, ...], allowed: float
 ) -> None:
-    total = used + len(left_out)
-    if used and len(left_out) <= allowed * total + 1e-9:  # 0.29 · 100 is less than 29
+    unusable = tuple(entry for entry in left_out if not entry.excluded)
+    total = used + len(unusable)
+    if used and len(unusable) <= allowed * total + 1e-9:  # 0.29 · 100 is less than 29
         return
-    what = f"{len(left_out)} of {total} frames cannot be used" if used else "no frame can be used"
+    what = f"{len(unusable)} of {total} frames cannot be used" if used else "no frame can be used"
     limit = f" (allowed are {allowed:.0%})" if used else ""
     rule = ", or raise prepare.max_unusable_share" if used else ""
     raise InputError(
-        f"{session.folder}: {what}{limit}: {_commonest(left_out)}; "
+        f"{session.folder}: {what}{limit}: {_commonest(unusable or left_out)}; "
         f"capture the session again with the face well lit and in view{rule}"
     )
 
@@ -198,6 +203,7 @@ def _manifest(
     session_id: str,
     finder: FaceFinder,
     params: Params,
+    geometry: ScreenGeometry,
     spec: Preprocessing,
     used: int,
     left_out: tuple[LeftOut, ...],
@@ -211,7 +217,7 @@ def _manifest(
             kind=detector.kind.value, sha256=detector.sha256, min_score=finder.min_score
         ),
         mesh=UsedMesh(sha256=mesh.sha256) if mesh else None,
-        geometry=params.geometry,
+        geometry=geometry,
         preprocessing=spec,
         crop_from=finder.crop_from,
         jpeg_quality=params.prepare.jpeg_quality,
