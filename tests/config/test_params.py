@@ -11,7 +11,6 @@ import yaml
 from conftest import REPOSITORY, Project
 from custom_gaze.common.errors import InputError
 from custom_gaze.config.params import Params, load_params
-from custom_gaze.config.session_ids import sessions_value
 
 
 def test_the_shipped_file_holds_the_specification() -> None:
@@ -149,20 +148,3 @@ def test_params_yaml_has_to_be_a_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "params.yaml")
     with pytest.raises(InputError, match=r"params\.yaml: is no regular file; run this in the pro"):
         load_params(tmp_path / "params.yaml")
-
-
-def test_lists_can_be_set_emptied_and_set_again_by_dvc(tmp_path: Path) -> None:
-    """DVC writes a list's lines behind a comment on the key's line; so no list may have one."""
-    from dvc.utils.hydra import apply_overrides
-
-    path = tmp_path / "params.yaml"
-    path.write_bytes((REPOSITORY / "params.yaml").read_bytes())
-    wanted = {"evaluate.sessions": ["a", "b"], "sessions": ["c", "1e5"]}
-    for _ in range(2):
-        for key, ids in wanted.items():
-            apply_overrides(path, [sessions_value(ids, key)])
-            apply_overrides(path, [sessions_value([], key)])
-            apply_overrides(path, [sessions_value(ids, key)])
-    params = load_params(path)
-    assert (params.sessions, params.evaluate.sessions) == (("c", "1e5"), ("a", "b"))
-    assert params.train == load_params(REPOSITORY / "params.yaml").train

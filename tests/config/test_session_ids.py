@@ -41,10 +41,14 @@ def test_bad_session_ids(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        *((name, "a number") for name in ("20260106", "1e5", "0x1f", "1_000", "0o17", "nan")),
+        *(
+            (name, "a number")
+            for name in ("20260106", "1e5", "1E5", "0x1f", "0b11", "1_000", "0o17", "nan")
+        ),
         ("2026-01-06", "a date"),
-        *((name, "true or false") for name in ("on", "No", "true")),
+        *((name, "true or false") for name in ("on", "No", "true", "y", "N")),
         ("null", "nothing"),
+        ("NULL", "nothing"),
     ],
 )
 def test_an_id_that_is_no_word_to_yaml_is_refused(name: str, kind: str) -> None:

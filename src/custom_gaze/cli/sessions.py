@@ -57,6 +57,7 @@ def add_verbs(verbs: Verbs) -> None:
 
 def run_import(arguments: argparse.Namespace) -> None:
     params, paths = project()
+    from custom_gaze.config.list_comments import settle_list_comments
     from custom_gaze.config.session_ids import sessions_option
     from custom_gaze.data.importing import import_session
     from custom_gaze.data.sessions import TURNED, UPRIGHT
@@ -80,6 +81,8 @@ def run_import(arguments: argparse.Namespace) -> None:
     _warn_of_screen(result.session, params.geometry, params)
     if result.targets < MIN_TARGETS:
         warn(f"warning: a run needs {MIN_TARGETS} targets; name this session together with others")
+    for key in settle_list_comments(paths.params):
+        warn(f"{paths.params}: the comment behind {key} stands above it now: -S writes into it")
     # Another person's session, left in params.yaml by the demo, is nothing to be tested on.
     alone = f" {sessions_option([], 'evaluate.sessions')}" if params.evaluate.sessions else ""
     say(f"next: {result.next_command}{alone}")

@@ -15,7 +15,7 @@ SESSION_ID_RULE = "1 to 64 letters, digits, '-' or '_', starting with a letter o
 _OTHER_KINDS = {
     "a number": re.compile(r"[0-9][0-9_]*(e[-+]?[0-9_]+)?|0[xob][0-9a-f_]+|nan|inf", re.I),
     "a date": re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}"),
-    "true or false": re.compile(r"true|false|yes|no|on|off", re.I),
+    "true or false": re.compile(r"true|false|yes|no|on|off|y|n", re.I),
     "nothing": re.compile(r"null", re.I),
 }
 
