@@ -23,7 +23,7 @@ import custom_gaze  # noqa: F401  sets what torch and onnxruntime read when they
 from custom_gaze.config.params import Params, load_params
 from custom_gaze.config.paths import Paths
 from custom_gaze.config.specification import Preprocessing, Specification
-from custom_gaze.data.prepared import COLUMNS
+from custom_gaze.data.prepared import COLUMNS, MANIFEST_FORMAT
 from custom_gaze.models import onnx_trial
 from custom_gaze.models.network import GazeNetwork
 from custom_gaze.stages import evaluate, export, index, train
@@ -222,7 +222,7 @@ def write_synthetic(
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
     frames = columns * rows * per_target
     manifest = {
-        "format": 1,
+        "format": MANIFEST_FORMAT,
         "session": session,
         "code": "0.1.0+prepared",
         "detector": {"kind": "CenterFace", "sha256": "0" * 64, "min_score": 0.7},
@@ -231,6 +231,7 @@ def write_synthetic(
         "jpeg_quality": 100,
         "counts": {"frames": frames + 1, "used": frames, "left_out": 1},
         "left_out": [{"filename": "img_1.jpg", "reason": "no <face> in it"}],
+        "suspects": [],
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
 

@@ -30,7 +30,7 @@ from custom_gaze.config.params import load_params
 from custom_gaze.config.paths import Paths
 from custom_gaze.config.session_ids import SESSION_ID
 from custom_gaze.data.index import SIDES, read_index
-from custom_gaze.data.prepared import read_labels, read_manifest
+from custom_gaze.data.prepared import MANIFEST_FORMAT, read_labels, read_manifest
 from custom_gaze.data.sessions import read_session
 from custom_gaze.evaluation.report import closing_table
 from custom_gaze.evaluation.results import read_metrics
@@ -308,13 +308,14 @@ SAMPLES = [
     for number in range(3)
 ]
 MANIFEST = {
-    "format": 1,
+    "format": MANIFEST_FORMAT,
     **{"session": "one", "code": "0.1.0+abc", "mesh": None, "crop_from": "detector box"},
     "detector": {"kind": "CenterFace", "sha256": "0" * 64, "min_score": 0.7},
     "geometry": {"center_x_px": 864.0, "center_y_px": 558.5, "deg_per_pixel": 0.0307},
     "preprocessing": {"margin": 1.5, "size_px": 448},
     **{"jpeg_quality": 100, "counts": {"frames": 4, "used": 3, "left_out": 1}},
-    "left_out": [{"filename": "img_9.jpg", "reason": "no face"}],
+    "left_out": [{"filename": "img_9.jpg", "reason": "no face", "excluded": False}],
+    "suspects": [{"filename": "img_1.jpg", "why": "closed"}],
 }
 
 

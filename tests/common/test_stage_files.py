@@ -189,6 +189,7 @@ MANIFEST = {
     **keys(NO_FIGURE, "format", "detector.min_score", "jpeg_quality", "counts.used"),
     **keys({"text": "x", "number": 1}, "counts"),
     **keys(NO_TEXT, "left_out.0.reason"),
+    **keys({"text": "x", **NO_TEXT, "list": [1]}, "suspects"),
     "another session": (key("session", "two"), "session: is not one"),
     "a key more": (key("extra", 1), "extra"),
     "left_out of another length": (key("left_out", []), "counts.left_out"),

@@ -14,6 +14,7 @@ from conftest import REPOSITORY, Project
 from custom_gaze import doctor
 from custom_gaze.cli import main
 from custom_gaze.common.errors import InputError
+from custom_gaze.data.frame_looks import FrameLook
 from custom_gaze.data.sessions import Frame, load_frame, read_session
 from custom_gaze.demo import session as demo_session
 from custom_gaze.demo.session import write_session
@@ -164,42 +165,15 @@ def test_a_wrong_label_is_found(ready: Project) -> None:
     assert seen_x < 500  # where the person really looked
 
 
-def test_leaving_a_target_out_is_what_refitting_gives() -> None:
-    rng = np.random.default_rng(3)
-    features = rng.normal(size=(24, 40)).astype(np.float32)
-    targets = np.repeat(np.arange(8), 3)
-    answers = rng.normal(size=(24, 2)) * 8 + 5
-    check = labels.leave_one_target_out(features, answers, targets)
-    # The same by hand: without a target, ridge regression with a constant, for each penalty.
-    scaled = features - features.mean(axis=0)
-    scaled = scaled / np.sqrt((scaled**2).sum() / len(scaled))
-    wide = np.concatenate([scaled, np.full((24, 1), np.sqrt(labels.INTERCEPT))], axis=1)
-    best = np.inf
-    for penalty in labels.PENALTIES:
-        by_hand = np.empty((24, 2))
-        for target in range(8):
-            fit, held = targets != target, targets == target
-            dual = wide[fit] @ wide[fit].T + penalty * np.eye(fit.sum())
-            by_hand[held] = wide[held] @ wide[fit].T @ np.linalg.solve(dual, answers[fit])
-        errors = np.hypot(*(by_hand - answers).T)
-        if errors.mean() < best:
-            best, wanted = errors.mean(), by_hand
-    assert np.allclose(check.predicted_deg, wanted, atol=1e-3)
-    assert check.errors_deg.mean() == pytest.approx(best, abs=1e-4)
-    guessed = [answers[targets != target].mean(axis=0) for target in targets]
-    assert check.guess_deg == pytest.approx(np.hypot(*(np.array(guessed) - answers).T).mean())
-    assert not check.useful  # noise tells nothing
-
-
 def test_labels_are_judged_only_where_they_can_be() -> None:
     rng = np.random.default_rng(5)
     points = np.repeat(grid(4, 4), 2, axis=0)
     truth = GEOMETRY.to_degrees(points)
     features = np.tanh(truth @ rng.normal(size=(2, 60)) / 60) + rng.normal(0, 0.01, (32, 60))
 
-    def looks(eyes: np.ndarray) -> list[frames.FrameLook]:
+    def looks(eyes: np.ndarray) -> list[FrameLook]:
         return [
-            frames.FrameLook(frame, None, eyes=row.astype(np.float32))
+            FrameLook(frame, None, eyes=row.astype(np.float32))
             for frame, row in zip(targets_of(points), eyes, strict=True)
         ]
 
@@ -280,17 +254,6 @@ def test_targets_of_another_screen(size: tuple[int, int], severity: Severity) ->
     )
 
 
-def test_how_much_of_a_crop_is_cut_off() -> None:
-    inside = (500.0, 200.0, 600.0, 300.0)
-    assert frames.cut_off(inside, 1280, 720, 1.5) == (0.0, ())
-    # A square of 300 about (100, 360): from -50 to 250.
-    share, edges = frames.cut_off((0.0, 260.0, 200.0, 460.0), 1280, 720, 1.5)
-    assert (share, edges) == (pytest.approx(50 / 300), ("left",))
-    share, edges = frames.cut_off((0.0, 0.0, 900.0, 900.0), 1000, 1000, 2.0)
-    assert edges == ("left", "top", "right", "bottom")
-    assert share == pytest.approx(800 / 1800)
-
-
 @pytest.mark.parametrize(("grey_levels", "same"), [(2, True), (4, False)])
 def test_pictures_are_the_same_only_if_every_block_is(grey_levels: int, same: bool) -> None:
     rng = np.random.default_rng(1)
@@ -298,7 +261,7 @@ def test_pictures_are_the_same_only_if_every_block_is(grey_levels: int, same: bo
     other = small.copy()
     other[36:45, 70:80] += np.uint8(grey_levels)  # one of 160 blocks: an eye, say
     first, second = targets_of(np.array([[100.0, 100.0], [900.0, 500.0]]))
-    pair = [frames.FrameLook(first, None, small=small), frames.FrameLook(second, None, small=other)]
+    pair = [FrameLook(first, None, small=small), FrameLook(second, None, small=other)]
     findings = [f for f in frames.check_frames(pair, 20.0) if f.check == "duplicate"]
     assert [f.severity for f in findings] == ([Severity.ERROR] if same else [])
     for shift_px in (0.0, 0.6, 19.0):  # the app's targets jitter by pixels

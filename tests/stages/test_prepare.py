@@ -114,7 +114,7 @@ def test_manifest_says_what_made_the_dataset(paths):
     result = prepare.run("monday", params(margin=1.6, size_px=224, jpeg_quality=90), paths)
     manifest = json.loads((result.folder / "manifest.json").read_text())
     detector = (paths.faces / DETECTOR_FILE).read_bytes()
-    assert manifest["format"] == 1
+    assert manifest["format"] == 2
     assert manifest["code"] == code_version("stages.prepare")
     assert manifest["session"] == "monday"
     assert manifest["detector"] == {
@@ -224,6 +224,22 @@ def test_excluded_frames_are_left_out_and_do_not_count_as_unusable(paths):
     exclude(paths, **{image.stem: "blinks" for image in images[1:]})  # 2 of 3 cannot be used
     with pytest.raises(InputError, match=r"2 of 3 frames cannot be used .*: 1 x .*, 1 x "):
         prepare.run("monday", PARAMS, paths)
+
+
+def test_suspects_are_in_the_manifest_until_they_are_excluded(paths):
+    images = [add_frame(paths, number, (4 + number, 7)) for number in range(4)]
+    images[2].write_bytes(images[1].read_bytes() + b"\0")  # the webcam hung
+    target = {"screen_x": 10.0, "screen_y": 20.0}
+    images[2].with_suffix(".json").write_text(json.dumps(target))
+    result = prepare.run("monday", PARAMS, paths)
+    suspects = read_manifest(result.folder / "manifest.json", "monday").suspects
+    assert suspects == result.suspects
+    assert [entry.filename for entry in suspects] == [images[1].name, images[2].name]
+    assert (
+        suspects[1].why == f"shows the same picture as {images[1].name}, which has another target"
+    )
+    exclude(paths, **{images[2].stem: suspects[1].why})
+    assert prepare.run("monday", PARAMS, paths).suspects == ()
 
 
 def test_an_excluded_frame_leaves_its_double_to_be_used(paths):

@@ -62,6 +62,8 @@ def run_prepare(arguments: argparse.Namespace) -> None:
     tell(arguments, result, line)
     for entry in result.left_out:
         warn(f"left out: {entry.filename}: {entry.reason}")
+    for suspect in result.suspects:
+        warn(f"suspect: {suspect.filename}: {suspect.why}")
 
 
 def run_index(arguments: argparse.Namespace) -> None:

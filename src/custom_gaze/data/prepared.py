@@ -2,7 +2,7 @@
 
 labels.csv has a line for each crop: its file, the angles of its target in degrees, right and down
 positive, its session, the target in screen pixels, and the face's score and box in frame pixels.
-manifest.json says what made them and which frames were left out.
+manifest.json says what made them, which frames were left out and which are suspect.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from custom_gaze.common.stage_files import (
 from custom_gaze.config.specification import CropFrom, Preprocessing, Specification
 from custom_gaze.geometry import ScreenGeometry
 
-MANIFEST_FORMAT = 1
+MANIFEST_FORMAT = 2
 LABELS_FILE = "labels.csv"
 MANIFEST_FILE = "manifest.json"
 COLUMNS = (
@@ -107,6 +107,13 @@ class LeftOut:
     excluded: bool = False
 
 
+class Suspect(Strict):
+    """A frame that is used and perhaps better excluded, and why, in a line."""
+
+    filename: Text
+    why: Text
+
+
 def _whole(value: Any) -> Any:
     """A screen in a file has to name all of it, whatever the defaults are."""
     if isinstance(value, dict) and value.keys() != ScreenGeometry.__dataclass_fields__.keys():
@@ -133,6 +140,7 @@ class Manifest(Strict):
     jpeg_quality: int = Field(ge=1, le=100)
     counts: Counts
     left_out: tuple[LeftOut, ...]
+    suspects: tuple[Suspect, ...]  # of the frames that are used
 
     @property
     def specification(self) -> Specification:

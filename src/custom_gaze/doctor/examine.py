@@ -10,10 +10,11 @@ from custom_gaze.common.console import bar
 from custom_gaze.common.errors import InputError
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
+from custom_gaze.data.frame_looks import Examiner, FrameLook
 from custom_gaze.data.sessions import Session, read_session
 from custom_gaze.doctor.environment import look_at_environment
 from custom_gaze.doctor.findings import Finding, Severity, worst_first
-from custom_gaze.doctor.frames import Examiner, FrameLook, check_frames
+from custom_gaze.doctor.frames import check_frames
 from custom_gaze.doctor.labels import check_labels
 from custom_gaze.doctor.screen import look_at_screen
 from custom_gaze.faces.eye_points import load_eye_finder

@@ -23,6 +23,7 @@ from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
 from custom_gaze.config.session_ids import check_session_id
 from custom_gaze.config.specification import Preprocessing
+from custom_gaze.data.frame_looks import Examiner, FrameLook
 from custom_gaze.data.prepared import (
     COLUMNS,
     LABELS_FILE,
@@ -31,13 +32,16 @@ from custom_gaze.data.prepared import (
     Counts,
     LeftOut,
     Manifest,
+    Suspect,
     UsedDetector,
     UsedMesh,
 )
 from custom_gaze.data.session_file import read_session_file
 from custom_gaze.data.sessions import Frame, Session, load_frame, read_session
+from custom_gaze.data.suspects import suspects_among
 from custom_gaze.faces.crops import gaze_crop, jpeg
-from custom_gaze.faces.finder import FaceFinder, FoundFace, load_finder
+from custom_gaze.faces.eye_points import load_eye_finder
+from custom_gaze.faces.finder import FaceFinder, load_finder
 from custom_gaze.geometry import ScreenGeometry
 
 REASONS_SHOWN = 3
@@ -56,14 +60,9 @@ class PrepareResult:
     frames: int
     used: int
     left_out: tuple[LeftOut, ...]
+    suspects: tuple[Suspect, ...]
     crop_from: str
     detector: str
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    frame: Frame
-    face: FoundFace
 
 
 def run(session_id: str, params: Params, paths: Paths, progress: bool = True) -> PrepareResult:
@@ -86,42 +85,53 @@ def run(session_id: str, params: Params, paths: Paths, progress: bool = True) ->
     geometry = said.geometry_or(params.geometry)
     session = read_session(paths.sessions / session_id, geometry, said.reasons())
     finder = load_finder(paths.faces, settings.min_score)
+    examiner = Examiner(finder, load_eye_finder(), settings.margin)
     target = paths.dataset / session_id
     with whole_folder(target) as folder:
         no_more_open_than(folder, session.folder)
 
-        def prepare_one(frame: Frame) -> _Prepared | LeftOut:
-            return _prepare_frame(frame, folder, finder, spec, settings.jpeg_quality)
+        def prepare_one(frame: Frame) -> FrameLook | LeftOut:
+            return _prepare_frame(frame, folder, examiner, spec, settings.jpeg_quality)
 
         results = _in_parallel(prepare_one, session.frames)
         done = list(
             bar(results, f"prepare {session_id}", len(session.frames)) if progress else results
         )
-        used = [entry for entry in done if isinstance(entry, _Prepared)]
+        used = [entry for entry in done if isinstance(entry, FrameLook)]
         unusable = [entry for entry in done if isinstance(entry, LeftOut)]
         left_out = tuple(sorted((*session.left_out, *unusable), key=lambda entry: entry.filename))
         _check_share(session, len(used), left_out, settings.max_unusable_share)
         write_bytes(folder / LABELS_FILE, _labels(used, session_id, geometry))
-        manifest = _manifest(session_id, finder, params, geometry, spec, len(used), left_out)
+        suspects = suspects_among(used, geometry, params.split.same_target_px)
+        manifest = _manifest(
+            session_id, finder, params, geometry, spec, len(used), left_out, suspects
+        )
         write_json(folder / MANIFEST_FILE, manifest.model_dump(mode="json"))
-    frames = len(used) + len(left_out)
-    kind = finder.detector.kind.value
-    return PrepareResult(session_id, target, frames, len(used), left_out, finder.crop_from, kind)
+    return PrepareResult(
+        session_id=session_id,
+        folder=target,
+        frames=len(used) + len(left_out),
+        used=len(used),
+        left_out=left_out,
+        suspects=suspects,
+        crop_from=finder.crop_from,
+        detector=finder.detector.kind.value,
+    )
 
 
 def _prepare_frame(
-    frame: Frame, folder: Path, finder: FaceFinder, spec: Preprocessing, jpeg_quality: int
-) -> _Prepared | LeftOut:
+    frame: Frame, folder: Path, examiner: Examiner, spec: Preprocessing, jpeg_quality: int
+) -> FrameLook | LeftOut:
     try:
         pixels = load_frame(frame.image)
-        face = finder.find(pixels)
+        face = examiner.finder.find(pixels)
         crop = gaze_crop(pixels, face.box, spec)
     except InputError as error:
         return LeftOut(frame.image.name, _without_path(str(error), frame.image))
     made = folder / frame.image.name
     made.write_bytes(jpeg(crop, jpeg_quality))
     no_more_open_than(made, frame.image)
-    return _Prepared(frame, face)
+    return examiner.seen(frame, pixels, face)
 
 
 def _without_path(reason: str, image: Path) -> str:
@@ -184,13 +194,14 @@ def _kind_of(reason: str) -> str:
     return re.sub(r"img_\d+", "img_…", re.sub(r" \(.*", "", reason))
 
 
-def _labels(used: list[_Prepared], session_id: str, geometry: ScreenGeometry) -> bytes:
+def _labels(used: list[FrameLook], session_id: str, geometry: ScreenGeometry) -> bytes:
     """labels.csv; floats are written so that reading them gives the same numbers."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for entry in used:
         frame, face = entry.frame, entry.face
+        assert face is not None  # only frames with a face were used
         target_px = (frame.target_x_px, frame.target_y_px)
         yaw_deg, pitch_deg = geometry.to_degrees(target_px).tolist()
         numbers = (yaw_deg, pitch_deg, *target_px, face.score, *face.box)
@@ -207,6 +218,7 @@ def _manifest(
     spec: Preprocessing,
     used: int,
     left_out: tuple[LeftOut, ...],
+    suspects: tuple[Suspect, ...],
 ) -> Manifest:
     detector, mesh = finder.detector, finder.mesh
     return Manifest(
@@ -223,4 +235,5 @@ def _manifest(
         jpeg_quality=params.prepare.jpeg_quality,
         counts=Counts(frames=used + len(left_out), used=used, left_out=len(left_out)),
         left_out=left_out,
+        suspects=suspects,
     )
