@@ -158,11 +158,14 @@ def test_candidates_come_back_as_they_were(tmp_path: Path) -> None:
     form = LinearProbe(FORM.correction, np.zeros((2, 3)), np.zeros(2))
     state = {"head.bias": torch.tensor([1.0, 2.0])}
     errors = {BASE: 5.0, PROBE: 4.0, FINETUNE: 3.0}
-    kept = Candidates("probe", "why", errors, {BASE: form, PROBE: FORM}, "layer3", state, "linear")
+    kept = Candidates(
+        "probe", "why", errors, {BASE: form, PROBE: FORM}, "layer3", state, "linear", (4.5, 3.5)
+    )
     save_candidates(kept, path)
     first = path.read_bytes()
     back = read_candidates(path)
     assert (back.method, back.reason, back.held_out_deg) == ("probe", "why", errors)
+    assert back.cross_validated_deg == (4.5, 3.5)
     assert back.closed[PROBE].correction == FORM.correction
     assert back.closed[BASE].alpha == float("inf")
     np.testing.assert_array_equal(back.closed[PROBE].weight, FORM.weight)

@@ -61,7 +61,7 @@ FILES = {
     "other.onnx": "predict mine.onnx --model other.onnx",
     "live.onnx": "watch --source clip.avi --model live.onnx",
     "new.onnx": "deploy {app} --model new.onnx",
-    "reports/metrics.json": "report",
+    "reports/figures.json": "report",
 }
 
 

@@ -356,6 +356,10 @@ FIGURES = {
     **{"error_px": 81.0, "frames": 10, "targets": 5, "constant_deg": 19.0, "base_deg": 15.0},
 }
 METRICS = {
+    "headline": {
+        **{key: FIGURES[key] for key in ("error_deg", "error_px", "frames", "targets")},
+        **{"measured": "cross-validated", "low_deg": 2.0, "high_deg": 3.0},
+    },
     "choice": {"exported": "probe", "reason": "it is better", "held_out_probe_deg": 2.7},
     **{"test": FIGURES, "cross_session": FIGURES, "train": FIGURES},
 }
@@ -363,11 +367,11 @@ METRICS = {
 
 @fuzzed
 @given(content=mutated(METRICS, json.dumps))
-def test_metrics_json(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_figures_json(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     """What is accepted makes a table."""
     paths = Paths(tmp_path_factory.getbasetemp() / "metrics")
     paths.reports.mkdir(parents=True, exist_ok=True)
-    paths.metrics.write_bytes(content)
+    paths.figures.write_bytes(content)
     with refused_in_one_line(paths.root):
         assert "nan" not in closing_table(paths)
-        assert finite(read_metrics(paths.metrics).model_dump(exclude_none=True))
+        assert finite(read_metrics(paths.figures).model_dump(exclude_none=True))

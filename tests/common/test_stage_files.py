@@ -196,6 +196,9 @@ MANIFEST = {
 }
 METRICS = {
     **JSON_DAMAGES,
+    **keys(NO_FIGURE, "headline.error_deg", "headline.frames"),
+    "half an interval": (key("headline.low_deg", ...), "headline: .*go together"),
+    **keys({"unknown": "guessed", **NO_TEXT}, "headline.measured"),
     **keys(NO_FIGURE, "test.error_deg", "test.frames", "train.error_px", "test.constant_deg"),
     **keys({"unknown": "best", **NO_TEXT}, "choice.exported"),
     **keys(NO_TEXT, "choice.reason", "test"),
@@ -203,6 +206,10 @@ METRICS = {
 }
 FIGURES = {
     **{name: 1.5 for name in ("error_deg", "median_deg", "p95_deg", "error_px", "constant_deg")},
+    **{"frames": 6, "targets": 3, "low_deg": 1.0, "high_deg": 2.0},
+}
+HEADLINE = {
+    **{"measured": "held-out targets", "error_deg": 1.5, "error_px": 1.5},
     **{"frames": 6, "targets": 3, "low_deg": 1.0, "high_deg": 2.0},
 }
 CHOICE = {"exported": "base", "reason": "it is the only one", "held_out_base_deg": 2.0}
@@ -220,8 +227,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Rea
     written = {
         "training": (project.paths.training_log, TRAINING),
         "metrics": (
-            project.paths.metrics,
-            json.dumps({"choice": CHOICE, "test": FIGURES, "train": FIGURES}),
+            project.paths.figures,
+            json.dumps({"headline": HEADLINE, "choice": CHOICE, "test": FIGURES, "train": FIGURES}),
         ),
     }
     for path, content in written.values():
@@ -233,7 +240,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Rea
         "index": (project.paths.index, read_index),
         "manifests": (project.paths.index_manifests, read_manifests),
         "training": (project.paths.training_log, read_training_log),
-        "metrics": (project.paths.metrics, read_metrics),
+        "metrics": (project.paths.figures, read_metrics),
     }
 
 
@@ -315,13 +322,13 @@ def test_a_verb_says_it_in_one_line_and_exits_2(
     path = project.paths.dataset / "one" / "labels.csv"
     path.write_text(cell(3, 1, "nan")(path.read_text()))
     assert main(["index"]) == 2
-    project.paths.metrics.parent.mkdir()
-    project.paths.metrics.write_text('{"choice": 1}')
+    project.paths.figures.parent.mkdir()
+    project.paths.figures.write_text(json.dumps({"headline": HEADLINE, "choice": 1}))
     assert main(["report"]) == 2
     first, second = capsys.readouterr().err.splitlines()
     assert "labels.csv: line 3: yaw is 'nan', but must be a number from -180 to 180" in first
     assert first.endswith("prepare the session again: custom-gaze prepare one")
-    assert "metrics.json: choice: " in second
+    assert "figures.json: choice: " in second
 
 
 def test_the_log_s_columns_are_those_that_training_writes() -> None:
@@ -338,9 +345,9 @@ def test_a_figure_that_there_is_none_of_is_a_dash(
 ) -> None:
     """Two targets have no interval, and a base without heads has no correction."""
     few = {k: v for k, v in FIGURES.items() if k not in ("low_deg", "high_deg")}
-    project.paths.metrics.parent.mkdir()
-    content = {"choice": CHOICE, "test": {**few, "targets": 2}, "train": FIGURES}
-    project.paths.metrics.write_text(json.dumps(content))
+    project.paths.figures.parent.mkdir()
+    content = {"headline": HEADLINE, "choice": CHOICE, "test": {**few, "targets": 2}}
+    project.paths.figures.write_text(json.dumps({**content, "train": FIGURES}))
     assert main(["report"]) == 0
     header, _, test, train, *_ = capsys.readouterr().out.splitlines()
     assert header.split("  ")[-1].strip() == "pixels"

@@ -33,11 +33,20 @@ def predictions(project: Project, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_the_metrics_are_those_of_the_exported_file(evaluated: Project) -> None:
-    metrics = json.loads(evaluated.paths.metrics.read_text())
+    metrics = json.loads(evaluated.paths.figures.read_text())
     samples = read_index(evaluated.paths.index)
     known = [sample for sample in samples if sample.split in ("train", "validation")]
     constant = labels_deg(known).mean(axis=0)
-    assert set(metrics) == {"choice", "test", "cross_session", "train"}
+    assert set(metrics) == {"headline", "choice", "test", "cross_session", "train"}
+    # The fine-tune alone was not cross-validated: its headline is the test part, and says so.
+    assert metrics["headline"] == {
+        **{key: metrics["test"][key] for key in ("error_deg", "low_deg", "high_deg", "error_px")},
+        **{"measured": "held-out targets", "frames": 6, "targets": 3},
+    }
+    assert json.loads(evaluated.paths.metrics.read_text()) == {
+        **{key: metrics["test"][key] for key in ("error_deg", "error_px", "frames", "targets")},
+        "cross_session_deg": metrics["cross_session"]["error_deg"],
+    }
     for split, frames, targets in (("test", 6, 3), ("cross_session", 18, 9)):
         predicted, truth = predictions(evaluated, split)
         errors = angular_error_deg(predicted, truth)
@@ -132,16 +141,16 @@ def test_the_same_model_gives_the_same_reports(evaluated: Project) -> None:
     first = snapshot()
     result = evaluate.run(evaluated.params, evaluated.paths)
     assert snapshot() == first
-    assert read_metrics(evaluated.paths.metrics) == result.metrics
+    assert read_metrics(evaluated.paths.figures) == result.metrics
 
 
 def test_the_closing_table(evaluated: Project) -> None:
     table = report.closing_table(evaluated.paths)
-    error = json.loads(evaluated.paths.metrics.read_text())["test"]["error_deg"]
+    error = json.loads(evaluated.paths.figures.read_text())["test"]["error_deg"]
     assert f"{error:.2f}°" in table
     assert "custom_gaze.onnx" in table
-    evaluated.paths.metrics.unlink()
-    with pytest.raises(InputError, match="not found; run `dvc repro`"):
+    evaluated.paths.figures.unlink()
+    with pytest.raises(InputError, match="figures.json: not found; run `dvc repro`"):
         report.closing_table(evaluated.paths)
 
 
@@ -159,7 +168,7 @@ def test_mlflow_holds_the_whole_run(evaluated_once: Path) -> None:
     assert len(run.data.tags["dataset_sha256"]) == 64
     assert run.data.tags["base_kind"] == "random"
     assert run.data.tags["base_batchnorm_folded"] == "False"
-    metrics = json.loads(evaluated.paths.metrics.read_text())
+    metrics = json.loads(evaluated.paths.figures.read_text())
     assert run.data.metrics["test/error_deg"] == metrics["test"]["error_deg"]
     assert run.data.metrics["session/other/error_deg"] == metrics["cross_session"]["error_deg"]
     losses = client.get_metric_history(run.info.run_id, "validation_loss")
@@ -203,7 +212,7 @@ def test_a_server_that_is_not_there_costs_no_report_and_no_run(
     kept = {path.name for path in waiting.parent.rglob("*.*")}
     pictures = {"screen.png", "error_map.png", "loss.png"}
     assert kept == {"record.json", "report.html", "custom_gaze.onnx", *pictures}  # and no crop
-    metrics = json.loads(evaluated.paths.metrics.read_text())
+    metrics = json.loads(evaluated.paths.figures.read_text())
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert main(["report"]) == 0

@@ -113,7 +113,7 @@ def test_paths_are_those_of_the_code() -> None:
         "quantise": [paths.int8_model.parent, paths.int8_report],
         "evaluate": [
             *(paths.predictions, paths.screen_plot, paths.error_plot, paths.loss_plot),
-            *(paths.report, paths.session_metrics, paths.metrics),
+            *(paths.report, paths.figures, paths.session_metrics, paths.metrics),
         ],
     }
     for stage in STAGES:

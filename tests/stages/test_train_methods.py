@@ -1,6 +1,7 @@
 """The train stage's methods, from a base network with heads to the exported file."""
 
 import csv
+import dataclasses
 import hashlib
 import io
 import json
@@ -18,14 +19,15 @@ import torch
 from conftest import Project
 from custom_gaze.calibration import corrections, policy
 from custom_gaze.calibration.base_features import BaseFeatures, base_features_of
-from custom_gaze.calibration.candidates import closed_forms, read_candidates
+from custom_gaze.calibration.candidates import closed_forms, read_candidates, save_candidates
 from custom_gaze.calibration.optimizer import BoundedAdam
 from custom_gaze.calibration.recipe import Epoch
 from custom_gaze.cli import main
 from custom_gaze.common.errors import InputError
 from custom_gaze.config.candidate import Candidate
-from custom_gaze.data.index import Sample, load_crop, of_split, read_index
+from custom_gaze.data.index import Sample, load_crop, of_split, read_index, targets_of
 from custom_gaze.evaluation import comparisons, report
+from custom_gaze.evaluation.metrics import mean_interval
 from custom_gaze.evaluation.results import read_training_log
 from custom_gaze.faces.crops import normalise
 from custom_gaze.geometry import angular_error_deg
@@ -123,8 +125,40 @@ def test_auto_keeps_what_the_choice_was_made_by(chosen: Project) -> None:
         assert torch.equal(tensor, candidates.fine_tuned[name]), name
 
 
+def test_of_nine_targets_the_headline_is_cross_validated(chosen: Project) -> None:
+    """Two to test on are too few: what cross-validation measured is said, as what it is."""
+    candidates = read_candidates(chosen.paths.candidates)
+    errors = np.array(candidates.cross_validated_deg)
+    assert len(errors) == 14
+    assert errors.mean() == pytest.approx(candidates.held_out_deg[candidates.method])
+    samples = read_index(chosen.paths.index)
+    known = [*of_split(samples, "train"), *of_split(samples, "validation")]
+    low, high = mean_interval(errors, targets_of(known).tolist()) or (0.0, 0.0)
+    figures = json.loads(chosen.paths.figures.read_text())
+    headline = figures["headline"]
+    assert headline.pop("correction_deg") > 0
+    assert headline == {
+        **{"measured": "cross-validated", "frames": 14, "targets": 7},
+        **{"error_deg": round(errors.mean(), 3), "error_px": round(errors.mean() / 0.0307, 3)},
+        **{"low_deg": round(low, 3), "high_deg": round(high, 3)},
+    }
+    compared = json.loads(chosen.paths.metrics.read_text())
+    assert list(compared) == [
+        *("error_deg", "error_px", "cross_session_deg", "correction_deg", "frames", "targets")
+    ]
+    assert compared["error_deg"] == headline["error_deg"]
+    assert compared["cross_session_deg"] == figures["cross_session"]["error_deg"]
+    assert "cross-validated over 14 frames of 7 calibration targets" in report.closing_table(
+        chosen.paths
+    )
+    short = dataclasses.replace(candidates, cross_validated_deg=candidates.cross_validated_deg[1:])
+    save_candidates(short, chosen.paths.candidates)
+    with pytest.raises(InputError, match=r"candidates.pt: is of 13 frames, and .* has 14"):
+        evaluate.run(chosen.params, chosen.paths)
+
+
 def test_evaluate_measures_all_three_beside_the_exported_file(chosen: Project) -> None:
-    metrics = json.loads(chosen.paths.metrics.read_text())
+    metrics = json.loads(chosen.paths.figures.read_text())
     candidates = read_candidates(chosen.paths.candidates)
     choice = metrics["choice"]
     assert (choice["exported"], choice["reason"]) == (candidates.method, candidates.reason)
@@ -169,7 +203,7 @@ def test_what_auto_trained_on_is_said_to_be_trained_on(chosen: Project) -> None:
     samples = read_index(chosen.paths.index)
     known = [sample for sample in samples if sample.split in ("train", "validation")]
     assert len(known) == 14
-    assert json.loads(chosen.paths.metrics.read_text())["train"]["frames"] == 14
+    assert json.loads(chosen.paths.figures.read_text())["train"]["frames"] == 14
     assert "<td>frames trained on</td><td>14</td>" in chosen.paths.report.read_text()
     assert load_checkpoint(chosen.paths.checkpoint).training.trained_on == [
         "train",
@@ -183,12 +217,14 @@ def test_the_best_correction_is_one_of_all_the_app_has(
     """Its support vector regressor too, though no exported file can hold one."""
     asked = []
 
-    def svr(*known: np.ndarray, among: tuple[str, ...]) -> corrections.Correction:
+    def svr(*known: np.ndarray, among: tuple[str, ...]) -> tuple[object, np.ndarray]:
         asked.append((len(known[0]), among))
-        return corrections.CORRECTIONS["svr"].fit(*known[:3])
+        return corrections.CORRECTIONS["svr"].fit(*known[:3]), np.array([2.0, 4.0])
 
-    monkeypatch.setattr(comparisons, "best_correction", svr)
-    test = evaluate.run(chosen.params, chosen.paths).metrics.test
+    monkeypatch.setattr(comparisons, "best_held_out", svr)
+    metrics = evaluate.run(chosen.params, chosen.paths).metrics
+    test = metrics.test
+    assert metrics.headline.correction_deg == 3.0  # on the headline's frames, not the test part's
     assert asked == [(14, ("constant", "gain_offset", "quadratic", "svr"))]
     assert test.best_correction_deg != test.corrected_deg
     assert "<td>best correction</td><td>svr</td>" in chosen.paths.report.read_text()

@@ -112,7 +112,7 @@ def closed_network(network: GazeNetwork, heads: BinHeads | None, form: LinearPro
 
 
 FORMAT = "custom-gaze-candidates"
-VERSION = 4
+VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,9 @@ class Candidates:
         frozen_through: of the fine-tuned network.
         fine_tuned: its `GazeNetwork.trained_state`; None where none was trained.
         head: the kind of its head (checkpoint.py).
+        cross_validated_deg: each calibration frame's mean error by fits of `method` that had not
+            seen its target, those on the split's training side first; none where it was not
+            cross-validated, as the fine-tune alone is not.
         checkpoint_sha256: of the checkpoint.pt of the same training.
     """
 
@@ -137,6 +140,7 @@ class Candidates:
     frozen_through: str
     fine_tuned: dict[str, Tensor] | None
     head: str
+    cross_validated_deg: tuple[float, ...] = ()
     checkpoint_sha256: str = ""
 
 
@@ -145,6 +149,7 @@ def save_candidates(candidates: Candidates, path: Path) -> None:
     plain: dict[str, Any] = dict(vars(candidates))
     plain["method"] = str(candidates.method)
     plain["held_out_deg"] = {str(name): e for name, e in candidates.held_out_deg.items()}
+    plain["cross_validated_deg"] = list(candidates.cross_validated_deg)
     plain["closed"] = {
         str(name): {
             **{key: getattr(form.correction, key) for key in TERMS},
@@ -184,9 +189,9 @@ def _check(candidates: Candidates) -> None:
     Raises:
         ValueError: it has others; the message is for the end of a line.
     """
-    errors = candidates.held_out_deg
-    if not all(isinstance(error, float) and 0 <= error <= 360 for error in errors.values()):
-        raise ValueError("held_out_deg is no angle")
+    errors = *candidates.held_out_deg.values(), *candidates.cross_validated_deg
+    if not all(isinstance(error, float) and 0 <= error <= 360 for error in errors):
+        raise ValueError("a held-out error is no angle")
     if candidates.head not in (LINEAR, CORRECTED):
         raise ValueError(f"unknown head {candidates.head!r}")
     for name, tensor in (candidates.fine_tuned or {}).items():

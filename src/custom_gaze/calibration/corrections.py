@@ -172,6 +172,20 @@ def best_correction(
 ) -> Correction:
     """The correction that held-out targets prefer, fitted on all frames.
 
+    As `best_held_out`.
+    """
+    return best_held_out(base_deg, true_deg, targets, seed, among)[0]
+
+
+def best_held_out(
+    base_deg: ArrayLike,
+    true_deg: ArrayLike,
+    targets: ArrayLike,
+    seed: int,
+    among: Sequence[str] = POLYNOMIALS,
+) -> tuple[Correction, NDArray[np.float64]]:
+    """The same, and each frame's mean error in degrees (N,) by fits that had not seen its target.
+
     Args:
         base_deg: (N, 2) the base's angles.
         true_deg: (N, 2) the targets' angles.
@@ -186,4 +200,5 @@ def best_correction(
     groups = np.asarray(targets, np.int64)
     folds = folds_by_target(groups, seed)
     errors = {name: held_out_error(CORRECTIONS[name], base, true, groups, folds) for name in among}
-    return CORRECTIONS[preferred(errors, groups)].fit(base, true, groups)
+    name = preferred(errors, groups)
+    return CORRECTIONS[name].fit(base, true, groups), errors[name]

@@ -110,6 +110,7 @@ def _chosen(inputs: Inputs) -> Made:
         params.train.frozen_through,
         made.fine_tuned,
         head_kind(exported),
+        _each_error(made.held_out[method]),
     )
     if made.fine_tuned is None:
         return Made(candidates, exported, epoch, exported, epoch, [epoch])
@@ -126,7 +127,8 @@ def _closed(inputs: Inputs, method: Candidate) -> Made:
     if heads is None:
         closed, held_out = {}, {Candidate.PROBE: held_out[Candidate.PROBE]}
     errors, kind = _mean_errors(held_out), head_kind(network)
-    candidates = Candidates(method, ASKED_FOR, errors, closed, train.frozen_through, None, kind)
+    through, each = train.frozen_through, _each_error(held_out[method])
+    candidates = Candidates(method, ASKED_FOR, errors, closed, through, None, kind, each)
     return Made(candidates, network, epoch, network, epoch, [epoch])
 
 
@@ -182,6 +184,10 @@ def _calibration_set(
     store = frozen_features(network, samples, inputs.device, inputs.scratch, memory_bytes)
     trunk: dict[str, Tensor] = network.trunk_state()
     return CalibrationSet(network, trunk, inputs.heads, frames, store, samples.per_frame, measured)
+
+
+def _each_error(held_out: HeldOut) -> tuple[float, ...]:
+    return tuple(held_out.errors_deg().tolist())
 
 
 def _mean_errors(held_out: Mapping[Candidate, HeldOut]) -> dict[Candidate, float]:

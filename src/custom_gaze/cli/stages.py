@@ -147,4 +147,4 @@ def run_report(arguments: argparse.Namespace) -> None:
 
     paths = Paths()
     table = report.closing_table(paths).split("\n")
-    tell(arguments, read_metrics(paths.metrics), *table, *deliver_pending().lines())
+    tell(arguments, read_metrics(paths.figures), *table, *deliver_pending().lines())

@@ -63,8 +63,10 @@ class Paths:
     int8_report = _Below("reports/int8.json")
     # Losses per epoch.
     training_log = _Below("reports/training.csv")
-    # The figures that `dvc exp show` compares.
+    # The few figures that `dvc exp show` compares.
     metrics = _Below("reports/metrics.json")
+    # All figures, and which candidate was chosen, and why.
+    figures = _Below("reports/figures.json")
     # The same figures session by session.
     session_metrics = _Below("reports/sessions.json")
     # Target and prediction of every tested frame.

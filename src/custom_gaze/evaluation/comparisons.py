@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from custom_gaze.calibration.base_features import base_features_of
 from custom_gaze.calibration.candidates import Candidates
-from custom_gaze.calibration.corrections import CORRECTIONS, best_correction
+from custom_gaze.calibration.corrections import CORRECTIONS, best_held_out
 from custom_gaze.common.console import bar
 from custom_gaze.common.errors import InputError
 from custom_gaze.config.candidate import Candidate
@@ -104,9 +104,16 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Every group's predictions, and the name of the best of the app's corrections."""
+    """Every group's predictions, and the best of the app's corrections.
+
+    Attributes:
+        correction: its name.
+        correction_held_out_deg: its mean error on calibration targets that its fits had not seen;
+            None for a base without angles.
+    """
 
     correction: str
+    correction_held_out_deg: float | None
     groups: tuple[Predictions, ...]
 
     def tested(self) -> list[Predictions]:
@@ -157,8 +164,9 @@ def compare(
         if tuned is not None:
             compared[Candidate.FINETUNE.metric] = _predicted(tuned, samples, "fine-tuned", paths)
         predictions.append(Predictions(name, samples, exported, compared))
-    correction = from_base.best.name if from_base else NO_CORRECTION
-    return Comparison(correction, tuple(predictions))
+    if from_base is None:
+        return Comparison(NO_CORRECTION, None, tuple(predictions))
+    return Comparison(from_base.best.name, from_base.held_out_deg, tuple(predictions))
 
 
 def _predicted(run: Run, samples: Sequence[Sample], what: str, paths: Paths) -> Angles:
@@ -169,7 +177,8 @@ def _predicted(run: Run, samples: Sequence[Sample], what: str, paths: Paths) -> 
 
 class _FromBase:
     """What needs no more than the base network's features and angles of a frame; `best` is the
-    best of the app's corrections, fitted on the frames `known`."""
+    best of the app's corrections, fitted on the frames `known`, `held_out_deg` its mean error on
+    their targets by fits that had not seen them."""
 
     def __init__(
         self, predictors: Predictors, known: Sequence[Sample], seed: int, paths: Paths
@@ -184,7 +193,8 @@ class _FromBase:
         self._known_features = frames = self._base_features(samples=known)
         self._row = {sample: row for row, sample in enumerate(known)}
         fitted_on = frames.base_deg, frames.true_deg, frames.targets
-        self.best = best_correction(*fitted_on, seed, among=tuple(CORRECTIONS))
+        self.best, errors = best_held_out(*fitted_on, seed, among=tuple(CORRECTIONS))
+        self.held_out_deg = float(errors.mean())
 
     def predict(self, samples: Sequence[Sample]) -> dict[str, Angles]:
         """The base's angles, the best correction's and the closed forms', each by its key."""

@@ -15,22 +15,20 @@ Degrees = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
-class Measure(Strict):
-    """Angular error over some frames, in degrees and in screen pixels."""
+class MeanError(Strict):
+    """A mean angular error over frames, in degrees and in screen pixels, and of how many."""
 
     model_config = ConfigDict(frozen=True)
 
-    error_deg: Degrees  # mean
+    error_deg: Degrees
     low_deg: Degrees | None = None  # 95 % interval of the mean; None below LEAST_TARGETS targets
     high_deg: Degrees | None = None
-    median_deg: Degrees
-    p95_deg: Degrees
-    error_px: float = Field(ge=0.0)  # mean
+    error_px: float = Field(ge=0.0)
     frames: Count
     targets: Count
 
     @model_validator(mode="after")
-    def _whole_interval(self) -> "Measure":
+    def _whole_interval(self) -> "MeanError":
         if (self.low_deg is None) != (self.high_deg is None):
             raise ValueError("low_deg and high_deg go together")
         return self
@@ -43,29 +41,46 @@ class Measure(Strict):
         }
 
 
+class Measure(MeanError):
+    """The same, and how the frames' errors are spread."""
+
+    median_deg: Degrees
+    p95_deg: Degrees
+
+
+def mean_error(
+    errors_deg: NDArray[np.float64], targets: Sequence[object], deg_per_pixel: float
+) -> MeanError:
+    """The mean of frames' angular errors (N,) in degrees, N ≥ 1.
+
+    `targets` (N) says which frames share a target: they are one observation made several times,
+    and an interval over frames would be narrower than it is.
+    """
+    low, high = mean_interval(errors_deg, targets) or (None, None)
+    mean = float(errors_deg.mean())
+    return MeanError(
+        error_deg=mean,
+        low_deg=low,
+        high_deg=high,
+        error_px=mean / deg_per_pixel,
+        frames=len(errors_deg),
+        targets=len(set(targets)),
+    )
+
+
 def measure(
     predicted_deg: NDArray[np.floating],
     true_deg: NDArray[np.floating],
     targets: Sequence[object],
     deg_per_pixel: float,
 ) -> Measure:
-    """Measure (N, 2) predictions against (N, 2) truths, [yaw, pitch] in degrees, N ≥ 1.
-
-    `targets` (N) says which frames share a target: they are one observation made several times,
-    and an interval over frames would be narrower than it is.
-    """
+    """Measure (N, 2) predictions against (N, 2) truths, [yaw, pitch] in degrees, N ≥ 1; `targets`
+    as in `mean_error`."""
     errors = angular_error_deg(predicted_deg, true_deg)
-    interval = mean_interval(errors, targets)
-    low, high = interval if interval is not None else (None, None)
     return Measure(
-        error_deg=float(errors.mean()),
-        low_deg=low,
-        high_deg=high,
+        **mean_error(errors, targets, deg_per_pixel).model_dump(),
         median_deg=float(np.median(errors)),
         p95_deg=float(np.percentile(errors, 95)),
-        error_px=float(errors.mean() / deg_per_pixel),
-        frames=len(errors),
-        targets=len(set(targets)),
     )
 
 

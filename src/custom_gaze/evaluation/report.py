@@ -10,6 +10,7 @@ from custom_gaze.common.untrusted import printable
 from custom_gaze.config.candidate import Candidate
 from custom_gaze.config.paths import Paths
 from custom_gaze.data.splits import CROSS_SESSION, TEST, TRAIN
+from custom_gaze.evaluation.headline import Headline
 from custom_gaze.evaluation.page import PAGE
 from custom_gaze.evaluation.results import (
     TESTED_AS,
@@ -50,11 +51,24 @@ def closing_table(paths: Paths) -> str:
     """The errors measured and the model's path, as text for the end of a run.
 
     Raises:
-        InputError: nothing was evaluated yet, or metrics.json is damaged.
+        InputError: nothing was evaluated yet, or figures.json is damaged.
     """
-    metrics = read_metrics(paths.metrics)
-    lines = [aligned(HEADER, _error_rows(metrics)), "", f"exported: {_exported(metrics.choice)}"]
-    return "\n".join([*lines, f"model   {paths.model}", f"report  {paths.report}"])
+    metrics = read_metrics(paths.figures)
+    lines = [
+        aligned(HEADER, _error_rows(metrics)),
+        "",
+        f"error     {headline_line(metrics.headline)}",
+        f"exported  {_exported(metrics.choice)}",
+    ]
+    return "\n".join([*lines, f"model     {paths.model}", f"report    {paths.report}"])
+
+
+def headline_line(headline: Headline) -> str:
+    """The headline in one line."""
+    low, high = headline.low_deg, headline.high_deg
+    interval = "" if low is None else f" (95 %: {low:.2f}–{high:.2f}°)"
+    error = f"{headline.error_deg:.2f}°{interval}, {headline.error_px:.0f} pixels"
+    return f"{error}, {headline.measured_on}"
 
 
 def _exported(choice: Choice) -> str:

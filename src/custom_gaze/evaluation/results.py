@@ -1,8 +1,9 @@
 """What an evaluation found, in memory and as the files that keep it.
 
-reports/metrics.json is `Metrics`, written and read by the same schema; reports/sessions.json and
-reports/predictions.csv have the same figures session by session and each prediction. Beside them
-stands reports/training.csv, which `train` writes, as `TrainingLog`.
+reports/figures.json is `Metrics`, written and read by the same schema; reports/metrics.json is
+the few numbers of it that DVC compares, reports/sessions.json and reports/predictions.csv have the
+same figures session by session and each prediction. Beside them stands reports/training.csv, which
+`train` writes, as `TrainingLog`.
 """
 
 import csv
@@ -22,6 +23,7 @@ from custom_gaze.config.candidate import Candidate
 from custom_gaze.config.paths import Paths
 from custom_gaze.data.prepared import Manifest
 from custom_gaze.data.splits import CROSS_SESSION, TEST, TRAIN
+from custom_gaze.evaluation.headline import Headline
 from custom_gaze.evaluation.metrics import Degrees, Measure
 from custom_gaze.models.onnx_metadata import ModelMetadata
 
@@ -56,10 +58,11 @@ class Choice(Strict):
 
 
 class Metrics(Strict):
-    """reports/metrics.json: the choice, and the figures of each group of frames."""
+    """reports/figures.json: the headline, the choice, and the figures of each group of frames."""
 
     model_config = ConfigDict(frozen=True)
 
+    headline: Headline
     choice: Choice
     test: Figures
     cross_session: Figures | None = None
@@ -69,6 +72,20 @@ class Metrics(Strict):
         """The figures by group, of those that were measured."""
         named = {TEST: self.test, CROSS_SESSION: self.cross_session, TRAIN: self.train}
         return {name: figures for name, figures in named.items() if figures is not None}
+
+    def compared(self) -> dict[str, float | int]:
+        """reports/metrics.json: what `dvc exp show` and `dvc metrics diff` compare, numbers alone
+        and few, for a table of theirs has to fit a terminal. What there is not is left out."""
+        headline, other = self.headline, self.cross_session
+        named = {
+            "error_deg": headline.error_deg,
+            "error_px": headline.error_px,
+            "cross_session_deg": None if other is None else other.error_deg,
+            "correction_deg": headline.correction_deg,
+            "frames": headline.frames,
+            "targets": headline.targets,
+        }
+        return {name: value for name, value in named.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -144,9 +161,10 @@ class Evaluation:
 
 
 def write_results(evaluation: Evaluation, paths: Paths) -> None:
-    """Write metrics.json, sessions.json and predictions.csv, each whole or not at all."""
-    # What there is not is left out: DVC takes no null for a metric, MLflow fails at one.
-    write_json(paths.metrics, evaluation.metrics.model_dump(mode="json", exclude_none=True))
+    """Write figures.json, metrics.json, sessions.json and predictions.csv, each whole or not at
+    all."""
+    write_json(paths.figures, evaluation.metrics.model_dump(mode="json", exclude_none=True))
+    write_json(paths.metrics, evaluation.metrics.compared())  # DVC takes no null for a metric
     sessions = {
         each.session: {"tested_as": TESTED_AS[each.group], **each.figures.as_dict()}
         for each in evaluation.sessions
@@ -160,7 +178,7 @@ def write_results(evaluation: Evaluation, paths: Paths) -> None:
 
 
 def read_metrics(path: Path) -> Metrics:
-    """reports/metrics.json.
+    """reports/figures.json.
 
     Raises:
         InputError: it is missing, or not what `evaluate` writes; the message names the key.

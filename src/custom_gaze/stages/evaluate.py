@@ -4,18 +4,29 @@ This is the only place that looks at the labels of the test targets.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+
+import numpy as np
 
 from custom_gaze.calibration.candidates import Candidates, read_candidates
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.files import sha256_of
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
-from custom_gaze.data.index import of_split, read_index, read_manifests, read_specification
+from custom_gaze.data.index import (
+    Sample,
+    of_split,
+    read_index,
+    read_manifests,
+    read_specification,
+    targets_of,
+)
 from custom_gaze.data.splits import CROSS_SESSION, TEST, TRAIN, VALIDATION
 from custom_gaze.evaluation import plots, report
 from custom_gaze.evaluation.comparisons import Comparison, Predictors, compare
+from custom_gaze.evaluation.headline import CrossValidated, headline_of
 from custom_gaze.evaluation.results import (
     Evaluation,
     Metrics,
@@ -74,7 +85,12 @@ def run(params: Params, paths: Paths) -> EvaluateResult:
     }
     comparison = compare(predictors, known, groups, params.evaluate.seed, paths)
     evaluation = Evaluation(
-        metrics=_metrics(comparison, predictors.candidates, geometry),
+        metrics=_metrics(
+            comparison,
+            predictors.candidates,
+            _crossed(comparison, predictors.candidates, samples, paths),
+            geometry,
+        ),
         sessions=[
             SessionFigures(name, group.name, mine.figures(geometry))
             for group in comparison.tested()
@@ -123,8 +139,33 @@ def _check_of_one_training(model: ModelMetadata, predictors: Predictors, paths: 
         )
 
 
-def _metrics(comparison: Comparison, candidates: Candidates, geometry: ScreenGeometry) -> Metrics:
+def _crossed(
+    comparison: Comparison, candidates: Candidates, samples: Sequence[Sample], paths: Paths
+) -> CrossValidated | None:
+    """What `train` measured on calibration targets held out; None where it did not."""
+    errors = candidates.cross_validated_deg
+    known = *of_split(samples, TRAIN), *of_split(samples, VALIDATION)  # as `train` had them
+    if not errors:
+        return None
+    if len(errors) != len(known):
+        raise InputError(
+            f"{paths.candidates}: is of {len(errors)} frames, and {paths.index} has {len(known)} "
+            "to calibrate on; run `custom-gaze train` and `custom-gaze export` again"
+        )
+    targets = targets_of(known).tolist()
+    return CrossValidated(np.array(errors), targets, comparison.correction_held_out_deg)
+
+
+def _metrics(
+    comparison: Comparison,
+    candidates: Candidates,
+    crossed: CrossValidated | None,
+    geometry: ScreenGeometry,
+) -> Metrics:
     held_out = {name.held_out: round(e, 3) for name, e in candidates.held_out_deg.items()}
     choice = {"exported": candidates.method, "reason": candidates.reason, **held_out}
     figures = {group.name: group.figures(geometry) for group in comparison.groups}
-    return Metrics.model_validate({"choice": choice, **figures})
+    test = figures[TEST]
+    correction_deg = test.best_correction_deg
+    headline = headline_of(test, correction_deg, crossed, geometry.deg_per_pixel)
+    return Metrics.model_validate({"headline": headline, "choice": choice, **figures})

@@ -135,9 +135,12 @@ def _losses(log: TrainingLog) -> list[tuple[str, float, int]]:
 
 
 def _metrics(evaluation: Evaluation) -> list[tuple[str, float, int]]:
-    named = evaluation.metrics.model_dump(exclude_none=True)
+    metrics = evaluation.metrics
+    named = {name: figures.as_dict() for name, figures in metrics.groups().items()}
+    named["choice"] = metrics.choice.model_dump(exclude_none=True)
     named |= {f"session/{each.session}": each.figures.as_dict() for each in evaluation.sessions}
-    return [
+    compared = [(name, float(value), 0) for name, value in metrics.compared().items()]
+    return compared + [
         (f"{name}/{key}", float(value), 0)
         for name, entry in named.items()
         for key, value in entry.items()
