@@ -10,7 +10,18 @@ from subprocess import PIPE
 import pytest
 
 from conftest import Project
-from custom_gaze.cli import app, completion, gaze, main, parser, remote, sessions, stages, tools
+from custom_gaze.cli import (
+    app,
+    completion,
+    gaze,
+    main,
+    parser,
+    remote,
+    session,
+    sessions,
+    stages,
+    tools,
+)
 from custom_gaze.common.errors import CustomGazeError
 from pretend_app import color_model, make_app
 
@@ -43,7 +54,7 @@ def test_help_takes_less_than_a_seventh_of_a_second() -> None:
 
 
 def test_every_command_has_a_verb() -> None:
-    families = (sessions, stages, gaze, tools, app, remote, completion)
+    families = (sessions, session, stages, gaze, tools, app, remote, completion)
     commands = {
         function
         for family in families
@@ -51,13 +62,13 @@ def test_every_command_has_a_verb() -> None:
         if name.startswith("run_")
     }
     verbs = choices_of(parser())
-    below_remote = choices_of(verbs.pop("remote"))
-    parsers = [*verbs.values(), *below_remote.values()]
-    assert {each.get_default("run") for each in parsers} == commands
-    assert all(
-        each.get_default("run").__name__ == f"run_{verb}"
-        for verb, each in [*verbs.items(), *below_remote.items()]
-    )
+    named = [
+        *choices_of(verbs.pop("remote")).items(),
+        *choices_of(verbs.pop("session")).items(),
+        *verbs.items(),
+    ]
+    assert {each.get_default("run") for _, each in named} == commands
+    assert all(each.get_default("run").__name__ == f"run_{verb}" for verb, each in named)
 
 
 def choices_of(parser: ArgumentParser) -> dict[str, ArgumentParser]:

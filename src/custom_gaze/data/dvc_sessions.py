@@ -114,6 +114,22 @@ def ensure_session_file(folder: Path, paths: Paths) -> bool:
     return made
 
 
+def complete_sessions(paths: Paths) -> list[Path]:
+    """Make the files of the sessions that have a .dvc file and none of ours, as those of earlier
+    versions; returns which. All of them are in git's index then: DVC's `exp run` takes out of it
+    what was never committed, and its next run in a copy of the repository would not have them.
+
+    Raises:
+        CustomGazeError: one cannot be written, or git refused it.
+    """
+    named = sorted(paths.sessions.glob("*.dvc"))
+    folders = [path.with_suffix("") for path in named]
+    missing = [folder for folder in folders if not session_file(folder).exists()]
+    made = [write_session_file(folder, NOTHING_SAID) for folder in missing]
+    git_index.add_unknown(paths.root, *named, *(session_file(folder) for folder in folders))
+    return made
+
+
 def _dvc_add(folder: Path, paths: Paths) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "dvc", "add", str(folder.relative_to(paths.root))],

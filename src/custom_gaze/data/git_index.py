@@ -22,6 +22,17 @@ def add(root: Path, *files: Path) -> None:
     _changed(root, ["add", "--force"], files)
 
 
+def add_unknown(root: Path, *files: Path) -> None:
+    """The same for those of the files that git does not know; of others it stages no change.
+
+    Raises:
+        CustomGazeError: git refused.
+    """
+    names = [str(file.relative_to(root)) for file in files]
+    done = git(root, "ls-files", "-z", "--others", "--", *names) if names else None
+    add(root, *(root / name for name in (done.stdout if done else "").split("\0") if name))
+
+
 def forget(root: Path, *files: Path) -> None:
     """Take files out of git's index, those too that were staged and never committed; the files
     themselves stay.
@@ -30,6 +41,21 @@ def forget(root: Path, *files: Path) -> None:
         CustomGazeError: git refused.
     """
     _changed(root, ["rm", "--cached", "--force", "--quiet", "--ignore-unmatch"], files)
+
+
+def kept(root: Path, file: Path) -> str | None:
+    """The object that git keeps of a file's content from now on; None where git refuses."""
+    return _object(root, "hash-object", "-w", "--", str(file.relative_to(root)))
+
+
+def committed(root: Path, file: Path) -> str | None:
+    """The object that the last commit has in a file's place; None where it has none."""
+    return _object(root, "rev-parse", "--verify", "--quiet", f"HEAD:./{file.relative_to(root)}")
+
+
+def _object(root: Path, *words: str) -> str | None:
+    done = git(root, *words)
+    return done.stdout.strip() if done is not None and done.returncode == 0 else None
 
 
 def _changed(root: Path, words: Sequence[str], files: Sequence[Path]) -> None:
