@@ -13,6 +13,13 @@ from custom_gaze.cli import main
 from custom_gaze.common.errors import InputError
 from custom_gaze.config.params import load_params
 from custom_gaze.config.screen import screen_of
+from custom_gaze.data.session_file import (
+    Exclusion,
+    SessionFile,
+    read_heeded,
+    read_session_file,
+    write_session_file,
+)
 from custom_gaze.geometry import ScreenGeometry
 
 CORNERS = [(x, y) for x in (40, 860, 1690) for y in (40, 560, 1080)]  # of 1728 × 1117
@@ -115,6 +122,32 @@ def test_a_session_says_whether_its_targets_are_of_the_screen(
     write_frames(folder, [*CORNERS, (2400, 40)])
     assert main(["screen", "monday"]) == 0
     assert "the target lies beside the screen of 1728 × 1117 pixels" in capsys.readouterr().err
+
+
+def test_a_session_has_a_screen_of_its_own(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = project.paths.sessions / "monday"
+    write_frames(folder, [(x * 40 // 27, y * 9 // 7) for x, y in CORNERS])
+    (project.paths.root / ".dvc").mkdir()
+    exclusion = Exclusion(frame="img_1.jpg", because="a blink")
+    write_session_file(folder, SessionFile(excluded=(exclusion,), geometry=None))
+    before = project.paths.params.read_bytes()
+    assert main(["screen", "monday", *MONITOR]) == 0
+    assert (
+        "monday.yaml; the next `dvc repro` or `dvc exp run` labels its" in capsys.readouterr().out
+    )
+    said = read_session_file(folder)
+    assert said == SessionFile(
+        excluded=(exclusion,), geometry=ScreenGeometry(1280.0, 720.0, 0.0229)
+    )
+    assert project.paths.params.read_bytes() == before
+    assert main(["screen", "monday"]) == 0
+    out = capsys.readouterr().out
+    assert "screen of 2560 × 1440 pixels" in out
+    assert "the targets of monday lie on it" in out
+    session, geometry = read_heeded(folder, project.paths, project.params.geometry)
+    assert (len(session.frames), geometry) == (8, said.geometry)
 
 
 @pytest.mark.parametrize(

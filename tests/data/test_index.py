@@ -1,13 +1,22 @@
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 from conftest import Project
 from custom_gaze.common.errors import InputError
-from custom_gaze.data.index import labels_deg, load_crop, of_split, read_index
-from custom_gaze.data.splits import CROSS_SESSION, TEST, TRAIN, VALIDATION
+from custom_gaze.data.index import (
+    labels_deg,
+    load_crop,
+    of_split,
+    read_index,
+    read_specification,
+)
+from custom_gaze.data.prepared import read_labels
+from custom_gaze.data.splits import CROSS_SESSION, TEST, TRAIN, VALIDATION, points_px
+from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.stages import index
 
 
@@ -113,6 +122,37 @@ def test_labels_that_name_a_missing_crop_are_refused(
     with pytest.raises(InputError, match=r"labels.csv: line 4: .*img_1766068421002.jpg: not found"):
         index.run(project.params, project.paths)
     assert not project.paths.index.exists()
+
+
+def test_sessions_of_two_screens_have_their_targets_on_the_first_one_s(
+    project: Project, prepare_synthetic: Callable
+) -> None:
+    """Angles stay; one direction is one target, on whichever screen it was."""
+    laptop = project.params.geometry
+    monitor = ScreenGeometry(1280.0, 720.0, 0.0229)
+    prepare_synthetic("one", 4, 4)
+    project.change(geometry=asdict(monitor))
+    for name in ("two", "other"):
+        prepare_synthetic(name, 4, 4)
+    labels = read_labels(project.paths.dataset / "two" / "labels.csv", "two")
+    project.change(sessions=["one", "two"], evaluate={"sessions": ["other"]})
+    index.run(project.params, project.paths)
+    assert read_specification(project.paths.specification).geometry == laptop
+    samples = read_index(project.paths.index)
+    two = [sample for sample in samples if sample.session == "two"]
+    angles = [[label.yaw_deg, label.pitch_deg] for label in labels]
+    assert labels_deg(two).tolist() == np.float32(angles).tolist()
+    assert [[label.target_x_px, label.target_y_px] for label in labels] != points_px(two).tolist()
+    np.testing.assert_allclose(
+        laptop.to_degrees(points_px(samples)), labels_deg(samples), atol=1e-5
+    )
+    known = [sample for sample in samples if sample.split != CROSS_SESSION]
+    for one in known:  # within the tolerance of 20 pixels of the laptop's, 0.6 degrees
+        near = [s for s in known if np.hypot(*(points_px([s]) - points_px([one]))[0]) <= 20.0]
+        assert {sample.split for sample in near} == {one.split}
+    project.change(sessions=["two", "one"])
+    index.run(project.params, project.paths)
+    assert read_specification(project.paths.specification).geometry == monitor
 
 
 def test_too_few_targets(project: Project, prepare_synthetic: Callable) -> None:

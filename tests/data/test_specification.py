@@ -33,12 +33,12 @@ def test_sessions_that_were_prepared_differently_are_named(
     project: Project, prepare_synthetic: Callable[..., None]
 ) -> None:
     prepare_synthetic("one")
-    project.change(geometry={"center_x_px": 960.0})
+    project.change(prepare={"size_px": 96})
     prepare_synthetic("other")
     project.change(evaluate={"sessions": ["other"]})
     said = (
-        r"^sessions one and other were prepared differently: geometry.center_x_px is 864.0 in the "
-        r"one and 960.0 in the other; prepare both again: custom-gaze prepare one and"
+        r"^sessions one and other were prepared differently: preprocessing.size_px is 64 in the "
+        r"one and 96 in the other; prepare both again: custom-gaze prepare one and"
     )
     with pytest.raises(InputError, match=said):
         index.run(project.params, project.paths)

@@ -12,6 +12,7 @@ import pytest
 
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.look import DARK, rgb
+from custom_gaze.config.paths import Paths
 from custom_gaze.data.sessions import load_frame, read_session
 from custom_gaze.demo.seeds import PERSON_SEEDS, check_person_seed
 from custom_gaze.demo.session import grid_targets, parse_grid, plan_frames, write_session
@@ -252,7 +253,7 @@ def test_a_grid_is_columns_by_rows() -> None:
 
 def test_a_sheet_shows_every_target(session: Path, tmp_path: Path) -> None:
     output = tmp_path / "sheets" / "one.png"
-    assert sheet(session, output, ScreenGeometry(), 20.0) == 6
+    assert sheet(session, output, Paths(), ScreenGeometry(), 20.0) == 6
     picture = cv2.imread(str(output))
     assert picture is not None
     height, width = picture.shape[:2]
@@ -272,13 +273,13 @@ def test_a_sheet_shows_a_target_once_though_it_jitters(session: Path, tmp_path: 
         record["screen_y"] += number % 4
         path.write_text(json.dumps(record))
     output = tmp_path / "one.png"
-    assert sheet(jittered, output, ScreenGeometry(), 20.0) == 6
+    assert sheet(jittered, output, Paths(), ScreenGeometry(), 20.0) == 6
     assert cv2.imread(str(output)).shape[:2] == (2 * 353 + 14 + 56, 3 * 314 + 14)
 
 
 def test_a_sheet_of_no_session_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="none"):
-        sheet(tmp_path / "none", tmp_path / "out.png", ScreenGeometry(), 20.0)
+        sheet(tmp_path / "none", tmp_path / "out.png", Paths(), ScreenGeometry(), 20.0)
     assert list(tmp_path.iterdir()) == []
 
 

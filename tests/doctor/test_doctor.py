@@ -15,6 +15,7 @@ from custom_gaze import doctor
 from custom_gaze.cli import main
 from custom_gaze.common.errors import InputError
 from custom_gaze.data.frame_looks import FrameLook
+from custom_gaze.data.session_file import Exclusion, SessionFile, write_session_file
 from custom_gaze.data.sessions import Frame, load_frame, read_session
 from custom_gaze.demo import session as demo_session
 from custom_gaze.demo.session import write_session
@@ -277,6 +278,25 @@ def test_sessions_of_the_parameters(ready: Project) -> None:
     (missing,) = found(result, "session")
     assert (missing.severity, missing.session) == (Severity.ERROR, "two")
     assert "take two out of params.yaml" in missing.advice
+
+
+def test_what_is_said_of_a_session_is_heeded(ready: Project) -> None:
+    folder = ready.paths.sessions / "one"
+    names = [image.name for image in images(ready)]
+    folder.with_name("one.dvc").write_text("outs:\n")
+    (made,) = [
+        f for f in doctor.run("one", ready.params, ready.paths).findings if "is made" in f.what
+    ]
+    assert (made.session, made.advice) == ("one", "git commit it with one.dvc")
+    excluded = tuple(Exclusion(frame=names[n], because="a blink") for n in (3, 10))
+    wide = ScreenGeometry(8640.0, 5585.0, 0.003)
+    write_session_file(folder, SessionFile(excluded=excluded, geometry=wide))
+    result = doctor.run("one", ready.params, ready.paths)
+    assert not found(result, "eyes")
+    (note,) = found(result, "session")
+    assert (note.severity, note.frames) == (Severity.NOTE, (names[3], names[10]))
+    assert result.sessions[0].with_face == 16
+    assert any("far from any target" in f.what for f in found(result, "coverage"))  # of that screen
 
 
 def test_a_session_that_cannot_be_read(ready: Project) -> None:

@@ -22,7 +22,7 @@ def add_verbs(verbs: Verbs) -> None:
     sub.add_argument("--session", required=True, metavar="ID", help="its name here")
 
     sub = add_verb(verbs, "screen", run_screen, "tell or set the screen that the labels are for")
-    sub.add_argument("session", metavar="ID", nargs="?", help="do its targets lie on the screen?")
+    sub.add_argument("session", metavar="ID", nargs="?", help="its own; default: params.yaml's")
     sub.add_argument("--size", metavar="WxH", help="the screen's pixels, like 2560x1440: set it")
     wide = sub.add_mutually_exclusive_group()
     wide.add_argument("--width-cm", type=float, metavar="CM", help="how wide the picture is")
@@ -101,10 +101,15 @@ def _warn_of_screen(session: "Session", geometry: "ScreenGeometry", params: "Par
 def run_screen(arguments: argparse.Namespace) -> None:
     params, paths = project()
     from custom_gaze.config.screen import described, screen_of, write_geometry
-    from custom_gaze.config.session_ids import check_session_id
+    from custom_gaze.data.session_changes import set_geometry
+    from custom_gaze.data.session_file import read_session_file, session_file
+    from custom_gaze.data.session_list import session_of
     from custom_gaze.data.sessions import read_session
 
-    geometry = params.geometry
+    name = arguments.session
+    folder = None if name is None else session_of(name, paths)
+    said = None if folder is None else read_session_file(folder)
+    geometry = said.geometry_or(params.geometry) if said else params.geometry
     known = (arguments.width_cm, arguments.diagonal_inch, arguments.distance_cm)
     if arguments.size is None:
         if known != (None, None, None):
@@ -116,13 +121,18 @@ def run_screen(arguments: argparse.Namespace) -> None:
         screen = screen_of(arguments.size, *known)
         geometry = screen.geometry()
         say(*screen.lines())
-    if arguments.session is not None:
-        folder = paths.sessions / check_session_id(arguments.session, "screen")
-        if not _warn_of_screen(read_session(folder, geometry), geometry, params):
-            say(f"the targets of {arguments.session} lie on it")
-    if arguments.size is not None and not arguments.dry_run:
+    if folder is not None and said is not None and folder.is_dir():
+        session = read_session(folder, geometry, said.reasons())
+        if not _warn_of_screen(session, geometry, params):
+            say(f"the targets of {name} lie on it")
+    if arguments.size is None or arguments.dry_run:
+        return
+    if folder is None:
         write_geometry(geometry, paths.params)
         say(f"→ {paths.params}; the next `dvc repro` or `dvc exp run` labels the frames anew")
+        return
+    set_geometry(name, geometry, paths)
+    say(f"→ {session_file(folder)}; the next `dvc repro` or `dvc exp run` labels its frames anew")
 
 
 def run_demo(arguments: argparse.Namespace) -> None:
@@ -182,7 +192,7 @@ def run_sheet(arguments: argparse.Namespace) -> None:
         check_session_id(arguments.session or "", "sheet")
         output = arguments.output or paths.reports / f"sheet_{arguments.session}.png"
         same_px = params.split.same_target_px
-        sheet(paths.sessions / arguments.session, output, params.geometry, same_px)
+        sheet(paths.sessions / arguments.session, output, paths, params.geometry, same_px)
     say(f"→ {output}")
 
 

@@ -36,7 +36,8 @@ REMEDY = "run `custom-gaze index` again"
 
 @dataclass(frozen=True)
 class Sample:
-    """One usable frame. Angles in degrees, right and down positive; the target in pixels."""
+    """One usable frame. Angles in degrees, right and down positive; the target in pixels of the
+    screen in data/specification.json, which is the one of the first session."""
 
     session: str
     filename: str

@@ -17,7 +17,9 @@ from custom_gaze.common.files import write_text
 from custom_gaze.common.stage_files import Strict, model_of
 from custom_gaze.common.untrusted import printable
 from custom_gaze.common.yaml_files import read_yaml
+from custom_gaze.config.paths import Paths
 from custom_gaze.data.prepared import WholeGeometry
+from custom_gaze.data.sessions import Session, read_session
 from custom_gaze.geometry import ScreenGeometry
 
 HEAD = """\
@@ -95,6 +97,22 @@ def read_session_file(folder: Path) -> SessionFile:
     except (TypeError, ValueError, RecursionError):  # keys that are no words
         raise InputError(f"{printable(path)}: has a key that is no word; {REMEDY}") from None
     return model_of(text, SessionFile, path, REMEDY)
+
+
+def read_heeded(
+    folder: Path, paths: Paths, default: ScreenGeometry
+) -> tuple[Session, ScreenGeometry]:
+    """A session without the frames that its file excludes, and its own screen, else `default`.
+
+    A folder elsewhere than in data/sessions has no such file, whatever lies beside it.
+
+    Raises:
+        InputError: the session or its file cannot be read.
+    """
+    here = folder.parent.resolve() == paths.sessions.resolve()
+    said = read_session_file(folder) if here else NOTHING_SAID
+    geometry = said.geometry_or(default)
+    return read_session(folder, geometry, said.reasons()), geometry
 
 
 def write_session_file(folder: Path, said: SessionFile) -> Path:

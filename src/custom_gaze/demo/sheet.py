@@ -13,7 +13,9 @@ from PIL import ImageDraw
 from custom_gaze.common.console import bar
 from custom_gaze.common.files import no_more_open_than, whole_file
 from custom_gaze.common.look import DARK, font, rgb
-from custom_gaze.data.sessions import Frame, load_frame, read_session
+from custom_gaze.config.paths import Paths
+from custom_gaze.data.session_file import read_heeded
+from custom_gaze.data.sessions import Frame, load_frame
 from custom_gaze.data.splits import number_targets
 from custom_gaze.demo.world.conditions import draw_conditions, draw_moment
 from custom_gaze.demo.world.person import Person, draw_person
@@ -33,17 +35,20 @@ MAX_TILES = 60
 FACE_PX = 224  # a face on the sheets of persons and of sessions
 
 
-def sheet(folder: Path, output: Path, geometry: ScreenGeometry, same_target_px: float) -> int:
+def sheet(
+    folder: Path, output: Path, paths: Paths, default: ScreenGeometry, same_target_px: float
+) -> int:
     """Draw a session's contact sheet as PNG; returns the number of frames it shows.
 
     Each target's first frame, in the order of the targets on the screen: the frame, the eyes close
-    by where the app recorded their places, and a small screen with the target on it.
+    by where the app recorded their places, and a small screen with the target on it, the session's
+    own or `default`. Excluded frames are not shown.
 
     Raises:
         InputError: the folder is no session, or one of its images cannot be read.
         CustomGazeError: the picture cannot be written.
     """
-    session = read_session(folder, geometry)
+    session, geometry = read_heeded(folder, paths, default)
     _, first = np.unique(number_targets(session.frames, same_target_px), return_index=True)
     firsts = [session.frames[row] for row in first]
     rows = _rows(firsts, same_target_px)

@@ -10,8 +10,10 @@ from custom_gaze.common.console import bar
 from custom_gaze.common.errors import InputError
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
+from custom_gaze.data.dvc_sessions import complete_sessions
 from custom_gaze.data.frame_looks import Examiner, FrameLook
-from custom_gaze.data.sessions import Session, read_session
+from custom_gaze.data.session_file import read_heeded
+from custom_gaze.data.sessions import Session
 from custom_gaze.doctor.environment import look_at_environment
 from custom_gaze.doctor.findings import Finding, Severity, worst_first
 from custom_gaze.doctor.frames import check_frames
@@ -19,6 +21,7 @@ from custom_gaze.doctor.labels import check_labels
 from custom_gaze.doctor.screen import look_at_screen
 from custom_gaze.faces.eye_points import load_eye_finder
 from custom_gaze.faces.finder import load_finder
+from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.inference.predict import session_folder
 
 
@@ -57,24 +60,40 @@ def run(session: str | None, params: Params, paths: Paths) -> DoctorResult:
         InputError: the session asked for cannot be read. One that params.yaml names and that
             cannot be read is a finding.
     """
-    findings: list[Finding] = []
+    findings: list[Finding] = _completed(paths)
     if session is not None:
-        sessions = [read_session(session_folder(session, paths), params.geometry)]
+        sessions = [read_heeded(session_folder(session, paths), paths, params.geometry)]
     else:
         sessions = _named(params, paths, findings)
     environment = look_at_environment(params, paths)
     findings.extend(environment.findings)
     examiner = _examiner(params, paths, findings)
-    looks = [_examine(one, examiner, params, findings) for one in sessions]
+    looks = [_examine(*one, examiner, params, findings) for one in sessions]
     return DoctorResult(environment.facts, tuple(looks), worst_first(findings))
 
 
-def _named(params: Params, paths: Paths, findings: list[Finding]) -> list[Session]:
-    """The sessions that params.yaml names, as far as they can be read."""
+def _completed(paths: Paths) -> list[Finding]:
+    """Sessions of earlier versions have no file of ours, which is made: DVC would stop there."""
+    return [
+        Finding(
+            Severity.WARNING,
+            "session",
+            f"{path} was not there, and `dvc repro` would miss its data; it is made",
+            f"git commit it with {path.with_suffix('.dvc').name}",
+            path.stem,
+        )
+        for path in complete_sessions(paths)
+    ]
+
+
+def _named(
+    params: Params, paths: Paths, findings: list[Finding]
+) -> list[tuple[Session, ScreenGeometry]]:
+    """The sessions that params.yaml names, as far as they can be read, and their screens."""
     sessions = []
     for name in (*params.sessions, *params.evaluate.sessions):
         try:
-            sessions.append(read_session(paths.sessions / name, params.geometry))
+            sessions.append(read_heeded(paths.sessions / name, paths, params.geometry))
         except InputError as error:
             advice = f"import or pull it, or take {name} out of params.yaml"
             findings.append(Finding(Severity.ERROR, "session", str(error), advice, name))
@@ -93,24 +112,24 @@ def _examiner(params: Params, paths: Paths, findings: list[Finding]) -> Examiner
 
 
 def _examine(
-    session: Session, examiner: Examiner | None, params: Params, findings: list[Finding]
+    session: Session,
+    geometry: ScreenGeometry,
+    examiner: Examiner | None,
+    params: Params,
+    findings: list[Finding],
 ) -> SessionLook:
     """Look at every frame once, then at the session as a whole."""
-    advice = "capture it again if the target matters"
-    found = [
-        Finding(Severity.WARNING, "session", entry.reason, advice, frames=(entry.filename,))
-        for entry in session.left_out
-    ]
+    found = _left_out(session)
     looks: list[FrameLook] = []
     if examiner:
         looks = [examiner.look(frame) for frame in bar(session.frames, f"examine {session.id}")]
     usable = [look.frame for look in looks if look.face] if examiner else list(session.frames)
     same_px = params.split.same_target_px
-    coverage, of_screen = look_at_screen(usable, params.geometry, same_px)
+    coverage, of_screen = look_at_screen(usable, geometry, same_px)
     found += [*check_frames(looks, same_px), *of_screen]
     label = None
     if examiner:
-        label, of_labels = check_labels(looks, params.geometry, same_px)
+        label, of_labels = check_labels(looks, geometry, same_px)
         found += of_labels
     findings += [dataclasses.replace(finding, session=session.id) for finding in found]
     return SessionLook(
@@ -124,6 +143,22 @@ def _examine(
         label_error_deg=float(label.errors_deg.mean()) if label else None,
         guess_error_deg=label.guess_deg if label else None,
     )
+
+
+def _left_out(session: Session) -> list[Finding]:
+    """A finding for each frame that cannot be used, one for all that are excluded."""
+    advice = "capture it again if the target matters"
+    found = [
+        Finding(Severity.WARNING, "session", entry.reason, advice, frames=(entry.filename,))
+        for entry in session.left_out
+        if not entry.excluded
+    ]
+    names = tuple(entry.filename for entry in session.left_out if entry.excluded)
+    if names:
+        what = f"{len(names)} excluded and not looked at"
+        advice = f"custom-gaze session show {session.id} says why"
+        found.append(Finding(Severity.NOTE, "session", what, advice, frames=names))
+    return found
 
 
 def as_json(result: DoctorResult) -> str:

@@ -15,12 +15,12 @@ from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
 from custom_gaze.config.session_ids import SESSION_ID
 from custom_gaze.data.prepared import LeftOut
+from custom_gaze.data.session_file import read_heeded
 from custom_gaze.data.sessions import (
     FRAME_NAME,
     Frame,
     FrameError,
     load_frame,
-    read_session,
 )
 from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.inference.predict_output import Prediction, PredictResult, png
@@ -53,18 +53,18 @@ def run(
     if not done:
         raise InputError(_nothing(images, failed))
     folder = images[0].parent
-    labelled, not_labelled = _labels(folder, images, reader.model.geometry)
+    labelled, not_labelled, geometry = _labels(folder, images, paths, reader.model.geometry)
     is_session = bool(labelled) and folder.resolve().parent == paths.sessions.resolve()
     trained_on = is_session and folder.resolve().name in (reader.model.sessions or ())
     rows = []
     for image, gaze in done:
         label, note = labelled.get(image.name), not_labelled.get(image.name, "")
-        rows.append(_prediction(image.name, gaze, label, note, reader.model.geometry))
+        rows.append(_prediction(image.name, gaze, label, note, geometry))
     errors_deg = [row.error_deg for row in rows if row.error_deg is not None]
     result = PredictResult(
         name=path.resolve().name,
         model=reader.model.path,
-        geometry=reader.model.geometry,
+        geometry=geometry,
         predictions=tuple(rows),
         without_prediction=tuple(failed),
         mean_error_deg=float(np.mean(errors_deg)) if errors_deg else None,
@@ -127,16 +127,18 @@ def _images(folder: Path) -> tuple[Path, ...]:
 
 
 def _labels(
-    folder: Path, images: Sequence[Path], geometry: ScreenGeometry
-) -> tuple[dict[str, Frame], dict[str, str]]:
-    """By filename: the frames with labels, and why others have none. Where the folder is no
-    session, or none of its labels can be used, the images are without labels."""
+    folder: Path, images: Sequence[Path], paths: Paths, geometry: ScreenGeometry
+) -> tuple[dict[str, Frame], dict[str, str], ScreenGeometry]:
+    """By filename: the frames with labels, and why others have none; and the labels' screen, where
+    the session has its own. Where the folder is no session, or none of its labels can be used, the
+    images are without labels."""
     if any(FRAME_NAME.fullmatch(image.name) for image in images):
         with suppress(InputError):
-            session = read_session(folder, geometry)
+            session, geometry = read_heeded(folder, paths, geometry)
             labelled = {frame.image.name: frame for frame in session.frames}
-            return labelled, {entry.filename: entry.reason for entry in session.left_out}
-    return {}, {}
+            reasons = {entry.filename: entry.reason for entry in session.left_out}
+            return labelled, reasons, geometry
+    return {}, {}, geometry
 
 
 def _nothing(images: Sequence[Path], failed: Sequence[LeftOut]) -> str:

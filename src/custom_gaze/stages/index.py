@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from custom_gaze.config.specification import Specification
 from custom_gaze.data.index import HEADER, Manifests, Sample, of_split, targets_of
 from custom_gaze.data.prepared_samples import prepared_samples
 from custom_gaze.data.splits import CROSS_SESSION, SIDES, number_targets, points_px, split_by_target
+from custom_gaze.geometry import ScreenGeometry
 
 
 @dataclass(frozen=True)
@@ -35,21 +36,30 @@ def run(params: Params, paths: Paths) -> IndexResult:
     each session of evaluate.sessions, after them. Everything that counts or groups targets of an
     indexed frame reads that number.
 
+    Sessions of different screens have their targets on one of them, that of the session named
+    first: where a target of another screen would lie on it, by its angles, which stay as they are.
+    So targets, splits, errors in pixels and pictures are of one screen, and the model says that it
+    is for this one.
+
     Raises:
         InputError: a session is not prepared, its labels cannot be read or name a crop that is
-            not there, two sessions were prepared for different screens or crops, or the sessions
-            hold too few targets to split.
+            not there, two sessions were prepared with different crops, or the sessions hold too
+            few targets to split.
     """
     named = (*params.sessions, *params.evaluate.sessions)
     prepared = {name: prepared_samples(name, paths) for name in named}
     manifests = [manifest for _, manifest in prepared.values()]
     specification = agreed([(each.session, each.specification) for each in manifests])
     tolerance_px = params.split.same_target_px
-    own = [sample for name in params.sessions for sample in prepared[name][0]]
+    placed = {
+        name: _on_screen(samples, manifest.geometry, specification.geometry)
+        for name, (samples, manifest) in prepared.items()
+    }
+    own = [sample for name in params.sessions for sample in placed[name]]
     targets = number_targets(own, tolerance_px)
     samples = _placed(own, targets, split_by_target(points_px(own), targets, params.split))
     for name in params.evaluate.sessions:
-        others = prepared[name][0]
+        others = placed[name]
         targets = 1 + int(targets.max()) + number_targets(others, tolerance_px)
         samples += _placed(others, targets, [CROSS_SESSION] * len(others))
     _refuse_shared_frames(samples)
@@ -65,14 +75,15 @@ def run(params: Params, paths: Paths) -> IndexResult:
 
 
 def agreed(specifications: Sequence[tuple[str, Specification]]) -> Specification:
-    """What some sessions, (id, specification), have in common.
+    """What some sessions, (id, specification), have in common, and the first one's screen.
 
     Raises:
-        InputError: two of them differ; the message names both and the first difference.
+        InputError: the crops of two of them differ; the message names both and the first
+            difference.
     """
     first, wanted = specifications[0]
     for session, other in specifications[1:]:
-        if other != wanted:
+        if replace(other, geometry=wanted.geometry) != wanted:
             one, another = _flat(wanted), _flat(other)
             key = next(key for key in one if one[key] != another[key])
             raise InputError(
@@ -84,10 +95,23 @@ def agreed(specifications: Sequence[tuple[str, Specification]]) -> Specification
 
 
 def _flat(specification: Specification) -> dict[str, object]:
-    parts = {"geometry": asdict(specification.geometry)}
-    parts["preprocessing"] = specification.preprocessing.as_dict()
-    flat = {f"{part}.{key}": parts[part][key] for part in parts for key in parts[part]}
-    return {**flat, "crop_from": specification.crop_from}
+    crops = specification.preprocessing.as_dict()
+    return {f"preprocessing.{key}": crops[key] for key in crops} | {
+        "crop_from": specification.crop_from
+    }
+
+
+def _on_screen(
+    samples: Sequence[Sample], own: ScreenGeometry, screen: ScreenGeometry
+) -> Sequence[Sample]:
+    """The samples with their targets where they would lie on `screen`; their angles stay."""
+    if own == screen or not samples:
+        return samples
+    points = screen.to_pixels([(sample.yaw_deg, sample.pitch_deg) for sample in samples]).tolist()
+    return [
+        replace(sample, target_x_px=x, target_y_px=y)
+        for sample, (x, y) in zip(samples, points, strict=True)
+    ]
 
 
 def _placed(

@@ -36,8 +36,8 @@ from custom_gaze.data.prepared import (
     UsedDetector,
     UsedMesh,
 )
-from custom_gaze.data.session_file import read_session_file
-from custom_gaze.data.sessions import Frame, Session, load_frame, read_session
+from custom_gaze.data.session_file import read_heeded
+from custom_gaze.data.sessions import Frame, Session, load_frame
 from custom_gaze.data.suspects import suspects_among
 from custom_gaze.faces.crops import gaze_crop, jpeg
 from custom_gaze.faces.eye_points import load_eye_finder
@@ -81,9 +81,7 @@ def run(session_id: str, params: Params, paths: Paths, progress: bool = True) ->
     check_session_id(session_id, "prepare")
     settings = params.prepare
     spec = Preprocessing(settings.margin, settings.size_px)
-    said = read_session_file(paths.sessions / session_id)
-    geometry = said.geometry_or(params.geometry)
-    session = read_session(paths.sessions / session_id, geometry, said.reasons())
+    session, geometry = read_heeded(paths.sessions / session_id, paths, params.geometry)
     finder = load_finder(paths.faces, settings.min_score)
     examiner = Examiner(finder, load_eye_finder(), settings.margin)
     target = paths.dataset / session_id
