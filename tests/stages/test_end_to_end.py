@@ -1,24 +1,18 @@
 """The whole pipeline under DVC, in a clone of this working tree with sessions of its own."""
 
-import json
-import os
 import shutil
-import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import mlflow
 import pytest
 import yaml
 
-from conftest import SMALL, Once, Project, copy_working_tree
+from clone import Clone, empty_clone
+from conftest import SMALL, Once, Project
 from custom_gaze.config.paths import Paths
 from custom_gaze.data.session_file import NOTHING_SAID, write_session_file
 from custom_gaze.demo.session import write_session
 
-MINUTES = 60  # a machine may be busy with other things
 SESSIONS = {"one": (5, 1), "other": (5, 2), "two": (17, 1)}  # person and day
 STUB = """#!{python}
 # custom-gaze, but the later stages take no time: their outputs are copies of {made}'s.
@@ -41,52 +35,12 @@ for entry in [*stage["outs"], *stage.get("metrics", [])]:
 pytestmark = pytest.mark.long
 
 
-@dataclass(frozen=True)
-class Clone:
-    """A clone of the project and the commands a user types in it."""
-
-    root: Path
-    programs: Path = Path(sys.executable).parent
-
-    def run(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        searched = [str(self.programs), str(Path(sys.executable).parent), os.environ["PATH"]]
-        environment = {
-            **os.environ,
-            "PATH": os.pathsep.join(searched),
-            "DVC_NO_ANALYTICS": "true",
-        }
-        done = subprocess.run(
-            words,
-            cwd=self.root,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=20 * MINUTES,
-        )
-        assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
-        return done
-
-    def json(self, *words: str) -> Any:
-        return json.loads(self.run(*words).stdout)
-
-    def runs(self) -> list[Any]:
-        """MLflow's runs in the clone's own store."""
-        client = mlflow.MlflowClient(f"sqlite:///{self.root / 'mlflow.db'}")
-        experiment = client.get_experiment_by_name("custom-gaze")
-        return list(client.search_runs([experiment.experiment_id]))
-
-
 def make_clone(root: Path) -> Clone:
     """The working tree as a fresh repository with small parameters and three demo sessions."""
-    copy_working_tree(root)
+    clone = empty_clone(root)
     small = Project(Paths(root))
     small.change(**{**SMALL, "sessions": ["one"], "evaluate": {"sessions": ["other"]}})
     small.change(augment={"samples": 1}, train={"schedule": "cosine", "steps": 10})
-    clone = Clone(root)
-    clone.run("git", "init", "--quiet", "-b", "main")
-    clone.run("git", "config", "user.email", "tests@example.invalid")
-    clone.run("git", "config", "user.name", "tests")
     for name, (person, day) in SESSIONS.items():
         folder = root / "data" / "sessions" / name
         write_session(folder, person=person, day=day, grid=(3, 3), frames_per_target=1)
