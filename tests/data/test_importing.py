@@ -22,20 +22,16 @@ from custom_gaze.cli import main
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.temporary import FOLDER
 from custom_gaze.config.paths import Paths
-from custom_gaze.data import dvc_sessions
 from custom_gaze.data.dvc_sessions import sessions_lock
 from custom_gaze.data.importing import import_session
 from custom_gaze.data.sessions import read_session
 from custom_gaze.geometry import ScreenGeometry
 from killed import code_of, comes_to_its_end
+from project_files import run, tree
+
+pytest_plugins = ["import_fixtures"]
 
 GEOMETRY = ScreenGeometry()
-
-
-def run(*command: str, cwd: Path) -> str:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.fixture
@@ -55,53 +51,6 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
-    """A project under git and DVC, as the real one: .dvc files are staged by themselves.
-
-    There is no home folder, none can be made, and git has no identity.
-    """
-    monkeypatch.setenv("HOME", "/proc/nowhere")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
-    root = tmp_path / "project"
-    root.mkdir()
-    run("git", "init", "-q", "-b", "main", cwd=root)
-    run(sys.executable, "-m", "dvc", "init", "-q", cwd=root)
-    (root / ".dvc" / "config").write_text("[core]\n    autostage = true\n    analytics = false\n")
-    return Paths(root)
-
-
-@pytest.fixture
-def plain(tmp_path: Path) -> Paths:
-    """A folder that looks like a project, where `dvc add` fails."""
-    (tmp_path / "plain" / "data" / "sessions").mkdir(parents=True)
-    (tmp_path / "plain" / ".dvc").mkdir()
-    return Paths(tmp_path / "plain")
-
-
-@pytest.fixture
-def adding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A `dvc add` that writes what the real one does beside the folder, at once."""
-
-    def add(folder: Path, *_: object) -> "subprocess.CompletedProcess[str]":
-        dvc_sessions.dvc_file(folder).write_text("outs:\n")
-        if (folder.parent / ".gitignore").exists():
-            with (folder.parent / ".gitignore").open("a") as ignored:
-                ignored.write(f"/{folder.name}\n")
-        return subprocess.CompletedProcess([], 0)
-
-    monkeypatch.setattr(dvc_sessions, "_dvc_add", add)
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    """All files of a project or a session, those that DVC keeps to itself apart."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and not path.is_symlink() and ".dvc" not in path.parts
-    }
-
-
 def test_import_copies_byte_for_byte_and_tracks(source: Path, paths: Paths) -> None:
     before = tree(source)
     result = import_session(source, "mon-1", paths, GEOMETRY)
@@ -110,7 +59,6 @@ def test_import_copies_byte_for_byte_and_tracks(source: Path, paths: Paths) -> N
     assert result.extent_px == (100.0, 201.0, 1600.0, 205.0)  # the broken frame's 10.0 is not seen
     assert [entry.filename for entry in result.left_out] == ["img_6.jpg"]
     assert result.left_out[0].reason.startswith("is damaged")
-    assert result.next_command == "dvc exp run -S 'sessions=[mon-1]'"
     del before["notes.txt"]
     assert tree(result.folder) == before  # with the broken frame, without the link's target
     assert tree(source).keys() - before.keys() == {"notes.txt"}
@@ -132,6 +80,7 @@ def test_import_copies_byte_for_byte_and_tracks(source: Path, paths: Paths) -> N
         import_session(source, "mon-1", paths, GEOMETRY)
     assert tree(paths.root / "elsewhere") == tracked
 
+    put(source, 9)
     (paths.root / ".dvc" / "config").write_text("[core\nbroken")
     sessions_before = tree(paths.sessions)
     with pytest.raises(

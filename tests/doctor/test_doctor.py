@@ -88,7 +88,7 @@ def test_the_blinks_and_nothing_else(ready: Project) -> None:
     closed = {finding.frames for finding in found(result, "eyes")}
     assert closed == {(names[3],), (names[10],)}
     assert all("capture this target again" in f.advice for f in found(result, "eyes"))
-    for check in ("face", "border", "duplicate", "coverage", "geometry", "session", "label"):
+    for check in ("face", "border", "duplicate", "geometry", "session", "label", "mirror"):
         assert not found(result, check), check
     (look,) = result.sessions
     assert (look.frames, look.with_face, look.targets, look.add_px) == (18, 18, 9, ())
@@ -201,7 +201,8 @@ def test_grids_that_cover_the_screen(columns: int, rows: int, margin: float) -> 
     coverage, findings = screen.look_at_screen(
         targets_of(grid(columns, rows, margin)), GEOMETRY, 20.0
     )
-    assert (coverage.targets, coverage.add_px, findings) == (columns * rows, (), [])
+    assert (coverage.targets, coverage.add_px) == (columns * rows, ())
+    assert [finding.severity for finding in findings] == [Severity.NOTE] * (columns == 3)
     assert sum(character == "1" for character in coverage.map) == columns * rows
 
 
@@ -212,7 +213,8 @@ def test_a_missing_side_is_worth_adding() -> None:
     assert len(coverage.add_px) >= 3
     assert all(1200 < x <= 0.96 * 1728 + 1 for x, _ in coverage.add_px)
     assert coverage.map.count("+") == len(coverage.add_px)
-    (finding,) = findings
+    few, finding = findings
+    assert few.advice == "capture 10 more all over the screen"
     assert finding.check == "coverage"
     assert str(coverage.add_px[0]) in finding.advice
     again = np.concatenate([left, np.array(coverage.add_px)])
@@ -225,11 +227,26 @@ def test_a_missing_corner_is_worth_adding() -> None:
 
 
 def test_few_targets() -> None:
-    _, findings = screen.look_at_screen(targets_of(grid(2, 2)), GEOMETRY, 20.0)
-    few = next(finding for finding in findings if "4 different targets" in finding.what)
-    assert few.severity is Severity.ERROR
-    _, findings = screen.look_at_screen(targets_of(grid(3, 2)), GEOMETRY, 20.0)
-    assert next(f for f in findings if "6 different" in f.what).severity is Severity.WARNING
+    """What the bench knows of so few, and how many more to capture."""
+    found = {}
+    for columns, rows in ((2, 2), (3, 2), (3, 3), (5, 3), (4, 4)):
+        points = targets_of(grid(columns, rows))
+        _, findings = screen.look_at_screen(points, GEOMETRY, 20.0)
+        found[columns * rows] = next((f for f in findings if "in the bench" in f.what), None)
+    assert found[4] is not None
+    assert found[4].severity is Severity.ERROR
+    assert found[4].advice.startswith("capture 21 more")
+    assert found[6] is not None
+    assert found[6].severity is Severity.WARNING
+    assert "in the bench even 9 left 4.3° the same day and 9.8° another day" in found[6].what
+    assert found[15] is not None
+    assert found[15].severity is Severity.NOTE
+    assert found[15].what == (
+        "15 targets only: in the bench 9 left 4.3° the same day and 9.8° another day, where 25 "
+        "left 2.5° and 5.1°"
+    )
+    assert found[15].advice == "capture 10 more all over the screen"
+    assert found[16] is None
 
 
 @pytest.mark.parametrize(
@@ -321,7 +338,7 @@ def test_text_and_json(ready: Project) -> None:
     assert "one: 18 frames, 18 with one clear face, 9 targets" in text
     assert result.sessions[0].map in text
     assert f"warning eyes        {found(result, 'eyes')[0].frames[0]}: the eyes look closed" in text
-    assert text.splitlines()[-1].startswith("1 error, 2 warnings, 1 note")
+    assert text.splitlines()[-1].startswith("1 error, 2 warnings, 2 notes")
     assert main(["doctor", "one"]) == 1  # there is an error
     content = json.loads(doctor.as_json(result))
     assert len(content["findings"]) == len(result.findings)

@@ -10,6 +10,7 @@ from custom_gaze.common.errors import InputError
 
 if TYPE_CHECKING:
     from custom_gaze.config.params import Params
+    from custom_gaze.data.importing import ImportResult
     from custom_gaze.data.sessions import Session
     from custom_gaze.geometry import ScreenGeometry
 
@@ -19,7 +20,12 @@ def add_verbs(verbs: Verbs) -> None:
         verbs, "import", run_import, "check a captured folder and add it to data/sessions"
     )
     sub.add_argument("path", type=Path, help="the folder that RustyEyes captured")
-    sub.add_argument("--session", required=True, metavar="ID", help="its name here")
+    sub.add_argument(
+        "--session", metavar="ID", help="its name here; of days what their names begin with"
+    )
+    how = sub.add_mutually_exclusive_group()
+    how.add_argument("--update", metavar="ID", help="add what is new to this session")
+    how.add_argument("--split-by-day", action="store_true", help="make a session of each day")
 
     sub = add_verb(verbs, "screen", run_screen, "tell or set the screen that the labels are for")
     sub.add_argument("session", metavar="ID", nargs="?", help="its own; default: params.yaml's")
@@ -58,34 +64,78 @@ def add_verbs(verbs: Verbs) -> None:
 def run_import(arguments: argparse.Namespace) -> None:
     params, paths = project()
     from custom_gaze.config.list_comments import settle_list_comments
-    from custom_gaze.config.session_ids import sessions_option
+    from custom_gaze.data.growing import import_by_day, update_session
     from custom_gaze.data.importing import import_session
+
+    if arguments.update is not None and arguments.session is not None:
+        raise InputError("import: give --session ID for a new session, or --update ID, not both")
+    what = (paths, params.geometry, params.split.same_target_px)
+    if arguments.split_by_day:
+        results, skipped = import_by_day(arguments.path, arguments.session or "day", *what)
+        for day in skipped:
+            say(f"no session {day.session_id}: {day.reason}")
+    elif arguments.update is not None:
+        results = [update_session(arguments.path, arguments.update, *what)]
+    elif arguments.session is not None:
+        results = [import_session(arguments.path, arguments.session, *what)]
+    else:
+        raise InputError(
+            "import: give --session ID (a new one), --update ID (what is new) or --split-by-day"
+        )
+    for result in results:
+        _say_imported(result, params)
+    for key in settle_list_comments(paths.params):
+        warn(f"{paths.params}: the comment behind {key} stands above it now: -S writes into it")
+    say(f"next: {_next_command([result.session_id for result in results], params)}")
+
+
+def _next_command(ids: list[str], params: "Params") -> str:
+    """What runs these sessions, to be pasted into a shell."""
+    from custom_gaze.config.session_ids import sessions_option
+
+    if set(ids) <= {*params.sessions, *params.evaluate.sessions}:
+        return "dvc exp run"
+    # Another person's session, left in params.yaml by the demo, is nothing to be tested on.
+    alone = f" {sessions_option([], 'evaluate.sessions')}" if params.evaluate.sessions else ""
+    return f"dvc exp run {sessions_option(ids)}{alone}"
+
+
+def _say_imported(result: "ImportResult", params: "Params") -> None:
+    from custom_gaze.data.importing import held_words
+    from custom_gaze.data.known_accuracy import few_targets
+    from custom_gaze.data.session_file import read_session_file
     from custom_gaze.data.sessions import TURNED, UPRIGHT
     from custom_gaze.data.splits import MIN_TARGETS
+    from custom_gaze.doctor.mirror import mirrored_part
 
-    result = import_session(
-        arguments.path, arguments.session, paths, params.geometry, params.split.same_target_px
-    )
     for entry in result.left_out:
         warn(f"will be left out: {entry.filename}: {entry.reason}")
     for entry in result.not_copied:
         warn(f"not copied: {entry.filename}: {entry.reason}")
+    if result.held.sessions:
+        say(f"{held_words(result.held)} already: left out")
+    if result.held.unread:
+        first = result.held.unread[0]
+        more = f" and {len(result.held.unread) - 1} more" if len(result.held.unread) > 1 else ""
+        warn(f"not compared with {first}{more}: not on disk (dvc pull data/sessions/{first}.dvc)")
     if result.turned:
         more = f" and {len(result.turned) - 1} more" if len(result.turned) > 1 else ""
         warn(f"warning: {result.turned[0]}{more}: {TURNED}; {UPRIGHT}")
-    if result.again:
+    if result.added is not None:
+        say(f"{result.folder}: {result.added or 'no'} new frame{'s' * (result.added != 1)}")
+    elif result.again:
         say(f"{result.folder} was there already, with the same bytes")
     left, top, right, bottom = result.extent_px
     say(f"{result.frames} usable frames of {result.targets} targets → {result.folder}")
     say(f"targets from ({left:.0f}, {top:.0f}) to ({right:.0f}, {bottom:.0f}) pixels")
-    _warn_of_screen(result.session, params.geometry, params)
+    geometry = read_session_file(result.folder).geometry_or(params.geometry)
+    _warn_of_screen(result.session, geometry, params)
+    for finding in mirrored_part(result.session.frames, geometry, params.prepare):
+        warn(f"warning: {finding.what}, from {finding.frames[0]} on; {finding.advice}")
     if result.targets < MIN_TARGETS:
         warn(f"warning: a run needs {MIN_TARGETS} targets; name this session together with others")
-    for key in settle_list_comments(paths.params):
-        warn(f"{paths.params}: the comment behind {key} stands above it now: -S writes into it")
-    # Another person's session, left in params.yaml by the demo, is nothing to be tested on.
-    alone = f" {sessions_option([], 'evaluate.sessions')}" if params.evaluate.sessions else ""
-    say(f"next: {result.next_command}{alone}")
+    elif few := few_targets(result.targets):
+        warn(f"warning: {few[0]}; {few[1]}")
 
 
 def _warn_of_screen(session: "Session", geometry: "ScreenGeometry", params: "Params") -> bool:

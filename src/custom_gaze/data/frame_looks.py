@@ -42,7 +42,8 @@ class FrameLook:
     `face` is None where the frame cannot be used; `reason` says why. `cut_share` is how much of
     the crop's side falls outside the frame at worst, `cut_edges` where. `openness` is a measure of
     the eyes with a unit of its own, None where no eyes were found. `small` is the frame in grey,
-    uint8 (90, 160); `eyes` what the eyes look like, float32 (1120,), see `eye_look`.
+    uint8 (90, 160); `eyes` what the eyes look like, float32 (1120,), see `eye_look`; `eyes_px`
+    where they are in the frame of `width_px`, the picture's left one first.
     """
 
     frame: Frame
@@ -53,6 +54,8 @@ class FrameLook:
     openness: float | None = None
     small: NDArray[np.uint8] | None = None
     eyes: NDArray[np.float32] | None = None
+    eyes_px: tuple[Point, Point] | None = None
+    width_px: int = 0
     turned: bool = False  # asks to be shown turned, see sessions.is_turned
 
     @property
@@ -97,6 +100,8 @@ class Examiner:
             openness=eye_openness(patches) if found else None,
             small=cv2.cvtColor(resize(pixels, *SMALL_PX), cv2.COLOR_RGB2GRAY).astype(np.uint8),
             eyes=eye_look(patches) if found else None,
+            eyes_px=found,
+            width_px=width_px,
         )
 
 

@@ -1,50 +1,37 @@
 """Importing a calibration session: checked, copied whole or not at all, put under DVC."""
 
 import os
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from custom_gaze.common.console import bar
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.files import no_more_open_than, whole_folder
-from custom_gaze.common.untrusted import lies_inside
 from custom_gaze.config.params import SplitParams
 from custom_gaze.config.paths import Paths
-from custom_gaze.config.session_ids import check_new_session_id, sessions_option
+from custom_gaze.config.session_ids import check_new_session_id
+from custom_gaze.data.capture import Capture, copy_file, read_capture, read_member
 from custom_gaze.data.dvc_sessions import (
-    dvc_file,
     is_tracked,
     put_under_dvc,
     sessions_lock,
     whole_or_taken_back,
 )
+from custom_gaze.data.held import Held, held_images, session_ids
 from custom_gaze.data.prepared import LeftOut
-from custom_gaze.data.sessions import (
-    FRAME_NAME,
-    MAX_IMAGE_BYTES,
-    FrameError,
-    Session,
-    checked_session,
-    is_turned,
-    load_frame,
-    read_session,
-)
+from custom_gaze.data.sessions import Session
 from custom_gaze.data.splits import number_targets, points_px
 from custom_gaze.geometry import ScreenGeometry
-
-SIDE_FILES = ("calibration.json", "dataset.csv")  # the app's own: kept, never read
-REPORTS_FOLDER = "reports"  # the app's own too: JSON files, in folders by date
-REPORTS_DEPTH = 3  # folders below it
 
 
 @dataclass(frozen=True)
 class ImportResult:
     """What was imported; `extent_px` is (left, top, right, bottom) of the targets on the screen.
 
-    `not_copied` are files that look like frames and are none of this session; `turned` the frames
-    with an EXIF orientation, which nothing heeds. `again` says that the session was there already,
-    with the same bytes. `session` has the usable frames, in the folder they came from.
+    `left_out` are the new frames that cannot be used, `not_copied` files that look like frames and
+    are none of this session; `turned` the new frames with an EXIF orientation, which nothing heeds.
+    `held` are the images that other sessions hold, which were left out. `added` is None for a new
+    session, else how many frames one that was there has got. `again` says that nothing had to be
+    written. `session` has all its usable frames, in the folder that they were read from.
     """
 
     session_id: str
@@ -56,8 +43,9 @@ class ImportResult:
     left_out: tuple[LeftOut, ...]
     not_copied: tuple[LeftOut, ...]
     turned: tuple[str, ...]
+    held: Held
+    added: int | None
     again: bool
-    next_command: str
 
 
 def import_session(
@@ -69,88 +57,105 @@ def import_session(
 ) -> ImportResult:
     """Check `source`, copy it byte for byte to data/sessions/<id> and put it under DVC.
 
-    Taken is what a session is made of: frames with their JSON files, those that cannot be used too
-    (`left_out` names them), the app's side files and its JSON reports; no hidden file, and no link
-    that leaves the folder. Who may not read a frame may not read its copy. `source` is only read.
-    Where the same bytes are there already, from an import that was killed, it is brought to its
-    end.
+    What `read_capture` finds is taken, but for the images that another session holds. `source` is
+    only read. Where the same bytes are there already, from an import that was killed, it is brought
+    to its end.
 
     Raises:
-        InputError: the id is not allowed or taken; `source` is no session or has no usable frame.
+        InputError: the id is not allowed or taken; `source` is no session, has no usable frame, or
+            none that other sessions do not hold.
         CustomGazeError: writing or `dvc add` failed; the project is then as it was before.
     """
     check_new_session_id(session_id, "--session")
-    folder = paths.sessions / session_id
-    found = read_session(source, geometry)
+    capture = read_capture(source, geometry)
     with sessions_lock(paths):
-        belonging = tuple(_belonging(source))
-        again = _is_there(folder, source, belonging)
-        session, turned = _decoded(found)
-        if again:
+        return import_new(capture, session_id, paths, same_target_px)
+
+
+def import_new(
+    capture: Capture, session_id: str, paths: Paths, same_target_px: float
+) -> ImportResult:
+    """The same for a capture that was read, under the lock of the sessions."""
+    folder = paths.sessions / session_id
+    held = held_besides(session_id, capture, paths)
+    new = capture.without(held.sessions)
+    if held.sessions and not new.session.frames:
+        raise nothing_new(capture, held)
+    again = _is_there(folder, new)
+    session, turned = new.decoded()
+    if again:
+        put_under_dvc(folder, paths)
+    else:
+        with whole_or_taken_back(folder, paths):
+            with whole_folder(folder) as made:
+                for relative in new.belonging:
+                    copy_file(new.folder, relative, made)
+                no_more_open_than(made, new.folder)
             put_under_dvc(folder, paths)
-        else:
-            with whole_or_taken_back(folder, paths):
-                _copy(source, belonging, folder)
-                put_under_dvc(folder, paths)
+    left_out = session.left_out
+    return imported(folder, session, left_out, new, turned, held, None, again, same_target_px)
+
+
+def held_besides(session_id: str, capture: Capture, paths: Paths) -> Held:
+    """Which images of a capture other sessions than this one hold."""
+    others = [name for name in session_ids(paths) if name != session_id]
+    return held_images(capture.folder, capture.images(), others, paths)
+
+
+def nothing_new(capture: Capture, held: Held) -> InputError:
+    """The error for a capture of which other sessions have all that can be used."""
+    most = max(held.counts().items(), key=lambda one: one[1])[0]
+    return InputError(
+        f"{capture.folder}: nothing to import: {held_words(held)} already, and no other frame "
+        "can be used; what the app adds to this folder later goes into that session with "
+        f"`custom-gaze import {capture.folder} --update {most}`"
+    )
+
+
+def held_words(held: Held) -> str:
+    """'32 frames are in session day1', or in several."""
+    counts = held.counts()
+    total = sum(counts.values())
+    frames = "1 frame is" if total == 1 else f"{total} frames are"
+    if len(counts) == 1:
+        return f"{frames} in session {next(iter(counts))}"
+    each = ", ".join(f"{count} in {name}" for name, count in counts.items())
+    return f"{frames} in other sessions ({each})"
+
+
+def imported(
+    folder: Path,
+    session: Session,
+    left_out: tuple[LeftOut, ...],
+    new: Capture,
+    turned: tuple[str, ...],
+    held: Held,
+    added: int | None,
+    again: bool,
+    same_target_px: float,
+) -> ImportResult:
+    """The result for a session of which `new` was taken and some of that is `left_out`."""
     points = points_px(session.frames)
     left, top = points.min(axis=0).tolist()
     right, bottom = points.max(axis=0).tolist()
-    copied = {str(relative) for relative in belonging}
+    copied = {str(relative) for relative in new.belonging}
     return ImportResult(
-        session_id=session_id,
+        session_id=folder.name,
         folder=folder,
         session=session,
         frames=len(session.frames),
         targets=int(number_targets(session.frames, same_target_px).max()) + 1,
         extent_px=(left, top, right, bottom),
-        left_out=tuple(entry for entry in session.left_out if entry.filename in copied),
-        not_copied=tuple(entry for entry in session.left_out if entry.filename not in copied),
+        left_out=tuple(entry for entry in left_out if entry.filename in copied),
+        not_copied=tuple(entry for entry in left_out if entry.filename not in copied),
         turned=turned,
+        held=held,
+        added=added,
         again=again,
-        next_command=f"dvc exp run {sessions_option([session_id])}",
     )
 
 
-def _decoded(session: Session) -> tuple[Session, tuple[str, ...]]:
-    """`session` with the frames that do not decode moved to `left_out`; the names of those that
-    carry an EXIF orientation."""
-    frames, turned = [], []
-    left_out = list(session.left_out)
-    for frame in bar(session.frames, "checking"):
-        try:
-            load_frame(frame.image)
-        except FrameError as error:
-            left_out.append(LeftOut(frame.image.name, error.reason))
-            continue
-        frames.append(frame)
-        if is_turned(frame.image):
-            turned.append(frame.image.name)
-    return checked_session(session.folder, frames, left_out), tuple(turned)
-
-
-def _belonging(source: Path) -> Iterator[Path]:
-    """What belongs to a session and may be copied, as paths relative to `source`."""
-    for name in sorted(os.listdir(source)):
-        if FRAME_NAME.fullmatch(name) or name in SIDE_FILES:
-            yield from _if_allowed(source, Path(name))
-    if not lies_inside(source, source / REPORTS_FOLDER):
-        return
-    for folder, subfolders, names in os.walk(source / REPORTS_FOLDER):
-        relative = Path(folder).relative_to(source)
-        deepest = len(relative.parts) > REPORTS_DEPTH
-        subfolders[:] = [] if deepest else sorted(n for n in subfolders if not n.startswith("."))
-        for name in sorted(names):
-            if name.endswith(".json") and not name.startswith("."):
-                yield from _if_allowed(source, relative / name)
-
-
-def _if_allowed(source: Path, relative: Path) -> Iterator[Path]:
-    path = source / relative
-    if lies_inside(source, path) and path.is_file() and path.stat().st_size <= MAX_IMAGE_BYTES:
-        yield relative
-
-
-def _is_there(folder: Path, source: Path, belonging: Sequence[Path]) -> bool:
+def _is_there(folder: Path, capture: Capture) -> bool:
     """Whether all of the session is in `folder` already; False where it may be copied there.
 
     Raises:
@@ -164,34 +169,18 @@ def _is_there(folder: Path, source: Path, belonging: Sequence[Path]) -> bool:
         for name in names
     }
     same = not folder.is_symlink() and all(
-        path in belonging and _read(folder, path) == _read(source, path) for path in present
+        path in capture.belonging and read_member(folder, path) == read_member(capture.folder, path)
+        for path in present
     )
-    if same and len(present) == len(belonging):
+    if same and len(present) == len(capture.belonging):
         return True
     if same and present and not is_tracked(folder):  # a killed `dvc add` was linking its copies
         return False
     if is_tracked(folder):
-        advice = f"choose another id, or `dvc remove --outs {dvc_file(folder)}` first"
+        advice = (
+            "choose another id, or add to it what it has not: "
+            f"`custom-gaze import {capture.folder} --update {folder.name}`"
+        )
     else:
         advice = f"choose another id, or keep what is there: `dvc add {folder}`"
     raise InputError(f"--session: {folder.name!r} exists already in {folder.parent}; {advice}")
-
-
-def _copy(source: Path, belonging: Sequence[Path], folder: Path) -> None:
-    with whole_folder(folder) as new:
-        for relative in belonging:
-            content = _read(source, relative)
-            copied = new / relative
-            if not copied.parent.exists():
-                copied.parent.mkdir(parents=True)
-                no_more_open_than(copied.parent, (source / relative).parent)
-            copied.write_bytes(content)
-            no_more_open_than(copied, source / relative)
-        no_more_open_than(new, source)
-
-
-def _read(source: Path, relative: Path) -> bytes:
-    try:
-        return (source / relative).read_bytes()
-    except OSError as error:
-        raise InputError(f"{source / relative}: cannot be read ({error.strerror})") from None

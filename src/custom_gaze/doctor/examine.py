@@ -18,6 +18,7 @@ from custom_gaze.doctor.environment import look_at_environment
 from custom_gaze.doctor.findings import Finding, Severity, worst_first
 from custom_gaze.doctor.frames import check_frames
 from custom_gaze.doctor.labels import check_labels
+from custom_gaze.doctor.mirror import between_sessions, check_mirrored
 from custom_gaze.doctor.screen import look_at_screen
 from custom_gaze.faces.eye_points import load_eye_finder
 from custom_gaze.faces.finder import load_finder
@@ -68,8 +69,15 @@ def run(session: str | None, params: Params, paths: Paths) -> DoctorResult:
     environment = look_at_environment(params, paths)
     findings.extend(environment.findings)
     examiner = _examiner(params, paths, findings)
-    looks = [_examine(*one, examiner, params, findings) for one in sessions]
-    return DoctorResult(environment.facts, tuple(looks), worst_first(findings))
+    looked = [_examine(*one, examiner, params, findings) for one in sessions]
+    findings += between_sessions(
+        [
+            (look.id, frames, geometry)
+            for (look, frames), (_, geometry) in zip(looked, sessions, strict=True)
+        ]
+    )
+    looks = tuple(look for look, _ in looked)
+    return DoctorResult(environment.facts, looks, worst_first(findings))
 
 
 def _completed(paths: Paths) -> list[Finding]:
@@ -117,7 +125,7 @@ def _examine(
     examiner: Examiner | None,
     params: Params,
     findings: list[Finding],
-) -> SessionLook:
+) -> tuple[SessionLook, list[FrameLook]]:
     """Look at every frame once, then at the session as a whole."""
     found = _left_out(session)
     looks: list[FrameLook] = []
@@ -126,13 +134,13 @@ def _examine(
     usable = [look.frame for look in looks if look.face] if examiner else list(session.frames)
     same_px = params.split.same_target_px
     coverage, of_screen = look_at_screen(usable, geometry, same_px)
-    found += [*check_frames(looks, same_px), *of_screen]
+    found += [*check_frames(looks, same_px), *of_screen, *check_mirrored(looks, geometry)]
     label = None
     if examiner:
         label, of_labels = check_labels(looks, geometry, same_px)
         found += of_labels
     findings += [dataclasses.replace(finding, session=session.id) for finding in found]
-    return SessionLook(
+    look = SessionLook(
         id=session.id,
         folder=session.folder,
         frames=len(session.frames) + len(session.left_out),
@@ -143,6 +151,7 @@ def _examine(
         label_error_deg=float(label.errors_deg.mean()) if label else None,
         guess_error_deg=label.guess_deg if label else None,
     )
+    return look, looks
 
 
 def _left_out(session: Session) -> list[Finding]:

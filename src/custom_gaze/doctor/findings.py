@@ -22,7 +22,7 @@ class Finding:
     """Something to know before training: what, about which frames, and what to do about it.
 
     `check` is one of: session, face, border, eyes, duplicate, coverage, geometry, label,
-    environment. `session` is None and `frames` is empty where it is about neither.
+    mirror, environment. `session` is None and `frames` is empty where it is about neither.
     """
 
     severity: Severity

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from custom_gaze.data.known_accuracy import FEW, few_targets
 from custom_gaze.data.sessions import Frame
 from custom_gaze.data.splits import MIN_TARGETS, number_targets, points_px
 from custom_gaze.doctor.findings import Finding, Severity
 from custom_gaze.geometry import ScreenGeometry
 
-FEW_TARGETS = 9  # a 3 x 3 grid, the least the app's own calibration takes
 # The farthest that a point of the screen may be from a target, in screens: a grid of 3 x 3 passes.
 # A network has to guess beyond the outermost targets, so the edge counts for more.
 REACH, EDGE_REACH = 0.35, 0.25
@@ -111,17 +111,14 @@ def _other_screen(targets: NDArray[np.float64], screen_px: NDArray[np.float64]) 
 
 def _gaps(coverage: Coverage) -> list[Finding]:
     findings = []
-    if coverage.targets < FEW_TARGETS:
-        few = coverage.targets < MIN_TARGETS
-        findings.append(
-            Finding(
-                Severity.ERROR if few else Severity.WARNING,
-                "coverage",
-                f"{coverage.targets} different targets",
-                f"{MIN_TARGETS} are the least that can be split, {FEW_TARGETS} the least that "
-                "calibrates, 25 are good",
-            )
-        )
+    few = few_targets(coverage.targets)
+    if few is not None:
+        severity = Severity.NOTE if coverage.targets >= FEW else Severity.WARNING
+        what, advice = few
+        if coverage.targets < MIN_TARGETS:
+            severity = Severity.ERROR
+            advice += f"; {MIN_TARGETS} are the least that can be split"
+        findings.append(Finding(severity, "coverage", what, advice))
     if coverage.add_px:
         places = ", ".join(f"({x}, {y})" for x, y in coverage.add_px)
         findings.append(

@@ -1,0 +1,25 @@
+"""What the accuracy bench knows about the number of targets, for whoever is about to calibrate.
+
+From docs/demo_world.md, "What calibration gains": the mean error over ten simulated persons of what
+is exported (auto, embedded base). A test holds these figures to that page.
+"""
+
+# Degrees, by the number of targets that were calibrated on.
+SAME_DAY_DEG = {9: 4.35, 16: 3.00, 25: 2.52, 50: 3.08, 100: 2.88}
+OTHER_DAY_DEG = {9: 9.75, 16: 6.68, 25: 5.07, 50: 6.29, 100: 5.84}
+
+FEW, GOOD = 9, 25  # targets: a 3 x 3 grid, a 5 x 5 grid
+ENOUGH = 16
+
+
+def few_targets(targets: int) -> tuple[str, str] | None:
+    """What to know about so few targets, and what to do; None from 16 on."""
+    if targets >= ENOUGH:
+        return None
+    but = "" if targets >= FEW else "even "
+    what = (
+        f"{targets} target{'s' * (targets != 1)} only: in the bench {but}{FEW} left "
+        f"{SAME_DAY_DEG[FEW]:.1f}° the same day and {OTHER_DAY_DEG[FEW]:.1f}° another day, where "
+        f"{GOOD} left {SAME_DAY_DEG[GOOD]:.1f}° and {OTHER_DAY_DEG[GOOD]:.1f}°"
+    )
+    return what, f"capture {GOOD - targets} more all over the screen"
