@@ -12,6 +12,7 @@ from custom_gaze.calibration.candidates import Closed, closed_forms, closed_held
 from custom_gaze.calibration.cross_training import cross_train
 from custom_gaze.calibration.cross_validation import HeldOut, Targets, training_folds
 from custom_gaze.calibration.linear_probe import LinearProbe
+from custom_gaze.calibration.progress import SILENT, Progress
 from custom_gaze.calibration.recipe import Epoch, Recipe
 from custom_gaze.calibration.selection import Choice, choice_of
 from custom_gaze.calibration.trainer import Trainer, WorseThanStart
@@ -39,7 +40,12 @@ class Calibrated:
     history: list[Epoch]
 
 
-def calibrate(calibration_set: CalibrationSet, params: TrainParams, scratch: Path) -> Calibrated:
+def calibrate(
+    calibration_set: CalibrationSet,
+    params: TrainParams,
+    scratch: Path,
+    progress: Progress = SILENT,
+) -> Calibrated:
     """Make the candidates and choose one; the set's network is left fine-tuned.
 
     What was learned in cross-validation is used on all frames: the polynomial and alpha are chosen
@@ -51,17 +57,19 @@ def calibrate(calibration_set: CalibrationSet, params: TrainParams, scratch: Pat
         calibration_set: all the frames; its base network has heads.
         params: the recipe's parameters.
         scratch: folder for what an interruption leaves.
+        progress: is told each candidate's error as soon as it is known.
 
     Raises:
         InputError: there are too few targets, or a training diverged.
     """
     frames, recipe = calibration_set.frames, Recipe(params)
-    closed, held_out = without_training(frames, params.seed)
+    closed, held_out = without_training(frames, params.seed, progress)
     folds = training_folds(frames.targets, params.seed)
     try:
-        crossed = cross_train(calibration_set, folds, recipe, scratch)
+        crossed = cross_train(calibration_set, folds, recipe, scratch, progress)
         epochs = recipe.exported(crossed.history).epoch
-        Trainer(calibration_set, recipe, scratch / "final.pt").run(epochs)
+        _tell(progress, {Candidate.FINETUNE: crossed.held_out})
+        Trainer(calibration_set, recipe, scratch / "final.pt").run(epochs, progress)
     except WorseThanStart as stop:
         chosen = _chosen(held_out, frames.targets)
         chosen = replace(chosen, reason=f"{chosen.reason}; {stop}")
@@ -76,13 +84,22 @@ def _chosen(held_out: Mapping[Candidate, HeldOut], targets: Targets) -> Choice:
     return choice_of({name: each.errors_deg() for name, each in held_out.items()}, targets)
 
 
-def without_training(frames: BaseFeatures, seed: int) -> tuple[Closed, dict[Candidate, HeldOut]]:
+def _tell(progress: Progress, held_out: Mapping[Candidate, HeldOut]) -> None:
+    for name, each in held_out.items():
+        progress.candidate(name, float(each.errors_deg().mean()))
+
+
+def without_training(
+    frames: BaseFeatures, seed: int, progress: Progress = SILENT
+) -> tuple[Closed, dict[Candidate, HeldOut]]:
     """The closed forms alone, fitted on all the frames, and cross-validated.
 
     Raises:
         InputError: there are too few targets.
     """
+    progress.stands("closed forms")
     held_out = closed_held_out(frames, training_folds(frames.targets, seed), seed)
+    _tell(progress, held_out)
     return closed_forms(frames, seed), held_out
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from custom_gaze.calibration.calibration_set import CalibrationSet
 from custom_gaze.calibration.cross_validation import Folds, HeldOut, held_out
+from custom_gaze.calibration.progress import SILENT, Progress
 from custom_gaze.calibration.recipe import Epoch, Recipe
 from custom_gaze.calibration.trainer import Trained, Trainer, history
 from custom_gaze.common.console import bar
@@ -30,7 +31,11 @@ class CrossTraining:
 
 
 def cross_train(
-    calibration_set: CalibrationSet, folds: Folds, recipe: Recipe, scratch: Path
+    calibration_set: CalibrationSet,
+    folds: Folds,
+    recipe: Recipe,
+    scratch: Path,
+    progress: Progress = SILENT,
 ) -> CrossTraining:
     """Fine-tune once a fold until the predictions for the frames held out no longer improve.
 
@@ -42,6 +47,7 @@ def cross_train(
         folds: which frames (N,) each holds out.
         recipe: of one of several trainings.
         scratch: folder where every fold's state is kept, to go on from.
+        progress: is told each fold's epochs, and those of all together.
 
     Raises:
         InputError: a training diverged, or there are too few targets.
@@ -58,11 +64,14 @@ def cross_train(
                 done = min(done + turn, recipe.epochs)
                 trained = []
                 for number, out in enumerate(folds):
+                    progress.stands(f"fold {number + 1} of {len(folds)}")
                     state_path = scratch / f"fold-{number}.pt"
                     trainer = Trainer(calibration_set.fold(out), recipe, state_path)
-                    trained.append(trainer.run(done, shown=False))
+                    trained.append(trainer.run(done, progress, fold=number + 1))
                     todo.update()
                 epochs = history(trained, recipe, done + 1)
+                for epoch in epochs:
+                    progress.epoch(epoch)
     finally:
         calibration_set.network.load_trunk(calibration_set.trunk_state)
     best = recipe.exported(epochs).epoch

@@ -15,6 +15,7 @@ from custom_gaze.calibration.calibration_set import CalibrationSet, Validation
 from custom_gaze.calibration.candidates import Candidates, Closed, closed_network
 from custom_gaze.calibration.cross_validation import HeldOut
 from custom_gaze.calibration.feature_cache import AugmentedSamples, features_of, frozen_features
+from custom_gaze.calibration.progress import SILENT, Progress
 from custom_gaze.calibration.recipe import Epoch, Recipe, fitted
 from custom_gaze.calibration.trainer import Trainer, WorseThanStart
 from custom_gaze.config.candidate import Candidate
@@ -39,6 +40,7 @@ class Inputs:
         train, validation: the frames of these sides of the split.
         device: where the fine-tune computes.
         scratch: folder for what an interruption leaves.
+        progress: is told how it is getting on.
     """
 
     params: Params
@@ -49,6 +51,7 @@ class Inputs:
     validation: tuple[Sample, ...]
     device: torch.device
     scratch: Path
+    progress: Progress = SILENT
 
     @property
     def known(self) -> tuple[Sample, ...]:
@@ -57,6 +60,7 @@ class Inputs:
 
     def base_features(self) -> BaseFeatures:
         """Of the known frames, those that train first; the network is still on the CPU."""
+        self.progress.stands("base features")
         return base_features_of(self.network, self.heads, self.known, self.paths)
 
 
@@ -95,7 +99,7 @@ def _chosen(inputs: Inputs) -> Made:
     params, heads = fitted(inputs.params, len(inputs.known)), inputs.heads
     frames, untrained = inputs.base_features(), copy.deepcopy(inputs.network)
     calibration_set = _calibration_set(inputs, frames, inputs.known, params)
-    made = calibrate(calibration_set, params.train, inputs.scratch)
+    made = calibrate(calibration_set, params.train, inputs.scratch, inputs.progress)
     tuned, method, recipe = calibration_set.network.cpu(), made.choice.method, Recipe(params.train)
     if method == Candidate.FINETUNE:
         exported, epoch = tuned, recipe.exported(made.history)
@@ -121,7 +125,7 @@ def _closed(inputs: Inputs, method: Candidate) -> Made:
     """The closed forms alone, on the frames of training and validation; nothing is trained."""
     train, heads = inputs.params.train, inputs.heads
     frames = inputs.base_features()
-    closed, held_out = without_training(frames, train.seed)
+    closed, held_out = without_training(frames, train.seed, inputs.progress)
     epoch = as_epoch(closed[method], frames, held_out[method])
     network = closed_network(inputs.network, heads, closed[method])
     if heads is None:
@@ -139,7 +143,7 @@ def _fine_tuned(inputs: Inputs) -> Made:
     closed: Closed = {}
     errors: dict[Candidate, float] = {}
     if inputs.heads is not None:  # to be measured beside it
-        closed, held_out = without_training(frames, params.train.seed)
+        closed, held_out = without_training(frames, params.train.seed, inputs.progress)
         errors = _mean_errors(held_out)
     trained_on = frames.rows(slice(len(inputs.train)))
     calibration_set = _calibration_set(inputs, trained_on, inputs.train, params, inputs.validation)
@@ -148,7 +152,7 @@ def _fine_tuned(inputs: Inputs) -> Made:
     asked_for = inputs.params.train.method == Candidate.FINETUNE
     reason = ASKED_FOR if asked_for else NO_ANGLES
     try:
-        trainer.run(recipe.epochs)
+        trainer.run(recipe.epochs, inputs.progress)
         history, state = trainer.history, trainer.best
         last = copy.deepcopy(network).cpu()
         network.load_trained_state(state)
@@ -180,6 +184,7 @@ def _calibration_set(
         plain = features_of(network, crops, inputs.device)
         measured = Validation(plain, torch.from_numpy(labels_deg(validation)))
         memory_bytes -= plain.nbytes
+    inputs.progress.stands("augmented samples through the frozen blocks")
     samples = AugmentedSamples(train, inputs.paths, params.augment, params.train.seed)
     store = frozen_features(network, samples, inputs.device, inputs.scratch, memory_bytes)
     trunk: dict[str, Tensor] = network.trunk_state()

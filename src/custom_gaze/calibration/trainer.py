@@ -20,6 +20,7 @@ from custom_gaze.calibration import policy
 from custom_gaze.calibration.calibration_set import CalibrationSet, Validation
 from custom_gaze.calibration.feature_cache import Store
 from custom_gaze.calibration.optimizer import BoundedAdam
+from custom_gaze.calibration.progress import SILENT, Progress
 from custom_gaze.calibration.recipe import Epoch, Recipe
 from custom_gaze.calibration.starting_head import starting_head
 from custom_gaze.common.console import bar
@@ -89,11 +90,12 @@ class Trainer:
         """The epochs so far, where there is a validation."""
         return history([self.done], self.recipe, len(self.done.predictions))
 
-    def run(self, until: int, shown: bool = True) -> Trained:
+    def run(self, until: int, progress: Progress = SILENT, fold: int | None = None) -> Trained:
         """Train up to epoch `until`; the network is left as it is then.
 
         Epoch 0 changes nothing: it is what training starts from, and may be the best one. Where the
-        state is further than `until` already, nothing is done.
+        state is further than `until` already, nothing is done. With `fold`, from 1 on, it is one of
+        a cross-validation, which has a bar of its own.
 
         Raises:
             InputError: the training diverged, or the state is damaged.
@@ -102,13 +104,19 @@ class Trainer:
         self._resume()
         kept_at, first, alone = time.monotonic(), len(self.done.losses), self.recipe.alone
         left = range(first, until + 1)
-        with bar(left, "training", until + 1, "epochs", done=first, shown=shown) as epochs:
+        if fold is None:
+            progress.stands("training")
+        for epoch in self.history:  # of the run that was interrupted
+            progress.epoch(epoch, fold)
+        alone_shown = fold is None
+        with bar(left, "training", until + 1, "epochs", done=first, shown=alone_shown) as epochs:
             for number in epochs:
                 if alone and self.recipe.stopped(self.history):
                     break
                 self.done.losses.append(self.epoch(number))
                 if self.set.validation is not None:
                     self.done.predictions.append(self._validate(self.set.validation))
+                    progress.epoch(self.history[-1], fold)
                 if alone:
                     now = self.history[-1]
                     said = f"loss {now.train_loss:.2f}, validation {now.validation_error_deg:.2f}°"

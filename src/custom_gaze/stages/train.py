@@ -12,6 +12,7 @@ import torch
 
 from custom_gaze.calibration.candidates import save_candidates
 from custom_gaze.calibration.making import Inputs, Made, make
+from custom_gaze.calibration.progress import SILENT, Progress
 from custom_gaze.calibration.recipe import Epoch
 from custom_gaze.calibration.starting_head import trunk_network
 from custom_gaze.common.errors import InputError
@@ -41,12 +42,12 @@ class TrainResult:
     validation_frames: int  # that were held out from it; none where all are trained on
 
 
-def run(params: Params, paths: Paths) -> TrainResult:
+def run(params: Params, paths: Paths, progress: Progress = SILENT) -> TrainResult:
     """Make the candidates that `train.method` asks for from data/index.csv and models/base.pt.
 
     Writes both checkpoints, models/candidates.pt and the losses. The test targets are not looked
     at. Interrupted and started again with the same inputs, it goes on where it stopped and ends
-    with the weights of an uninterrupted run.
+    with the weights of an uninterrupted run. `progress` is told how it is getting on.
 
     Raises:
         InputError: the index, a crop or the base network is missing or damaged, a parameter does
@@ -61,7 +62,8 @@ def run(params: Params, paths: Paths) -> TrainResult:
     torch.manual_seed(params.train.seed)
     network = trunk_network(base, params.train, train, paths)
     with scratch_folder(paths.unfinished, _key(params, paths, device)) as scratch:
-        inputs = Inputs(params, paths, network, base.heads, train, validation, device, scratch)
+        sides = train, validation
+        inputs = Inputs(params, paths, network, base.heads, *sides, device, scratch, progress)
         made = make(method, inputs)
         _save(made, base, params, paths)
     candidates = made.candidates
