@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from custom_gaze.common.errors import CustomGazeError, InputError
-from custom_gaze.evaluation.tracking import pending, record, store
+from custom_gaze.evaluation.tracking import addresses, pending, record, store
 from custom_gaze.evaluation.tracking.pending import (
     deliver_pending,
     keep,
@@ -66,7 +66,8 @@ def test_what_waits_is_delivered_whole_once_the_oldest_first(root: Path, tmp_pat
         assert waiting()[0].name.endswith(f"{2:032x}"), number
     found = deliver_pending()
     assert (found.delivered, found.left, found.reason) == (2, 0, "")
-    assert found.lines() == [f"MLflow: 2 runs that had been waiting now in {store.tracking_uri()}"]
+    where = addresses.tracking_uri()
+    assert found.lines() == [f"MLflow: 2 runs that had been waiting now in {where}"]
     first, second = runs()
     assert [first.info.run_name, second.info.run_name] == ["run 2", "run 10"]
     assert first.info.start_time == START_MS + 120_000

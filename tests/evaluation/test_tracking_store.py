@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from custom_gaze.common.errors import CustomGazeError
-from custom_gaze.evaluation.tracking import store
+from custom_gaze.evaluation.tracking import addresses, schema, store
 from custom_gaze.remote import agent_mlflow
 from custom_gaze.remote.agent import Link
 
@@ -51,16 +51,16 @@ def test_an_address_names_its_file_whatever_its_characters(tmp_path: Path) -> No
     for name in AWKWARD:
         database = tmp_path / name / "mlflow.db"
         database.parent.mkdir()
-        address = store.address_of(database)
+        address = addresses.address_of(database)
         engine = create_engine(address)
         with engine.begin() as connection:
             connection.execute(text("CREATE TABLE here (there)"))
         engine.dispose()
         assert database.stat().st_size > 0, name
-        assert store.sqlite_file(address) == database
+        assert addresses.sqlite_file(address) == database
     assert {path.name for path in tmp_path.iterdir()} == set(AWKWARD)
-    assert store.sqlite_file("https://server:5000/x") is None
-    assert store.sqlite_file("no address") is None
+    assert addresses.sqlite_file("https://server:5000/x") is None
+    assert addresses.sqlite_file("no address") is None
 
 
 def test_an_awkward_folder_keeps_its_runs_inside(
@@ -73,7 +73,7 @@ def test_an_awkward_folder_keeps_its_runs_inside(
     assert list(tmp_path.iterdir()) == [folder.parent]
     [sent] = folder.rglob("words.txt")
     assert sent.parent == folder / "mlartifacts" / run_id / "artifacts" / "model"
-    assert store.look_at(folder / "mlflow.db") == store.Condition(runs=1)
+    assert schema.look_at(folder / "mlflow.db") == schema.Condition(runs=1)
     assert not list(folder.glob("mlflow.db.new*"))
 
     client.set_tag(run_id, "dvc_experiment", "night")  # and the far machine finds them there
@@ -87,7 +87,7 @@ def test_an_awkward_folder_keeps_its_runs_inside(
 def test_a_killed_making_leaves_nothing_in_the_way(root: Path) -> None:
     (root / "mlflow.db.new").write_bytes(b"half a database")
     store.open_store().search_experiments()
-    assert store.look_at(root / "mlflow.db") == store.Condition(runs=0)
+    assert schema.look_at(root / "mlflow.db") == schema.Condition(runs=0)
 
 
 def test_two_first_runs_at_once_share_one_store(root: Path) -> None:
@@ -118,7 +118,7 @@ def test_two_first_runs_at_once_share_one_store(root: Path) -> None:
         process.stdin.flush()
     said = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
-    assert store.look_at(root / "mlflow.db") == store.Condition(runs=2)
+    assert schema.look_at(root / "mlflow.db") == schema.Condition(runs=2)
     assert len({run for run, _ in said}) == 2
 
 
@@ -208,7 +208,7 @@ def test_a_store_that_opening_cannot_mend_is_named_with_what_does(
     before = (root / "mlflow.db").read_bytes()
     with pytest.raises(CustomGazeError) as caught:
         store.open_store()
-    found = store.look_at(root / "mlflow.db")
+    found = schema.look_at(root / "mlflow.db")
     assert str(caught.value) == f"{found.problem}; {found.advice}"
     assert said in str(found.problem)
     assert advice in str(found.advice)

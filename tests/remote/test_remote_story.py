@@ -88,10 +88,13 @@ def test_the_story(site: Site, tmp_path: Path) -> None:
     assert tracked.data.tags["far_run"].startswith("jowestdgxe:")
     assert tracked.data.params["train.seed"] == "3"
     assert tracked.data.metrics
-    files = {entry.path for entry in client.list_artifacts(tracked.info.run_id, "model")}
-    assert files == {"model/custom_gaze.onnx"}
+    [version] = client.search_model_versions("name = 'custom-gaze'")
+    assert version.run_id == tracked.info.run_id
+    [logged] = client.search_logged_models([experiment.experiment_id])
+    files = {entry.path for entry in client.list_logged_model_artifacts(logged.model_id)}
+    assert {"MLmodel", "model.onnx"} <= files
 
-    (kept,) = (site.far_folder / "project" / "mlartifacts").rglob("custom_gaze.onnx")
+    (kept,) = (site.far_folder / "project" / "mlartifacts").rglob("model.onnx")
     assert kept.stat().st_nlink == 2  # MLflow's and the store's are one
 
     # Its model with one further word, and everything committed.

@@ -162,6 +162,7 @@ def _fine_tuned(inputs: Inputs) -> Made:
         network.load_trained_state(state)
     epoch = recipe.exported(history)
     errors[Candidate.FINETUNE] = epoch.validation_error_deg
+    inputs.progress.candidate(Candidate.FINETUNE, epoch.validation_error_deg)
     kind = head_kind(network)
     candidates = Candidates(Candidate.FINETUNE, reason, errors, closed, through, state, kind)
     return Made(candidates, network.cpu(), epoch, last.cpu(), history[-1], history)

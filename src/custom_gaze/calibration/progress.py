@@ -13,6 +13,9 @@ class Progress:
     def stands(self, where: str) -> None:
         """What is being done now, e.g. 'fold 3 of 5'."""
 
+    def about(self, trunk: str, base: str) -> None:
+        """The base network's trunk, and what file it was."""
+
     def epoch(self, epoch: Epoch, fold: int | None = None) -> None:
         """An epoch's figures; with `fold`, from 1 on, those of one fold of a cross-validation.
 

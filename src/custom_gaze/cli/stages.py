@@ -80,9 +80,11 @@ def run_index(arguments: argparse.Namespace) -> None:
 
 def run_train(arguments: argparse.Namespace) -> None:
     params, paths = project()
+    from custom_gaze.evaluation.tracking import live
     from custom_gaze.stages import train
 
-    result = train.run(params, paths)
+    with live.training(params, paths) as progress:
+        result = train.run(params, paths, progress)
     held_out = result.validation_frames
     apart = f", {held_out} held out to measure it" if held_out else ", each held out in turn"
     tell(
@@ -98,6 +100,7 @@ def run_train(arguments: argparse.Namespace) -> None:
 
 def run_export(arguments: argparse.Namespace) -> None:
     params, paths = project()
+    from custom_gaze.evaluation.tracking import live
     from custom_gaze.stages import export
 
     if arguments.form == "l2cs":
@@ -111,7 +114,8 @@ def run_export(arguments: argparse.Namespace) -> None:
             f"→ {stock.path}",
         )
         return
-    result = export.run(params, paths)
+    with live.following("export", params, paths):
+        result = export.run(params, paths)
     tell(
         arguments,
         result,
@@ -123,9 +127,11 @@ def run_export(arguments: argparse.Namespace) -> None:
 
 def run_quantise(arguments: argparse.Namespace) -> None:
     params, paths = project()
+    from custom_gaze.evaluation.tracking import live
     from custom_gaze.stages import quantise
 
-    result = quantise.run(params, paths)
+    with live.following("quantise", params, paths):
+        result = quantise.run(params, paths)
     where = paths.int8_model if result.written else paths.int8_report
     tell(arguments, result, f"8-bit model: {result.reason}", f"→ {where}")
 
@@ -133,9 +139,11 @@ def run_quantise(arguments: argparse.Namespace) -> None:
 def run_evaluate(arguments: argparse.Namespace) -> None:
     params, paths = project()
     from custom_gaze.evaluation import report
+    from custom_gaze.evaluation.tracking import live
     from custom_gaze.stages import evaluate
 
-    result = evaluate.run(params, paths)
+    with live.following("evaluate", params, paths):
+        result = evaluate.run(params, paths)
     tell(arguments, result, *report.closing_table(paths).split("\n"), result.tracked)
 
 

@@ -1,10 +1,11 @@
 """The verbs about files and records: inspect, pretrain, mlflow."""
 
 import argparse
+import webbrowser
 from pathlib import Path
 
-from custom_gaze.cli.verbs import Verbs, add_verb, tell
-from custom_gaze.common.console import say
+from custom_gaze.cli.verbs import Verbs, add_verb, project, tell
+from custom_gaze.common.console import flush, say
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -31,6 +32,7 @@ def add_verbs(verbs: Verbs) -> None:
     sub = add_verb(verbs, "mlflow", run_mlflow, "open MLflow's page on this machine's loopback")
     # Not MLflow's own 5000, which macOS's AirPlay holds, nor 5001, which is `remote mlflow`'s.
     sub.add_argument("--port", type=int, default=5055, help="default: 5055")
+    sub.add_argument("--open", action="store_true", help="in the browser")
 
 
 def run_pretrain(arguments: argparse.Namespace) -> None:
@@ -64,6 +66,14 @@ def run_mlflow(arguments: argparse.Namespace) -> None:
     from custom_gaze.evaluation.tracking.pending import deliver_pending
     from custom_gaze.evaluation.tracking.server import serve
 
+    params, _ = project()
     for line in deliver_pending().lines():
         say(line)
-    serve(arguments.port)
+
+    def opened(page: str) -> None:
+        say(f"MLflow: {page} (Ctrl-C ends it)")
+        flush()
+        if arguments.open:
+            webbrowser.open(page)
+
+    serve(arguments.port, params.tracking.experiment, opened)

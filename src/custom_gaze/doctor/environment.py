@@ -14,8 +14,9 @@ from custom_gaze.common.provenance import code_version
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
 from custom_gaze.doctor.findings import NAMES_SHOWN, Finding, Severity
+from custom_gaze.evaluation.tracking.addresses import sqlite_file, tracking_uri
 from custom_gaze.evaluation.tracking.pending import pending_folder, waiting
-from custom_gaze.evaluation.tracking.store import look_at, sqlite_file, tracking_uri
+from custom_gaze.evaluation.tracking.schema import look_at
 
 REQUIREMENTS = "requirements.txt"
 

@@ -98,8 +98,24 @@ def _tracked_run(connection: sqlite3.Connection, row: Any) -> Header:
         "params": all_of("key, value", "params"),
         "tags": all_of("key, value", "tags"),
         "metrics": all_of("key, value, timestamp, step", "metrics"),
-        "files": _files(url2pathname(urlsplit(artifacts).path)),
+        "files": [*_files(_path(artifacts)), *_model_files(connection, run_id)],
     }
+
+
+def _path(address: str) -> str:
+    return url2pathname(urlsplit(address).path)
+
+
+def _model_files(connection: sqlite3.Connection, run_id: str) -> list[list[str]]:
+    """Those of the models that a run has logged, as if they were in its folder model/."""
+    try:
+        found = connection.execute(
+            "SELECT artifact_location FROM logged_models WHERE source_run_id = ?", (run_id,)
+        ).fetchall()
+    except sqlite3.OperationalError:  # an MLflow before 3: there the run has the model itself
+        return []
+    files = [entry for (location,) in found for entry in _files(_path(location))]
+    return [[f"model/{name}", path, digest] for name, path, digest in files]
 
 
 def _files(folder: str) -> list[list[str]]:

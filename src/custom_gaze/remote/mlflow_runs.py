@@ -11,7 +11,7 @@ from typing import Any
 
 from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.common.untrusted import printable
-from custom_gaze.evaluation.tracking import store
+from custom_gaze.evaluation.tracking import addresses, registry, store, upload
 from custom_gaze.remote.committed import Out
 from custom_gaze.remote.connection import Connection
 from custom_gaze.remote.objects import Cache, fetch_objects
@@ -47,7 +47,7 @@ def import_tracked(connection: Connection, cache: Cache, settings: Settings, nam
     wanted = [Out(path, md5) for path, md5 in files if not cache.has(md5)]
     if wanted:
         fetch_objects(connection, cache, settings.store, wanted)
-    uri = store.shown_uri(store.tracking_uri())
+    uri = addresses.shown_uri(addresses.tracking_uri())
     try:
         with store.quiet():
             new = [run.id for run in runs if _import(settings.host, run, cache)]
@@ -77,11 +77,17 @@ def _import(host: str, run: Tracked, cache: Cache) -> bool:
     )
     run_id = copy.info.run_id
     store.log_figures(client, run_id, run.params, run.metrics)
+    # Of a model as MLflow has it the network alone is taken: the rest is made here, from that.
+    logged = any(relative == "model/MLmodel" for relative, _, _ in run.files)
     with TemporaryDirectory(prefix="custom-gaze-") as scratch:
         for relative, _, md5 in run.files:
+            if logged and relative.startswith("model/"):
+                if relative == f"model/{registry.FILE}":
+                    registry.log_model(client, run_id, cache.path(md5))
+                continue
             source = Path(scratch) / Path(relative).name
             source.symlink_to(cache.path(md5))
-            store.attach_files(client, run_id, [(source, str(Path(relative).parent))])
+            upload.attach_files(client, run_id, [(source, str(Path(relative).parent))])
             source.unlink()
     client.set_terminated(run_id, run.status, run.end_ms)
     return True

@@ -20,8 +20,16 @@ from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.files import whole_folder, write_json
 from custom_gaze.common.untrusted import printable, read_text
 from custom_gaze.config.paths import Paths
-from custom_gaze.evaluation.tracking.record import Record, deliver, is_there
-from custom_gaze.evaluation.tracking.store import open_store, quiet, shown_uri, tracking_uri
+from custom_gaze.evaluation.tracking import journal
+from custom_gaze.evaluation.tracking.addresses import shown_uri, tracking_uri
+from custom_gaze.evaluation.tracking.journal import Told
+from custom_gaze.evaluation.tracking.record import (
+    Record,
+    deliver,
+    is_there,
+    record_of_unfinished,
+)
+from custom_gaze.evaluation.tracking.store import open_store, quiet
 
 RECORD_FILE = "record.json"
 FOLDERS = ("reports", "model")  # of a run's files
@@ -67,17 +75,20 @@ def record(made: Record, files: list[tuple[Path, str]]) -> str:
     its run is kept until it can be delivered.
     """
     where = shown_uri(tracking_uri())
-    earlier = deliver_pending()
+    journal.wait_for_courier(made.id)
+    earlier = deliver_pending(besides=made.id)
     reason = earlier.reason
     if earlier.reached:
         try:
             with quiet():
                 run_id = deliver(open_store(), made, files)
+            journal.forget(made.id)
             return "\n".join([*earlier.lines(), f"MLflow run {run_id} in {where}"])
         except Exception as error:  # whatever a server, a database or a proxy may answer
             reason = _reason(error)
     try:
         keep(made, files)
+        journal.forget(made.id)
     except (CustomGazeError, OSError) as error:
         return f"MLflow at {where} did not record this run ({reason}), nor can it wait: {error}"
     return (
@@ -99,17 +110,20 @@ def keep(record: Record, files: list[tuple[Path, str]]) -> None:
         write_json(folder / RECORD_FILE, dataclasses.asdict(record))
 
 
-def deliver_pending() -> Delivery:
+def deliver_pending(besides: str = "") -> Delivery:
     """Deliver the runs that are waiting, the oldest first; the first failure ends it.
 
-    A run that the store refuses, or whose record is damaged, stays and holds up no other.
+    A run that the store refuses, or whose record is damaged, stays and holds up no other. The
+    training `besides` is being evaluated.
     """
-    if not waiting():
+    if not waiting() and not left_behind(besides):
         return Delivery(0, 0, "", True)
     delivered, reason, reached = 0, "", True
     try:
         with _alone(), quiet():
             client = open_store()
+            for told in left_behind(besides):
+                close(client, told)
             for folder in waiting():
                 try:
                     _deliver_one(client, folder)
@@ -164,6 +178,44 @@ def waiting() -> list[Path]:
     """The folders that hold a record, the oldest first."""
     found = [path.parent for path in pending_folder().glob(f"[0-9]*-*/{RECORD_FILE}")]
     return sorted(found, key=lambda folder: (int(re.findall("[0-9]+", folder.name)[0]), folder))
+
+
+def left_behind(besides: str = "") -> list[Told]:
+    """The trainings that nobody has in hand, and whose state MLflow has not been told."""
+    return [
+        told
+        for told in journal.all_told()
+        if told.opening.id != besides and journal.is_idle(told.path) and _state(told)
+    ]
+
+
+def _state(told: Told) -> str:
+    """What an idle training has become; nothing where MLflow knows it, or evaluate is to come."""
+    if told.end:
+        return told.end
+    if not told.trained:
+        return "KILLED"
+    if told.pipeline_lives:
+        return ""
+    # By hand, its evaluation may come any day; a pipeline that has gone went before it.
+    state = "FINISHED" if told.opening.pipeline is None else "KILLED"
+    return "" if told.told == state else state
+
+
+def close(client: Any, told: Told) -> None:
+    """Tell MLflow what a training has become that nobody has in hand.
+
+    Raises:
+        Exception: whatever a server, a database or a proxy may answer.
+    """
+    state = _state(told)
+    trained = bool(told.trained)
+    progress = "trained, not evaluated" if trained else told.progress
+    deliver(client, record_of_unfinished(told, state, progress), [])
+    if trained and not told.end:  # the same checkpoint may be evaluated yet
+        journal.append(told.path, told=state)
+    else:
+        told.path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,44 +1,39 @@
-"""MLflow's page over the project's own store, for as long as the command runs."""
+"""MLflow's page over the project's own store, for as long as the command runs.
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from contextlib import suppress
-
-from custom_gaze.common.errors import CustomGazeError, InputError
-from custom_gaze.evaluation.tracking.store import (
-    artifact_root,
-    open_store,
-    quiet,
-    sqlite_file,
-    tracking_uri,
-)
-
-HOST = "127.0.0.1"
-STARTS_S = 180.0  # MLflow takes seconds to load, on a busy machine a minute
-ENDS_S = 5.0
-# The server ends with the command that started it, however that ended: then its input is closed.
-_WATCH = """
-import os, signal, subprocess, sys, threading
-server = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
-def end():
-    sys.stdin.buffer.read()
-    os.killpg(0, signal.SIGTERM)
-threading.Thread(target=end, daemon=True).start()
-sys.exit(server.wait())
+It is this process and no other: MLflow's own command would be three, and ten with its runners of
+jobs, which nobody here has. So whatever ends the command ends the page.
 """
 
+import json
+import os
+import socket
+import warnings
+from collections.abc import Callable
+from typing import Any
 
-def serve(port: int) -> None:
-    """Run MLflow's page on the loopback until this command ends, and end with all its processes.
+from custom_gaze.common.errors import CustomGazeError, InputError
+from custom_gaze.evaluation.tracking.addresses import artifact_root, sqlite_file, tracking_uri
+from custom_gaze.evaluation.tracking.store import experiment_id, open_store, quiet
+
+HOST = "127.0.0.1"
+ENDS_S = 2  # for requests under way
+VIEW = "custom-gaze"  # the shared view that the page opens with
+# The page shows no metric before somebody has chosen some; these are chosen.
+COLUMNS = (*("error_deg", "error_px", "cross_session_deg", "correction_deg", "frames", "targets"),)
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # no GenAI
+
+
+def serve(port: int, experiment: str, opened: Callable[[str], None]) -> None:
+    """Run MLflow's page on the loopback until this command is ended.
+
+    Args:
+        port: of the loopback.
+        experiment: whose runs the page shows first.
+        opened: called with the page's address once it answers.
 
     Raises:
         InputError: MLFLOW_TRACKING_URI names a server, which has a page of its own.
-        CustomGazeError: the port is taken, the store cannot be opened, or the page ended by itself.
+        CustomGazeError: the port is taken, or the store cannot be opened.
     """
     uri = tracking_uri()
     if sqlite_file(uri) is None:
@@ -46,76 +41,74 @@ def serve(port: int) -> None:
             "MLFLOW_TRACKING_URI names a server: open its own page, or unset MLFLOW_TRACKING_URI "
             "to see the runs that were recorded here"
         )
-    _check_free(port)
-    with quiet():
-        open_store()
+    with _bound(port) as listening:
+        with quiet():
+            client = open_store()
+            number = experiment_id(client, experiment)
+            _prepare_view(client, number)
+        page = f"#/experiments/{number}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
+        _run(uri, listening, lambda: opened(f"http://{HOST}:{port}/{page}"))
+
+
+def _bound(port: int) -> socket.socket:
+    listening = socket.socket()
+    # As the server would: a port that a page of a minute ago used is free.
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((HOST, port))
+    except (OSError, OverflowError) as error:
+        listening.close()
+        reason = getattr(error, "strerror", None) or "no port"
+        raise CustomGazeError(
+            f"{HOST}:{port} cannot be used ({reason}); name another port: "
+            "custom-gaze mlflow --port N"
+        ) from None
+    return listening
+
+
+def _prepare_view(client: Any, number: str) -> None:
+    """Set what the page shows of an experiment, where it is not set so already."""
+    view = {
+        "searchFilter": "",
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": False,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": [*(f"metrics.`{name}`" for name in COLUMNS), "tags.`progress`"],
+    }
+    there = client.get_experiment(number).tags
+    for name, value in {**KIND, f"mlflow.sharedViewState.{VIEW}": json.dumps(view)}.items():
+        if there.get(name) != value:
+            client.set_experiment_tag(number, name, value)
+
+
+def _run(uri: str, listening: socket.socket, started: Callable[[], None]) -> None:
+    """Serve with MLflow's own application, set up as `mlflow server` sets up its workers."""
+    from mlflow.server import constants
+
     root = artifact_root(uri)
     assert root is not None
-    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
-    command += ["--workers", "1", "--backend-store-uri", uri, "--artifacts-destination", root]
-    # Without jobs there are eight processes less, that nobody uses.
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-c", _WATCH, *command],
-        env=environment,
-        stdin=subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        _wait_until_it_answers(process, port)
-        print(f"MLflow: http://{HOST}:{port} (Ctrl-C ends it)", flush=True)
-        code = process.wait()
-    finally:
-        _end(process)
-    raise CustomGazeError(f"MLflow's page at http://{HOST}:{port} stopped with code {code}")
+    os.environ |= {
+        constants.BACKEND_STORE_URI_ENV_VAR: uri,
+        constants.ARTIFACT_ROOT_ENV_VAR: "mlflow-artifacts:/",
+        constants.ARTIFACTS_DESTINATION_ENV_VAR: root,
+        constants.SERVE_ARTIFACTS_ENV_VAR: "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "_MLFLOW_SGI_NAME": "uvicorn",
+    }
+    import uvicorn
 
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of MLflow's, about what it uses itself
+        from mlflow.server.fastapi_app import app
 
-def _check_free(port: int) -> None:
-    with socket.socket() as trial:
-        # As the server will: a port that a page of a minute ago used is free.
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            trial.bind((HOST, port))
-        except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or "no port"
-            raise CustomGazeError(
-                f"{HOST}:{port} cannot be used ({reason}); name another port: "
-                "custom-gaze mlflow --port N"
-            ) from None
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                started()
 
-
-def _wait_until_it_answers(process: "subprocess.Popen[bytes]", port: int) -> None:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    deadline = time.monotonic() + STARTS_S
-    while process.poll() is None and time.monotonic() < deadline:
-        with (
-            suppress(OSError),
-            opener.open(f"http://{HOST}:{port}/health", timeout=2) as reply,
-        ):
-            if reply.read(16) == b"OK":
-                return
-        time.sleep(0.2)
-    if process.poll() is None:
-        raise CustomGazeError(f"MLflow did not answer within {STARTS_S:g} seconds")
-    raise CustomGazeError(f"MLflow's page could not start (code {process.returncode})")
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End the server and the processes that it started, which are a group of their own."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            return
-        deadline = time.monotonic() + ENDS_S
-        while time.monotonic() < deadline and _lives(process):
-            time.sleep(0.05)
-
-
-def _lives(process: "subprocess.Popen[bytes]") -> bool:
-    process.poll()
-    try:
-        os.killpg(process.pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=ENDS_S)
+    Server(config).run(sockets=[listening])
