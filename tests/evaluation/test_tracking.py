@@ -94,7 +94,9 @@ def test_a_run_reaches_a_server_whatever_made_the_experiment_or_says_why_not(
         assert len(runs) == count
         assert runs[-1].info.status == "FINISHED"
         assert runs[-1].info.run_id in "".join(said)
-        [sent] = there.rglob(f"{runs[-1].info.run_id}/artifacts/model/custom_gaze.onnx")
+        mine = f"source_run_id = '{runs[-1].info.run_id}'"
+        [model] = client.search_logged_models([experiment.experiment_id], mine)
+        [sent] = there.rglob(f"models/{model.model_id}/artifacts/model.onnx")
         assert sent.read_bytes() == evaluated.paths.model.read_bytes()
 
     # A server that keeps its files where it cannot reach them.

@@ -21,6 +21,7 @@ from custom_gaze.evaluation.tracking.pending import (
     waiting,
 )
 from custom_gaze.evaluation.tracking.record import Record
+from gaze_files import write_network
 
 START_MS = 1_766_068_421_000
 
@@ -46,7 +47,7 @@ def kept(number: int, tmp_path: Path) -> Record:
         metrics=[("test/error_deg", 2.5, 0), ("train_loss", 9.0, 0), ("train_loss", 4.0, 1)],
     )
     (tmp_path / "screen.png").write_bytes(b"a picture")
-    (tmp_path / "custom_gaze.onnx").write_bytes(b"a model")
+    write_network(tmp_path / "custom_gaze.onnx", size_px=8)
     keep(made, [(tmp_path / "screen.png", "reports"), (tmp_path / "custom_gaze.onnx", "model")])
     return made
 
@@ -76,7 +77,9 @@ def test_what_waits_is_delivered_whole_once_the_oldest_first(root: Path, tmp_pat
     assert first.data.params == {"train.seed": "1"}
     assert first.data.tags["sessions"] == "one"
     files = root / "mlartifacts" / first.info.run_id / "artifacts"
-    assert (files / "model/custom_gaze.onnx").read_bytes() == b"a model"
+    written = write_network(tmp_path / "custom_gaze.onnx", size_px=8).read_bytes()
+    sent = list((root / "mlartifacts" / "models").rglob("model.onnx"))
+    assert [path.read_bytes() for path in sent] == [written, written]
     assert (files / "reports/screen.png").read_bytes() == b"a picture"
     assert waiting() == []
     assert [path.name for path in pending_folder().iterdir()] == [".lock"]

@@ -1,39 +1,27 @@
-"""`custom-gaze mlflow`: a port that is taken, and an end that leaves no process."""
+"""`custom-gaze mlflow`: one process, the page as it is meant to be seen, and a clean end."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import psutil
 import pytest
 
-from conftest import Project
+from conftest import REPOSITORY, Project
 from custom_gaze.cli import main
-from custom_gaze.evaluation.tracking import server
+from custom_gaze.evaluation.tracking import record, server, store
+from custom_gaze.evaluation.tracking.record import Record
 
-# What `python -m mlflow` starts instead of MLflow, which takes seconds: a page and a worker.
-STAND_IN = """
-import http.server, os, subprocess, sys
-worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-class Page(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200), self.end_headers(), self.wfile.write(b"OK")
-    def log_message(self, *_):
-        pass
-port = int(sys.argv[sys.argv.index("--port") + 1])
-assert sys.argv[sys.argv.index("--host") + 1] == "127.0.0.1"
-print(os.getpid(), worker.pid, flush=True)
-http.server.HTTPServer(("127.0.0.1", port), Page).serve_forever()
-"""
-COMMAND = """
-import sys
-from custom_gaze.evaluation.tracking import server
-server.open_store = lambda: None
-server.serve(int(sys.argv[1]))
-"""
+CHROMIUM = shutil.which("chromium")
+MOST_MB = 700  # measured: 260
 
 
 def free_port() -> int:
@@ -42,39 +30,87 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_the_page_ends_with_its_command_and_its_workers_too(
-    tmp_path: Path, number: signal.Signals
-) -> None:
-    (tmp_path / "mlflow.py").write_text(STAND_IN)
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    command = subprocess.Popen(
-        [sys.executable, "-c", COMMAND, str(free_port())],
+@contextmanager
+def page(port: int) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """The command with its page's address, which answers."""
+    command = [sys.executable, "-m", "custom_gaze", "mlflow", "--port", str(port)]
+    path = os.pathsep.join([str(REPOSITORY / "src"), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen(
+        command,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": path, "DVC_ROOT": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": path},
     )
-    assert command.stdout is not None
-    processes = [int(word) for word in command.stdout.readline().split()]
-    assert len(processes) == 2
-    assert command.stdout.readline().startswith("MLflow: http://127.0.0.1:")
-    command.send_signal(number)
-    command.wait(timeout=60)
-    deadline = time.monotonic() + 60
-    while left := [pid for pid in processes if _runs(pid)]:
-        assert time.monotonic() < deadline, left
-        time.sleep(0.05)
-
-
-def _runs(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    status = Path(f"/proc/{pid}/stat")  # one that has ended waits for its parent to look
-    return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        assert said.startswith(f"MLflow: http://127.0.0.1:{port}/#/experiments/"), said
+        assert said.endswith(" (Ctrl-C ends it)\n")
+        yield process, said.split()[1]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def record_two() -> None:
+    client = store.open_store()
+    names = {"error_deg": 3.25, "error_px": 105.5, "frames": 10.0, "test/p95_deg": 77.0}
+    for number, name in enumerate(("monday", "monday+tuesday")):
+        metrics = [(key, value + number, 0) for key, value in names.items()]
+        tags = {record.PROGRESS_TAG: record.EVALUATED}
+        made = Record(f"{number:032x}", "custom-gaze", name, 1_700_000_000_000, {}, tags, metrics)
+        record.deliver(client, made, [])
+
+
+def test_the_page_is_one_process_that_shows_the_headline_and_ends_when_told(
+    project: Project,
+) -> None:
+    record_two()
+    port = free_port()
+    with page(port) as (process, address):
+        itself = psutil.Process(process.pid)
+        assert itself.children(recursive=True) == []
+        assert itself.memory_info().rss < MOST_MB * 1e6
+        shown = _seen(address)
+        for words in ("monday+tuesday", "error_deg", "error_px", "frames", "4.25"):
+            assert words in shown
+        assert "p95_deg" not in shown
+        assert "viewing a shared view" in shown  # the columns were found
+        assert itself.children(recursive=True) == []  # nor after requests
+        foreign = urllib.request.Request(
+            f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search?max_results=1",
+            headers={"Host": "elsewhere.example"},
+        )
+        with pytest.raises(urllib.error.HTTPError, match="403"):  # a page that rebinds its name
+            urllib.request.urlopen(foreign, timeout=60)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+    with socket.socket() as again:
+        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        again.bind(("127.0.0.1", port))
+
+
+def _seen(address: str) -> str:
+    """The page's words in a real browser, which asks nobody else."""
+    from playwright.sync_api import sync_playwright
+
+    if CHROMIUM is None:
+        pytest.skip("no chromium here")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        opened = browser.new_page(viewport={"width": 1900, "height": 900})
+        asked: set[str] = set()
+        opened.on("request", lambda request: asked.add(request.url.split("/")[2]))
+        opened.goto(address)
+        opened.get_by_text("matching runs").wait_for(timeout=120_000)
+        deadline = time.monotonic() + 60
+        while "4.25" not in (text := str(opened.inner_text("body"))):
+            assert time.monotonic() < deadline, text
+            time.sleep(0.2)
+        browser.close()
+    assert {host for host in asked if not host.startswith("127.0.0.1:")} == set()
+    return text
 
 
 def test_a_taken_port_is_said_before_anything_starts(

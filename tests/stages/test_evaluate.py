@@ -175,7 +175,7 @@ def test_mlflow_holds_the_whole_run(evaluated_once: Path) -> None:
     assert [metric.step for metric in losses] == [0, 1, 2, 3]
     root = Path(experiment.artifact_location.removeprefix("file://"))
     assert root.parent == evaluated.paths.root  # not the working folder of the moment
-    [model] = root.rglob("custom_gaze.onnx")
+    [model] = root.rglob("model.onnx")
     assert model.read_bytes() == evaluated.paths.model.read_bytes()
     assert {p.name for p in root.rglob("*.png")} == {"loss.png", "screen.png", "error_map.png"}
 
@@ -189,7 +189,7 @@ def test_a_run_in_a_temporary_copy_lands_in_the_same_store(
     monkeypatch.setenv("DVC_ROOT", str(main))
     evaluate.run(evaluated.params, evaluated.paths)
     assert (main / "mlflow.db").exists()
-    assert list((main / "mlartifacts").rglob("custom_gaze.onnx"))
+    assert list((main / "mlartifacts").rglob("model.onnx"))
     assert not (evaluated.paths.root / "mlflow.db").exists()
 
 
@@ -222,7 +222,7 @@ def test_a_server_that_is_not_there_costs_no_report_and_no_run(
     client = mlflow.MlflowClient(f"sqlite:///{main_root / 'mlflow.db'}")
     [run] = client.search_runs([client.get_experiment_by_name("custom-gaze").experiment_id])
     assert run.data.metrics["test/error_deg"] == metrics["test"]["error_deg"]
-    [model] = (main_root / "mlartifacts").rglob("custom_gaze.onnx")
+    [model] = (main_root / "mlartifacts").rglob("model.onnx")
     assert model.read_bytes() == evaluated.paths.model.read_bytes()
 
 

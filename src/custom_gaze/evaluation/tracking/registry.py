@@ -112,7 +112,7 @@ def save(path: Path, folder: Path, run_id: str, model_id: str) -> None:
         save_as_external_data=False,
     )
     shutil.copyfile(path, folder / FILE)
-    example = {"inputs": _zeros(inputs_of(network)[0][1])}
+    example = {name: _zeros(shape) for name, shape in inputs_of(network)}
     (folder / EXAMPLE).write_text(json.dumps(example, separators=(",", ":")), encoding="utf-8")
 
 
