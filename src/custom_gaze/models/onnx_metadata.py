@@ -94,11 +94,19 @@ class ModelFacts:
     code_version: str | None
     validation_error_deg: float | None
     geometry: ScreenGeometry | None
+    method: Candidate | None
+    base: BaseProvenance | None
+    specification: Specification | None
 
 
 def facts_of(model: Any, sha256: str) -> ModelFacts:
     """What the metadata of a ModelProto says, and the SHA-256 of its file."""
-    said = _ours(props_of(model))
+    return facts_in(props_of(model), sha256)
+
+
+def facts_in(props: Mapping[str, str], sha256: str) -> ModelFacts:
+    """The same of metadata by full key."""
+    said = _ours(props)
     sessions = _said(list[str], said.get("sessions"))
     return ModelFacts(
         sha256=sha256,
@@ -106,6 +114,9 @@ def facts_of(model: Any, sha256: str) -> ModelFacts:
         code_version=printable(version, 80) if (version := said.get("code_version")) else None,
         validation_error_deg=_said(FiniteFloat, said.get("validation_error_deg")),
         geometry=_geometry(_said(dict[str, Any], said.get("geometry"))),
+        method=_method(said.get("method")),
+        base=_base(_said(dict[str, Any], said.get("base"))),
+        specification=_specification(said),
     )
 
 
@@ -119,6 +130,27 @@ def _said(kind: Any, text: str | None) -> Any:
 def _geometry(said: Any) -> ScreenGeometry | None:
     with suppress(LookupError, TypeError, ValueError):
         return ScreenGeometry(said["center_x_px"], said["center_y_px"], said["deg_per_pixel"])
+    return None
+
+
+def _method(said: str | None) -> Candidate | None:
+    with suppress(ValueError):
+        return Candidate(said)
+    return None
+
+
+def _base(said: Any) -> BaseProvenance | None:
+    with suppress(ValueError):
+        return from_plain(BaseProvenance, said, "base")
+    return None
+
+
+def _specification(said: Mapping[str, str]) -> Specification | None:
+    with suppress(InputError, LookupError, ValueError, RecursionError):
+        parts = {
+            name: said[name] if name in TEXTS else json.loads(said[name]) for name in SPECIFICATION
+        }
+        return specification_of(parts, Path(), "")
     return None
 
 
