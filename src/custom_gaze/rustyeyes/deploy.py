@@ -4,7 +4,7 @@ import fcntl
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -21,6 +21,7 @@ from custom_gaze.rustyeyes.records import (
     BACKUPS,
     BEFORE,
     DEPLOY,
+    MADE,
     ROLLBACK,
     FileRecord,
     Record,
@@ -42,6 +43,7 @@ class DeployPlan:
 
     app: Path
     model: Path
+    called: str  # what the model is, in words
     facts: ModelFacts
     changes: tuple[Change, ...]
     edits: tuple[Edit, ...]
@@ -56,7 +58,7 @@ class DeployPlan:
         for change in self.changes:
             if change.path == MODEL_FILE:
                 what = "new" if change.before_sha256 is None else "replaced"
-                lines.append(f"{MODEL_FILE}: {what}, a copy of {self.model}")
+                lines.append(f"{MODEL_FILE}: {what}, a copy of {self.called}")
             elif change.path in SVR_FILES:
                 lines.append(f"{change.path}: moved away, it was fitted to the network before")
         lines += [
@@ -92,12 +94,13 @@ def plan_deploy(
     model: Path,
     geometry: ScreenGeometry,
     app_pixels_per_degree: float | None = None,
+    called: str = "",
 ) -> DeployPlan:
     """Check everything and say what `deploy` would change; nothing is written.
 
     `geometry` is used for a model that does not name its own. `app_pixels_per_degree` sets the
     gains to 1 / (degrees per pixel * it), so that the app's dot lands on the target; without it
-    they are the specification's 1.
+    they are the specification's 1. `called` says what the model is, where its path does not.
 
     Raises:
         InputError: `app` is not the app's folder; its config.json does not parse or names a path
@@ -120,7 +123,9 @@ def plan_deploy(
         before = hashlib.sha256(content).hexdigest()
         changes.append(Change(CONFIG_FILE, before, hashlib.sha256(fresh).hexdigest(), fresh))
     note = _scale_note(geometry, wanted, app_pixels_per_degree)
-    return DeployPlan(app, model, facts, tuple(changes), tuple(edits), note, is_interrupted(app))
+    named = called or f"{model}"
+    plan = tuple(changes), tuple(edits), note, is_interrupted(app)
+    return DeployPlan(app, model, named, facts, *plan)
 
 
 def deploy(
@@ -129,8 +134,11 @@ def deploy(
     geometry: ScreenGeometry,
     app_pixels_per_degree: float | None = None,
     show: Callable[[DeployPlan], None] = lambda plan: None,
+    called: str = "",
+    made_by: Mapping[str, str] | None = None,
 ) -> DeployResult:
-    """Make the app look through `model`; `show` gets the plan before anything changes.
+    """Make the app look through `model`; `show` gets the plan before anything changes, and may
+    raise to prevent it. `made_by` is for the record, beside how the model is `called`.
 
     All of it happens at one instant: a kill at any point leaves what the app reads as it was
     before or as it is after, and the next deploy or rollback tidies up.
@@ -142,11 +150,15 @@ def deploy(
     read_app(app)
     with _locked(app), _all_or_nothing(app):
         recover(app, TOUCHED)
-        plan = plan_deploy(app, model, geometry, app_pixels_per_degree)
+        plan = plan_deploy(app, model, geometry, app_pixels_per_degree, called)
         show(plan)
         if not plan.changes:
             return DeployResult(plan, None)
-        about = {"model": printable(model), "app_pixels_per_degree": app_pixels_per_degree}
+        about = {
+            "model": printable(plan.called),
+            "app_pixels_per_degree": app_pixels_per_degree,
+            **(made_by or {}),
+        }
         return DeployResult(plan, _on_record(app, DEPLOY, plan.changes, about))
 
 
@@ -199,7 +211,7 @@ def _on_record(
     keep: bool = True,
 ) -> Path:
     """Make the changes, all at once; return the folder of their record."""
-    made = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H-%M-%SZ")
+    made = datetime.now(timezone.utc).strftime(MADE)
     name = record_name(app, kind, made)
     files = tuple(FileRecord(c.path, c.before_sha256, c.after_sha256) for c in changes)
     switch(app, name, changes, Record(made, files, undoes, keep, about))

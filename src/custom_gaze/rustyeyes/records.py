@@ -25,6 +25,8 @@ DEPLOY, ROLLBACK = "deploy", "rollback"
 RECORD_NAME = re.compile(
     rf"[0-9]{{4}}-[0-9TZ-]+-(?P<kind>{DEPLOY}|{ROLLBACK})(?P<removed>\.completed|\.undone)?"
 )
+MADE = "%Y-%m-%dT%H-%M-%SZ"  # when, in universal time; in names and in records
+MADE_BY = ("experiment", "commit")  # what a record says of the model's calibration, if it is known
 MOST_RECORD_BYTES = 64 << 10  # four files and a path
 
 _EXACT = ConfigDict(extra="forbid", strict=True)
