@@ -21,6 +21,7 @@ LAYERS = (
     ("calibration", "rustyeyes"),
     ("evaluation",),
     ("stages", "inference", "remote", "demo"),
+    ("history",),  # takes DVC's cache from remote, tracking from evaluation
     ("doctor",),
     ("cli",),
     ("__main__",),

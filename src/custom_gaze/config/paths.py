@@ -74,11 +74,17 @@ class Paths:
     loss_plot = _Below("reports/loss.png")
     screen_plot = _Below("reports/screen.png")
     error_plot = _Below("reports/error_map.png")
+    # The error of every calibration on one session, one after the other.
+    history_plot = _Below("reports/history.png")
     # One page with everything, readable without a network.
     report = _Below("reports/report.html")
 
     # What an interrupted run leaves for the next one.
     unfinished = _Below(".dvc/tmp/custom-gaze", shared=True)
+    # What `history` has found once: each model's figures on a reference session, and the like.
+    history_cache = _Below(".dvc/tmp/custom-gaze-history", shared=True)
+    # When which model was deployed, a line each; it outlives every branch and experiment.
+    deployments = _Below("deployments.jsonl", shared=True)
     # The project's own MLflow store, the files of its runs, and runs that wait for it.
     mlflow_database = _Below("mlflow.db", shared=True)
     mlflow_artifacts = _Below("mlartifacts", shared=True)

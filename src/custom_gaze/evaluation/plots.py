@@ -45,7 +45,7 @@ def _loss(log: TrainingLog, path: Path) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()
-    _save(figure, path)
+    save(figure, path)
 
 
 def _screen(rows: Sequence[PredictionRow], path: Path, geometry: ScreenGeometry) -> None:
@@ -64,7 +64,7 @@ def _screen(rows: Sequence[PredictionRow], path: Path, geometry: ScreenGeometry)
         error = float(np.mean([row.error_deg for row in mine]))
         axes.set_title(f"{name}: {error:.2f}° over {len(mine)} frames")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=2, frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _error_map(rows: Sequence[PredictionRow], path: Path, geometry: ScreenGeometry) -> None:
@@ -77,7 +77,7 @@ def _error_map(rows: Sequence[PredictionRow], path: Path, geometry: ScreenGeomet
         discs = _error_discs(axes, mine, geometry, worst)
         axes.set_title(f"Error over the screen: {name}")
     figure.colorbar(discs, label="mean error (degrees)")
-    _save(figure, path)
+    save(figure, path)
 
 
 def _error_discs(
@@ -168,7 +168,8 @@ def _points(rows: Sequence[PredictionRow]) -> tuple[NDArray[np.float64], NDArray
     return targets, predicted
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
     with whole_file(path) as temporary:
         # No date and no version in the file: the same picture is the same bytes.
         figure.savefig(temporary, format="png", dpi=100, metadata={"Software": None})

@@ -1,0 +1,1 @@
+"""Every calibration that was ever made here, measured on one reference session, and deployed."""
