@@ -10,13 +10,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import mlflow
+import numpy as np
 import pytest
 from sqlalchemy import create_engine, text
 
 from custom_gaze.common.errors import CustomGazeError
-from custom_gaze.evaluation.tracking import addresses, schema, store
+from custom_gaze.common.files import sha256_of
+from custom_gaze.evaluation.tracking import addresses, registry, schema, store
 from custom_gaze.remote import agent_mlflow
 from custom_gaze.remote.agent import Link
+from gaze_files import write_network
 
 AWKWARD = ("plain", "que?stion", "per%20cent", "two words #1", "ü%3F")
 
@@ -141,6 +145,43 @@ def test_a_moved_project_writes_where_it_is(
     there, away = (client.get_run(run).info.artifact_uri for run in (came_along, left_behind))
     assert there == (moved / "mlartifacts" / came_along / "artifacts").as_uri()
     assert away == (root / "mlartifacts" / left_behind / "artifacts").as_uri()
+
+
+def test_a_registered_model_is_loaded_by_its_alias_after_a_move(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As anybody does who knows MLflow; what was left behind is gone."""
+    network = write_network(tmp_path / "custom_gaze.onnx", size_px=16)
+    client = store.open_store()
+    run_id = client.create_run(store.experiment_id(client, "x")).info.run_id
+    registry.log_model(client, run_id, network)
+    registry.log_model(client, run_id, network)  # again, after a crash
+    assert len(client.search_model_versions("name = 'custom-gaze'")) == 1
+    moved = tmp_path / "moved"
+    shutil.move(root, moved)
+
+    enter(moved, monkeypatch)
+    client = store.open_store()
+    version = client.get_model_version_by_alias("custom-gaze", "candidate")
+    assert version.source.startswith(moved.as_uri())
+    assert registry.mark_live(sha256_of(network)) == "MLflow: custom-gaze version 1 is now `live`"
+    assert registry.mark_live("0" * 64) == ""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", addresses.tracking_uri())
+    loaded = mlflow.pyfunc.load_model("models:/custom-gaze@live")
+    example = loaded.input_example["input"]  # no face
+    assert (example.shape, example.dtype, example.max()) == ((1, 3, 16, 16), np.float32, 0.0)
+    assert loaded.predict(loaded.input_example)["output"].shape == (1, 2)
+    assert mlflow.onnx.load_model("models:/custom-gaze@candidate").graph.output[0].name == "output"
+    [kept] = moved.rglob("model.onnx")  # once, and byte for byte
+    assert kept.read_bytes() == network.read_bytes()
+    for path in kept.parent.iterdir():
+        if path != kept:
+            assert str(tmp_path) not in path.read_text(), path
+
+
+def test_no_store_is_made_to_say_what_is_live(root: Path) -> None:
+    assert registry.mark_live("0" * 64) == ""
+    assert list(root.iterdir()) == []
 
 
 def test_what_a_store_says_of_folders_is_not_believed(root: Path, tmp_path: Path) -> None:

@@ -172,12 +172,15 @@ def _note(
     made_by: dict[str, str],
 ) -> None:
     """What follows a deploy or rollback that is done: a failure here undoes nothing."""
+    from custom_gaze.evaluation.tracking.registry import mark_live
     from custom_gaze.history.deployments import note
 
     try:
         note(what, app, sha256, paths, **made_by)
     except CustomGazeError as error:
         warn(f"warning: {error}")
+    if line := mark_live(sha256):
+        say(line)
 
 
 def run_rollback(arguments: argparse.Namespace) -> None:

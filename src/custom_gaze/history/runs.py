@@ -19,7 +19,7 @@ from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.common.stage_files import SHA256
 from custom_gaze.common.untrusted import lies_inside, printable
 from custom_gaze.config.session_ids import SESSION_ID
-from custom_gaze.evaluation.tracking import store
+from custom_gaze.evaluation.tracking import addresses, store
 from custom_gaze.history.revisions import Tested
 
 MODEL, EXPERIMENT, COMMIT = "model_sha256", "dvc_experiment", "git_commit"
@@ -66,15 +66,15 @@ def runs(ask_a_server: bool) -> tuple[list[Run], str]:
 
     A server takes seconds to answer, or does not: it is asked only where that is worth waiting for.
     """
-    uri = store.tracking_uri()
-    database = store.sqlite_file(uri)
+    uri = addresses.tracking_uri()
+    database = addresses.sqlite_file(uri)
     try:
         if not (ask_a_server if database is None else database.exists()):
             return [], ""
         found = _asked() if database is None else _read(database)
     except Exception as error:  # whatever a server, a database or a proxy may answer
         reason = printable(str(error).partition("\n")[0], 200) or type(error).__name__
-        return [], f"MLflow's runs at {store.shown_uri(uri)} cannot be read ({reason})"
+        return [], f"MLflow's runs at {addresses.shown_uri(uri)} cannot be read ({reason})"
     return sorted(found, key=lambda run: run.when_s), ""
 
 

@@ -19,7 +19,7 @@ LATEST_S = 120  # after the training's end, whatever the store does
 
 def main() -> None:
     parent = os.getppid()
-    os.nice(19)
+    os.nice(10)
     path = Path(sys.argv[1])
     with contextlib.suppress(Exception):  # whatever a server, a database or a proxy may answer
         _carry(path, parent)
@@ -32,9 +32,13 @@ def _carry(path: Path, parent: int) -> None:
     from custom_gaze.evaluation.tracking.store import open_store, quiet
 
     with quiet():
-        client, sent, run_id = open_store(), _Sent(), ""
+        client, sent, run_id, size = open_store(), _Sent(), "", 0
         while True:
             gone = os.getppid() != parent  # looked at first: what it wrote last is read
+            if path.stat().st_size == size and not gone:
+                time.sleep(EVERY_S)
+                continue
+            size = path.stat().st_size
             told = journal.read(path)
             if told is None:
                 return
@@ -44,7 +48,6 @@ def _carry(path: Path, parent: int) -> None:
             if not run_id:
                 run_id = begin(client, record_of_unfinished(told, "RUNNING", told.progress))
             sent.rest(client, run_id, told)
-            time.sleep(EVERY_S)
         if not told.end and not told.trained:
             append(path, end="KILLED", end_in="train", end_ms=journal.now_ms())
             told = journal.read(path)

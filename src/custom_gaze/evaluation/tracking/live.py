@@ -1,6 +1,6 @@
 """The run of a training, live in MLflow while it trains.
 
-The training writes a journal; its courier, a process of its own with the lowest priority, carries
+The training writes a journal; its courier, a process of its own with a low priority, carries
 what is new there to MLflow. So the training waits for nothing, whatever the store does, and a
 training that is killed is still told of. For what a courier could not deliver see pending.py.
 """
