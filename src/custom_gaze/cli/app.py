@@ -65,6 +65,7 @@ def run_history(arguments: argparse.Namespace) -> None:
 
 def run_deploy(arguments: argparse.Namespace) -> None:
     params, paths = project()
+    from custom_gaze.evaluation.tracking.registry import mark_live
     from custom_gaze.rustyeyes.deploy import deploy, plan_deploy
 
     scale = arguments.app_pixels_per_degree
@@ -83,7 +84,10 @@ def run_deploy(arguments: argparse.Namespace) -> None:
     if result.backup is not None:
         undo = f"custom-gaze rollback {shlex.quote(str(arguments.app))}"
         say(f"backup → {result.backup}; undo with: {undo}")
-        _note("deploy", arguments.app, result.plan.facts.sha256, paths, made_by)
+        sha256 = result.plan.facts.sha256
+        _note("deploy", arguments.app, sha256, paths, made_by)
+        if told := mark_live(sha256):
+            say(told)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """One prepared session on which models are measured, whatever each of them was evaluated on.
 
 A model runs over the crops as they were prepared for that session, exactly as `evaluate` runs it,
-so its crops have to be those that it was trained on: the same screen, margin, size and face box.
+so its crops have to be such as it was trained on: the same margin, size and face box. The screen
+may be another one, for angles are the same on all of them.
 """
 
 import dataclasses
@@ -104,7 +105,7 @@ def reference_for(
     most = {
         manifest.session: sum(
             manifest.session not in (each.model.facts.sessions or ())
-            and each.model.facts.specification == manifest.specification
+            and _crops(each.model.facts.specification) == _crops(manifest.specification)
             for each in models
         )
         for manifest in _prepared(paths)
@@ -240,19 +241,18 @@ def _measure(model: Path, reference: Reference, paths: Paths) -> Measure:
 
 def _other_crops(model: ModelFile, reference: Reference) -> str:
     """Why the session's crops are not such as the model was trained on; '' where they are."""
-    mine, theirs = model.facts.specification, reference.specification
-    if mine is None:
+    mine, theirs = _crops(model.facts.specification), _crops(reference.specification)
+    if not mine:
         return "does not say how its crops were cut, as files of an earlier version do not"
-    if mine == theirs:
+    key = next((key for key in mine if mine[key] != theirs[key]), None)
+    if key is None:
         return ""
-    one, other = _flat(mine), _flat(theirs)
-    key = next(key for key in one if one[key] != other[key])
-    return printable(
-        f"was trained on other crops: {key} {one[key]}, in {reference.session} {other[key]}", 200
-    )
+    said = f"was trained on other crops: {key} {mine[key]}, in {reference.session} {theirs[key]}"
+    return printable(said, 200)
 
 
-def _flat(specification: Specification) -> dict[str, object]:
-    parts = specification.as_dict()
-    flat = {**parts["geometry"], **parts["preprocessing"]}
-    return {**flat, "crop_from": specification.crop_from}
+def _crops(specification: Specification | None) -> dict[str, object]:
+    """How crops were cut; nothing where that is not known."""
+    if specification is None:
+        return {}
+    return {**specification.preprocessing.as_dict(), "crop_from": specification.crop_from}
