@@ -65,7 +65,6 @@ def run_history(arguments: argparse.Namespace) -> None:
 
 def run_deploy(arguments: argparse.Namespace) -> None:
     params, paths = project()
-    from custom_gaze.evaluation.tracking.registry import mark_live
     from custom_gaze.rustyeyes.deploy import deploy, plan_deploy
 
     scale = arguments.app_pixels_per_degree
@@ -84,10 +83,7 @@ def run_deploy(arguments: argparse.Namespace) -> None:
     if result.backup is not None:
         undo = f"custom-gaze rollback {shlex.quote(str(arguments.app))}"
         say(f"backup → {result.backup}; undo with: {undo}")
-        sha256 = result.plan.facts.sha256
-        _note("deploy", arguments.app, sha256, paths, made_by)
-        if told := mark_live(sha256):
-            say(told)
+        _note("deploy", arguments.app, result.plan.facts.sha256, paths, made_by)
 
 
 @dataclass(frozen=True)
