@@ -243,6 +243,17 @@ def test_what_is_listed_and_shown(project: Project, monkeypatch: pytest.MonkeyPa
     assert "a.yaml: " in a.problem
 
 
+def test_sessions_of_earlier_versions_get_their_file_and_git_knows_them(project: Project) -> None:
+    """As does what `dvc exp run` took out of git's index; changes are not staged unasked."""
+    paths = project.paths
+    run("git", "rm", "-q", "--cached", "data/sessions/a.dvc", cwd=paths.root)
+    session_file(paths.sessions / "b").unlink()
+    write_session_file(paths.sessions / "a", SessionFile(excluded=(), geometry=GEOMETRY))
+    assert dvc_sessions.complete_sessions(paths) == [session_file(paths.sessions / "b")]
+    assert status(project) == {" M data/sessions/a.yaml"}
+    assert dvc_sessions.complete_sessions(paths) == []
+
+
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork beside threads
 @pytest.mark.parametrize("verb", ["rename", "remove", "merge"])

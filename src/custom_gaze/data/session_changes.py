@@ -8,7 +8,7 @@ that neither a commit nor `dvc exp run` brings back what is gone: see data/git_i
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from custom_gaze.data.dvc_sessions import (
 )
 from custom_gaze.data.session_file import (
     EXCLUDED_FRAME,
+    MOST_WORDS,
     Exclusion,
     SessionFile,
     read_session_file,
@@ -64,13 +65,26 @@ def exclude(
         CustomGazeError: the file cannot be written.
     """
     reason = " ".join(because.split())
-    if not reason or not reason.isprintable() or len(reason) > 300:
-        raise InputError("--because: say why in a few words, at most 300 characters")
+    if not reason or not reason.isprintable() or len(reason) > MOST_WORDS:
+        raise InputError(f"--because: say why in a few words, at most {MOST_WORDS} characters")
     with sessions_lock(paths):
         folder = session_of(name, paths)
         wanted = _frames(folder, frames, paths)
         reasons = {**read_session_file(folder).reasons(), **dict.fromkeys(wanted, reason)}
         return _say(folder, paths, reasons), wanted
+
+
+def exclude_each(name: str, because: Mapping[str, str], paths: Paths) -> None:
+    """The same for images of a session with a reason for each, too long ones cut.
+
+    Raises:
+        InputError, CustomGazeError: as `exclude`.
+    """
+    with sessions_lock(paths):
+        folder = session_of(name, paths)
+        _frames(folder, list(because), paths)
+        new = {image: printable(reason, MOST_WORDS) for image, reason in because.items()}
+        _say(folder, paths, {**read_session_file(folder).reasons(), **new})
 
 
 def include(name: str, frames: Sequence[str], paths: Paths) -> tuple[SessionFile, list[str]]:

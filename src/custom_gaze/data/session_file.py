@@ -29,6 +29,7 @@ HEAD = """\
 """
 EXCLUDED_FRAME = r"img_[0-9]{1,18}\.jpg"
 MOST_EXCLUDED = 100_000
+MOST_WORDS = 300  # characters of a reason
 REMEDY = "put that right by hand, or take it back with `git checkout`"
 
 
@@ -47,7 +48,7 @@ def _once(excluded: "tuple[Exclusion, ...]") -> "tuple[Exclusion, ...]":
     return excluded
 
 
-Because = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(_one_line)]
+Because = Annotated[str, Field(min_length=1, max_length=MOST_WORDS), AfterValidator(_one_line)]
 
 
 class Exclusion(Strict):
