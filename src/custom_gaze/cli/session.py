@@ -127,8 +127,8 @@ def run_rename(arguments: argparse.Namespace) -> None:
 
 def run_remove(arguments: argparse.Namespace) -> None:
     params, paths = project()
+    from custom_gaze.data.held import session_ids
     from custom_gaze.data.session_changes import remove
-    from custom_gaze.data.session_list import session_ids
 
     name = arguments.session
     # One that is not there is refused, or a remove that was killed is finished, without asking.

@@ -26,6 +26,8 @@ def add_verbs(verbs: Verbs) -> None:
     how = sub.add_mutually_exclusive_group()
     how.add_argument("--update", metavar="ID", help="add what is new to this session")
     how.add_argument("--split-by-day", action="store_true", help="make a session of each day")
+    text = "exclude the frames that doctor would flag: eyes, labels, duplicates"
+    sub.add_argument("--drop-flagged", action="store_true", help=text)
 
     sub = add_verb(verbs, "screen", run_screen, "tell or set the screen that the labels are for")
     sub.add_argument("session", metavar="ID", nargs="?", help="its own; default: params.yaml's")
@@ -64,12 +66,16 @@ def add_verbs(verbs: Verbs) -> None:
 def run_import(arguments: argparse.Namespace) -> None:
     params, paths = project()
     from custom_gaze.config.list_comments import settle_list_comments
+    from custom_gaze.data.flagging import exclude_suspects, load_examiner
     from custom_gaze.data.growing import import_by_day, update_session
     from custom_gaze.data.importing import import_session
 
     if arguments.update is not None and arguments.session is not None:
         raise InputError("import: give --session ID for a new session, or --update ID, not both")
     what = (paths, params.geometry, params.split.same_target_px)
+    examiner = None
+    if arguments.drop_flagged:  # before anything is imported
+        examiner = load_examiner(params, paths)
     if arguments.split_by_day:
         results, skipped = import_by_day(arguments.path, arguments.session or "day", *what)
         for day in skipped:
@@ -84,6 +90,12 @@ def run_import(arguments: argparse.Namespace) -> None:
         )
     for result in results:
         _say_imported(result, params)
+        if examiner is not None:
+            flagged = exclude_suspects(result.session_id, examiner, params, paths)
+            for suspect in flagged:
+                say(f"excluded: {suspect.filename}: {suspect.why}")
+            taken_back = f" (custom-gaze session include {result.session_id} FRAME)"
+            say(f"{len(flagged)} frames excluded{taken_back if flagged else ''}")
     for key in settle_list_comments(paths.params):
         warn(f"{paths.params}: the comment behind {key} stands above it now: -S writes into it")
     say(f"next: {_next_command([result.session_id for result in results], params)}")

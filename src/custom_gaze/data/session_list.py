@@ -1,27 +1,26 @@
 """The sessions of a project as `custom-gaze session list` and `show` tell them."""
 
-import json
-import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 from custom_gaze.common.errors import InputError
-from custom_gaze.common.untrusted import MOST_TABLE_BYTES, printable, read_text
+from custom_gaze.common.untrusted import printable
 from custom_gaze.common.yaml_files import read_yaml
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
-from custom_gaze.config.session_ids import SESSION_ID, check_session_id
+from custom_gaze.config.session_ids import check_session_id
 from custom_gaze.data.dvc_sessions import dvc_file, is_tracked
+from custom_gaze.data.held import images_on_disk, listed_files, session_ids
 from custom_gaze.data.prepared import MANIFEST_FILE, LeftOut, Suspect, read_manifest
 from custom_gaze.data.session_file import Exclusion, SessionFile, read_session_file
 from custom_gaze.data.sessions import FRAME_NAME, Session, read_session
 from custom_gaze.data.splits import number_targets
 from custom_gaze.geometry import ScreenGeometry
 
-OBJECT = re.compile(r"([0-9a-f]{2})([0-9a-f]{30})\.dir")
 Use = Literal["trained", "tested", "not named"]
 
 
@@ -59,18 +58,6 @@ class SessionDetail:
     suspects: tuple[Suspect, ...] | None
 
 
-def session_ids(paths: Paths) -> list[str]:
-    """The ids of all sessions, those whose frames are not on disk too, sorted."""
-    if not paths.sessions.is_dir():
-        return []
-    names = {
-        path.stem if path.suffix == ".dvc" else path.name
-        for path in paths.sessions.iterdir()
-        if path.suffix == ".dvc" or path.is_dir()
-    }
-    return sorted(name for name in names if SESSION_ID.fullmatch(name))
-
-
 def session_of(name: str, paths: Paths) -> Path:
     """The folder of a session, be it on disk or not.
 
@@ -102,7 +89,7 @@ def show_session(name: str, params: Params, paths: Paths) -> SessionDetail:
     excluded = said.reasons()
     manifest = paths.dataset / name / MANIFEST_FILE
     suspects = None
-    if manifest.exists():
+    with suppress(InputError):  # not prepared, or by an earlier version
         known = read_manifest(manifest, name).suspects
         suspects = tuple(entry for entry in known if entry.filename not in excluded)
     left_out = session.left_out if session else ()
@@ -115,19 +102,10 @@ def frame_names(folder: Path, paths: Paths) -> list[str] | None:
     """The images of a session, from its folder or else from DVC's list of it in the cache; None
     where neither is here."""
     if folder.is_dir():
-        names = [path.name for path in folder.iterdir()]
-    else:
-        found = OBJECT.fullmatch(str(_out(folder).get("md5")))
-        if found is None:
-            return None
-        listed = paths.root / ".dvc/cache/files/md5" / found[1] / f"{found[2]}.dir"
-        if not listed.exists():
-            return None
-        try:
-            entries = json.loads(read_text(listed, MOST_TABLE_BYTES))
-            names = [str(entry["relpath"]) for entry in entries]
-        except (InputError, ValueError, TypeError, LookupError, RecursionError):
-            return None
+        return sorted((path.name for path in images_on_disk(folder)), key=_milliseconds)
+    names = listed_files(folder, paths)
+    if names is None:
+        return None
     images = [name for name in names if name.endswith(".jpg") and FRAME_NAME.fullmatch(name)]
     return sorted(images, key=_milliseconds)
 
