@@ -302,17 +302,21 @@ def headed(project: Project, once: Once) -> Project:
     return filled(project, made_once("headed", once, make_headed))
 
 
-@pytest.fixture
-def chosen(project: Project, once: Once) -> Project:
-    """A project with a headed base in which every stage has run, `train.method` auto."""
-
+@pytest.fixture(scope="session")
+def chosen_once(once: Once) -> Path:
     def make(project: Project) -> None:
         filled(project, made_once("headed", once, make_headed))
         train.run(project.params, project.paths)
         export.run(project.params, project.paths)
         evaluate.run(project.params, project.paths)
 
-    return filled(project, made_once("chosen", once, make))
+    return made_once("chosen", once, make)
+
+
+@pytest.fixture
+def chosen(project: Project, chosen_once: Path) -> Project:
+    """A project with a headed base in which every stage has run, `train.method` auto."""
+    return filled(project, chosen_once)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,12 @@ MODULE = {
     "pretrain": "demo.pretrain.run",
 }
 # Files that a stage's code reads and no import shows.
-DATA = {"fetch": ("weights/embedded_base.json", "weights/embedded_base.pt")}
+DATA = {
+    "fetch": ("weights/embedded_base.json", "weights/embedded_base.pt"),
+    "evaluate": tuple(
+        f"evaluation/page/{name}.j2" for name in ("page.html", "pictures.html", "style.css")
+    ),
+}
 PIPELINES = (REPOSITORY / "dvc.yaml", REPOSITORY / "pretrain" / "dvc.yaml")
 
 

@@ -383,18 +383,18 @@ def test_the_simplest_of_those_as_good_is_taken_and_the_reason_said() -> None:
     choice = choice_of({BASE: base, PROBE: base + 1, FINETUNE: noisy}, targets)
     assert choice.method == BASE
     assert choice.reason == (
-        "its held-out error, 4.00°, is within the noise (0.18°) of that of the fine-tuned, "
+        "its cross-validated error, 4.00°, is within the noise (0.18°) of that of the fine-tuned, "
         "3.95°, and it is simpler"
     )
     alike = choice_of({BASE: base, PROBE: base - 0.04, FINETUNE: base + 1}, targets)
     assert alike.method == BASE
     assert alike.reason == (
-        "its held-out error, 4.00°, is within 0.08°, which nobody would notice, of that of the "
-        "probe, 3.96°, and it is simpler"
+        "its cross-validated error, 4.00°, is within 0.08°, which nobody would notice, of that of "
+        "the probe, 3.96°, and it is simpler"
     )
     clear = choice_of({BASE: base, PROBE: base - 0.5, FINETUNE: base - 0.4}, targets)
     assert clear.method == PROBE
-    said = "the least held-out error, 3.50° (corrected base 4.00°, fine-tuned 3.60°)"
+    said = "the least cross-validated error, 3.50° (corrected base 4.00°, fine-tuned 3.60°)"
     assert clear.reason == said
 
 

@@ -18,6 +18,7 @@ from custom_gaze.common.files import sha256_of
 from custom_gaze.config.paths import Paths
 from custom_gaze.data.index import labels_deg, load_crop, of_split, read_index
 from custom_gaze.evaluation import report
+from custom_gaze.evaluation.page import content
 from custom_gaze.evaluation.results import read_metrics
 from custom_gaze.faces.crops import normalise
 from custom_gaze.geometry import angular_error_deg
@@ -123,25 +124,34 @@ class _Page(html.parser.HTMLParser):
 
 def test_the_report_needs_no_network_and_says_what_the_base_is(evaluated: Project) -> None:
     page = _Page()
-    content = evaluated.paths.report.read_text()
-    page.feed(content)
-    assert page.loaded
-    assert all(source.startswith("data:image/png;base64,") for source in page.loaded)
-    assert "script" not in page.tags
-    assert not re.search(r"url\(|@import", content)
+    html = evaluated.paths.report.read_text()
+    page.feed(html)
+    assert all(source.startswith("#") for source in page.loaded)  # within the page
+    assert not {"script", "link", "img", "iframe"} & page.tags
+    assert not re.search(r"url\(|@import", html)
     assert report.UNTRAINED_BASE in page.text
     assert "no <face> in it" in page.text  # escaped, not parsed as a tag
     assert "face" not in page.tags
 
 
-def test_the_same_model_gives_the_same_reports(evaluated: Project) -> None:
-    def snapshot() -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in evaluated.paths.reports.iterdir()}
+def test_the_same_model_gives_the_same_reports(
+    evaluated: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pages alone say of when they are, and of which experiment."""
 
-    first = snapshot()
-    result = evaluate.run(evaluated.params, evaluated.paths)
-    assert snapshot() == first
-    assert read_metrics(evaluated.paths.figures) == result.metrics
+    def snapshot() -> dict[str, bytes]:
+        files = [path for path in evaluated.paths.reports.rglob("*") if path.is_file()]
+        return {str(path.relative_to(evaluated.paths.reports)): path.read_bytes() for path in files}
+
+    pages = {"report.html", "shared/report.html"}
+    made, results = [snapshot()], []
+    monkeypatch.setattr(content, "made_on", lambda: "a day")
+    for _ in range(2):
+        results.append(evaluate.run(evaluated.params, evaluated.paths))
+        made.append(snapshot())
+    assert made[1] == made[2]
+    assert {name for name in made[0] if made[0][name] != made[1][name]} <= pages
+    assert read_metrics(evaluated.paths.figures) == results[0].metrics
 
 
 def test_the_closing_table(evaluated: Project) -> None:
@@ -237,14 +247,14 @@ def test_a_model_that_is_none(evaluated: Project) -> None:
 def test_a_damaged_input_changes_no_report(evaluated: Project) -> None:
     """All that is read is read before anything is written."""
     paths = evaluated.paths
-    before = {path: path.read_bytes() for path in paths.reports.iterdir()}
+    before = {path: path.read_bytes() for path in paths.reports.rglob("*.*")}
     for path in (paths.training_log, paths.index, paths.index_manifests, paths.candidates):
         content = path.read_bytes()
         path.write_bytes(content[:-5])
         with pytest.raises(InputError, match=re.escape(path.name)):
             evaluate.run(evaluated.params, paths)
         path.write_bytes(content)
-        assert {path: path.read_bytes() for path in paths.reports.iterdir()} == before
+        assert {path: path.read_bytes() for path in paths.reports.rglob("*.*")} == before
 
 
 def test_the_candidates_of_another_training_are_refused(chosen: Project) -> None:

@@ -39,7 +39,9 @@ def test_what_decides_answers_is_among_the_code() -> None:
     # The exported file says which code trained and prepared, nothing of the code at its export.
     assert "src/custom_gaze/common/provenance.py" not in code_of("export")
     other = {path for path in PACKAGE.rglob("*") if path.suffix not in (".py", ".pyc", "")}
-    assert {str(path.relative_to(PACKAGE)) for path in other} == set(DATA["fetch"])
+    assert {str(path.relative_to(PACKAGE)) for path in other} == {
+        name for data in DATA.values() for name in data
+    }
     assert not any("remote/" in file for stage in STAGES for file in code_of(stage))
 
 
@@ -113,7 +115,13 @@ def test_paths_are_those_of_the_code() -> None:
         "quantise": [paths.int8_model.parent, paths.int8_report],
         "evaluate": [
             *(paths.predictions, paths.screen_plot, paths.error_plot, paths.loss_plot),
-            *(paths.report, paths.figures, paths.session_metrics, paths.metrics),
+            *(
+                paths.report,
+                paths.shared_report,
+                paths.figures,
+                paths.session_metrics,
+                paths.metrics,
+            ),
         ],
     }
     for stage in STAGES:

@@ -71,7 +71,7 @@ def choice_of(errors: Mapping[Candidate, NDArray[np.float64]], targets: Targets)
     best = min(means, key=lambda name: means[name])
     if method == best:
         others = ", ".join(f"{n.label} {mean:.2f}°" for n, mean in means.items() if n != method)
-        return Choice(method, f"the least held-out error, {means[method]:.2f}° ({others})")
+        return Choice(method, f"the least cross-validated error, {means[method]:.2f}° ({others})")
     _, noise = mean_over_targets(errors[method] - errors[best], targets)
     alike = alike_deg(errors[best], targets)
     limit = (
@@ -81,6 +81,6 @@ def choice_of(errors: Mapping[Candidate, NDArray[np.float64]], targets: Targets)
     )
     return Choice(
         method,
-        f"its held-out error, {means[method]:.2f}°, is within {limit} of that of the "
+        f"its cross-validated error, {means[method]:.2f}°, is within {limit} of that of the "
         f"{best.label}, {means[best]:.2f}°, and it is simpler",
     )

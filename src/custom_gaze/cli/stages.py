@@ -1,9 +1,13 @@
 """The pipeline's stages as verbs, as dvc.yaml calls them, and `report`."""
 
 import argparse
+import os
+import sys
+from pathlib import Path
 
 from custom_gaze.cli.verbs import Verbs, add_verb, project, tell
 from custom_gaze.common.console import warn
+from custom_gaze.common.errors import InputError
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -31,7 +35,9 @@ def add_verbs(verbs: Verbs) -> None:
     add_verb(verbs, "quantise", run_quantise, text, json=True)
     text = "stage: measure the exported file and write the reports"
     add_verb(verbs, "evaluate", run_evaluate, text, json=True)
-    add_verb(verbs, "report", run_report, "print what the last evaluation measured", json=True)
+    text = "print what the last evaluation measured"
+    sub = add_verb(verbs, "report", run_report, text, json=True)
+    sub.add_argument("--open", action="store_true", help="open reports/report.html in the browser")
 
 
 def run_fetch(arguments: argparse.Namespace) -> None:
@@ -156,3 +162,21 @@ def run_report(arguments: argparse.Namespace) -> None:
     paths = Paths()
     table = report.closing_table(paths).split("\n")
     tell(arguments, read_metrics(paths.figures), *table, *deliver_pending().lines())
+    if arguments.open:
+        page = paths.report.resolve()
+        if not page.exists():
+            raise InputError(f"{page}: not found; `dvc checkout {paths.report}` brings it back")
+        if not _opened(page):
+            warn(f"no browser here; the page is {page}")
+
+
+def _opened(page: Path) -> bool:
+    """Show a page in the user's browser; False where there is none.
+
+    Without a display Python would start a browser of text in this terminal, if one is installed.
+    """
+    import webbrowser
+
+    linux = sys.platform.startswith("linux")
+    asked_for = any(os.environ.get(n) for n in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
+    return (asked_for or not linux) and webbrowser.open(page.as_uri())

@@ -99,10 +99,11 @@ class ExportParams:
 
 @dataclass(frozen=True, config=CHECKED)
 class EvaluateParams:
-    """What is measured, on which sessions besides (cross-session)."""
+    """What is measured, on which sessions besides (cross-session), and what the report shows."""
 
     sessions: Ids = ()
     seed: Seed = 1
+    show_faces: bool = False
 
 
 @dataclass(frozen=True, config=CHECKED)

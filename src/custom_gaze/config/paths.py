@@ -78,6 +78,8 @@ class Paths:
     history_plot = _Below("reports/history.png")
     # One page with everything, readable without a network.
     report = _Below("reports/report.html")
+    # The same for others, MLflow first: whatever evaluate.show_faces says, without a face.
+    shared_report = _Below("reports/shared/report.html")
 
     # What an interrupted run leaves for the next one.
     unfinished = _Below(".dvc/tmp/custom-gaze", shared=True)

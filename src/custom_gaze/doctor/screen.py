@@ -6,18 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from custom_gaze.data.coverage import worth_adding
 from custom_gaze.data.known_accuracy import FEW, few_targets
 from custom_gaze.data.sessions import Frame
 from custom_gaze.data.splits import MIN_TARGETS, number_targets, points_px
 from custom_gaze.doctor.findings import Finding, Severity
 from custom_gaze.geometry import ScreenGeometry
 
-# The farthest that a point of the screen may be from a target, in screens: a grid of 3 x 3 passes.
-# A network has to guess beyond the outermost targets, so the edge counts for more.
-REACH, EDGE_REACH = 0.35, 0.25
-EDGE_SHARE = 0.04  # how far from the edge new targets are proposed
-PLACES = (13, 9)  # columns and rows of places a new target may have
-MOST_ADDED = 24
 MAP_CELLS = (24, 9)  # columns and rows of the map in text
 OTHER_SCREEN = 0.08  # so far off in both directions, the targets belong to another screen
 SAME_SHAPE = 0.15  # a screen whose width and height are off by factors no further apart than this
@@ -130,30 +125,6 @@ def _gaps(coverage: Coverage) -> list[Finding]:
             )
         )
     return findings
-
-
-def worth_adding(targets: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Where targets are missing: targets (T, 2) and result (N, 2) in shares of the screen, 0 … 1.
-
-    Taken greedily, each time the place that is farthest beyond its reach from every target. The
-    distance that counts is that of the screen's own edge or corner, not of the place proposed.
-    """
-    columns, rows = PLACES
-    grid = np.stack(
-        np.meshgrid(np.linspace(0, 1, columns), np.linspace(0, 1, rows)), axis=-1
-    ).reshape(-1, 2)
-    at_edge = ((grid == 0) | (grid == 1)).any(axis=1)
-    reach = np.where(at_edge, EDGE_REACH, REACH)
-    places = np.clip(grid, EDGE_SHARE, 1 - EDGE_SHARE)
-    distance = np.full(len(grid), np.inf)
-    for target in targets:
-        distance = np.minimum(distance, np.hypot(*(grid - target).T))
-    added: list[NDArray[np.float64]] = []
-    while len(added) < MOST_ADDED and (distance > reach).any():
-        place = places[int(np.argmax(distance / reach))]
-        added.append(place)
-        distance = np.minimum(distance, np.hypot(*(grid - place).T))
-    return np.array(added).reshape(-1, 2)
 
 
 def _map(points: NDArray[np.float64], added: NDArray[np.float64]) -> str:

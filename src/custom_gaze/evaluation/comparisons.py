@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from custom_gaze.calibration.base_features import base_features_of
+from custom_gaze.calibration.base_features import BaseFeatures, base_features_of
 from custom_gaze.calibration.candidates import Candidates
 from custom_gaze.calibration.corrections import CORRECTIONS, best_held_out
 from custom_gaze.common.console import bar
@@ -50,12 +50,14 @@ class Predictions:
         samples: the N frames.
         exported_deg: the exported file's.
         compared_deg: those beside it, by their keys in the metrics ("constant_deg" …).
+        features: what the base network makes of the frames; None for one without angles.
     """
 
     name: str
     samples: tuple[Sample, ...]
     exported_deg: Angles
     compared_deg: Mapping[str, Angles]
+    features: BaseFeatures | None = None
 
     def figures(self, geometry: ScreenGeometry) -> Figures:
         """The errors, rounded as the reports have them."""
@@ -80,6 +82,7 @@ class Predictions:
             samples=tuple(self.samples[row] for row in wanted),
             exported_deg=self.exported_deg[wanted],
             compared_deg={key: angles[wanted] for key, angles in self.compared_deg.items()},
+            features=None if self.features is None else self.features.rows(np.array(wanted)),
         )
 
     def table(self, geometry: ScreenGeometry) -> list[PredictionRow]:
@@ -110,11 +113,16 @@ class Comparison:
         correction: its name.
         correction_held_out_deg: its mean error on calibration targets that its fits had not seen;
             None for a base without angles.
+        groups: of frames that were predicted.
+        known: all frames that training could use.
+        known_features: what the base network makes of these; None for one without angles.
     """
 
     correction: str
     correction_held_out_deg: float | None
     groups: tuple[Predictions, ...]
+    known: tuple[Sample, ...]
+    known_features: BaseFeatures | None
 
     def tested(self) -> list[Predictions]:
         """The groups of frames that were not trained on."""
@@ -156,17 +164,22 @@ def compare(
         if not samples:
             continue
         exported = _predicted(predictors.exported, samples, "evaluating", paths)
+        frames = from_base.features(samples) if from_base else None
         compared = {
             "constant_deg": np.broadcast_to(constant, (len(samples), 2)),
-            **(from_base.predict(samples) if from_base else {}),
+            **(from_base.predict(frames) if from_base and frames else {}),
             candidates.method.metric: exported,
         }
         if tuned is not None:
             compared[Candidate.FINETUNE.metric] = _predicted(tuned, samples, "fine-tuned", paths)
-        predictions.append(Predictions(name, samples, exported, compared))
-    if from_base is None:
-        return Comparison(NO_CORRECTION, None, tuple(predictions))
-    return Comparison(from_base.best.name, from_base.held_out_deg, tuple(predictions))
+        predictions.append(Predictions(name, samples, exported, compared, frames))
+    return Comparison(
+        correction=from_base.best.name if from_base else NO_CORRECTION,
+        correction_held_out_deg=from_base.held_out_deg if from_base else None,
+        groups=tuple(predictions),
+        known=tuple(known),
+        known_features=from_base.known if from_base else None,
+    )
 
 
 def _predicted(run: Run, samples: Sequence[Sample], what: str, paths: Paths) -> Angles:
@@ -176,9 +189,9 @@ def _predicted(run: Run, samples: Sequence[Sample], what: str, paths: Paths) -> 
 
 
 class _FromBase:
-    """What needs no more than the base network's features and angles of a frame; `best` is the
-    best of the app's corrections, fitted on the frames `known`, `held_out_deg` its mean error on
-    their targets by fits that had not seen them."""
+    """What needs no more than the base network's features and angles of a frame; `known` are those
+    of the frames to calibrate on, `best` is the best of the app's corrections, fitted on them, and
+    `held_out_deg` its mean error on their targets by fits that had not seen them."""
 
     def __init__(
         self, predictors: Predictors, known: Sequence[Sample], seed: int, paths: Paths
@@ -190,18 +203,21 @@ class _FromBase:
         network = GazeNetwork(base.trunk, spec.frozen_through)
         network.load_trunk(base.trunk_state)
         self._base_features = partial(base_features_of, network.eval(), base.heads, paths=paths)
-        self._known_features = frames = self._base_features(samples=known)
+        self.known = frames = self._base_features(samples=known)
         self._row = {sample: row for row, sample in enumerate(known)}
         fitted_on = frames.base_deg, frames.true_deg, frames.targets
         self.best, errors = best_held_out(*fitted_on, seed, among=tuple(CORRECTIONS))
         self.held_out_deg = float(errors.mean())
 
-    def predict(self, samples: Sequence[Sample]) -> dict[str, Angles]:
+    def features(self, samples: Sequence[Sample]) -> BaseFeatures:
+        """Of any frames; those to calibrate on went through already."""
+        if all(sample in self._row for sample in samples):
+            return self.known.rows(np.array([self._row[sample] for sample in samples]))
+        found: BaseFeatures = self._base_features(samples=samples)
+        return found
+
+    def predict(self, frames: BaseFeatures) -> dict[str, Angles]:
         """The base's angles, the best correction's and the closed forms', each by its key."""
-        if all(sample in self._row for sample in samples):  # they went through already
-            frames = self._known_features.rows(np.array([self._row[sample] for sample in samples]))
-        else:
-            frames = self._base_features(samples=samples)
         return {
             "base_deg": frames.base_deg,
             "best_correction_deg": self.best.predict(frames.base_deg),

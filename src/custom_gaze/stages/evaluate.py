@@ -24,9 +24,10 @@ from custom_gaze.data.index import (
     targets_of,
 )
 from custom_gaze.data.splits import CROSS_SESSION, TEST, TRAIN, VALIDATION
-from custom_gaze.evaluation import plots, report
+from custom_gaze.evaluation import plots
 from custom_gaze.evaluation.comparisons import Comparison, Predictors, compare
 from custom_gaze.evaluation.headline import CrossValidated, headline_of
+from custom_gaze.evaluation.page.write import write_pages
 from custom_gaze.evaluation.results import (
     Evaluation,
     Metrics,
@@ -109,7 +110,7 @@ def run(params: Params, paths: Paths) -> EvaluateResult:
     )
     write_results(evaluation, paths)
     plots.draw(evaluation, paths, geometry)
-    report.write_html(evaluation, paths)
+    write_pages(evaluation, comparison, params.evaluate.show_faces, params.evaluate.seed, paths)
     tracked = pending.record(record_of(params, evaluation), files_of(paths))
     return EvaluateResult(evaluation.metrics, tracked)
 

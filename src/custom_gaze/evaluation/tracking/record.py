@@ -101,7 +101,7 @@ def record_of_unfinished(told: journal.Told, status: str, progress: str) -> Reco
 
 def files_of(paths: Paths) -> list[tuple[Path, str]]:
     """(file, folder in the run) of what a run keeps beside its figures."""
-    reports = (paths.screen_plot, paths.error_plot, paths.loss_plot, paths.report)
+    reports = (paths.screen_plot, paths.error_plot, paths.loss_plot, paths.shared_report)
     return [*((path, "reports") for path in reports), (paths.model, MODEL)]
 
 
