@@ -1,47 +1,46 @@
-"""What calibration gains: error on simulated persons that nothing was trained or chosen on.
+"""What calibration gains: error on persons that nothing was trained or chosen on.
 
     python bench/accuracy.py [--base embedded easy PATH …] [--persons 10] [--targets 9,25] [--quick]
+    python bench/accuracy.py --sessions anna=monday,tuesday bert=week1 --targets 9,25
 
-Each person has two sessions, drawn and prepared as a user's would be. Of the first day's 120
-targets 20 are held out for testing; of the others k are calibrated on, spread over the screen, by
-every method alike; those that validate set a fifth of the k aside themselves. Tested are the
-held-out targets and the whole second session, of another day.
+Simulated persons have two sessions each, drawn and prepared as a user's would be; of the first
+day's 120 targets 20 are held out for testing. Of real people, --sessions names sessions of a
+project (--project), grouped by whom they are of: the first of each is calibrated on, a fifth of its
+targets held out, and the others are only tested on. Of the targets that are left k are calibrated
+on, spread over the screen, by every method alike; those that validate set a fifth of the k aside
+themselves. Tested are the held-out targets and the person's other sessions whole.
 
 In the folder --work lie accuracy.md, accuracy.json and accuracy.png, rewritten after each person,
-and the results so far: the same command goes on where it was stopped.
+and the results so far: the same command goes on where it was stopped. A calibration that fails is
+named, and the others go on. With --executor they run in processes of their own, on this machine or
+as jobs of SLURM (which need submitit).
 """
 
 import argparse
 import os
 import platform
-import shutil
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic_core import to_jsonable_python
 
 from accuracy_bases import base_network
-from accuracy_methods import METHODS, Case, measured, views_of
-from accuracy_report import draw, markdown, summary
+from accuracy_jobs import LOCAL, SLURM, Elsewhere, Job, jobs_of, run_elsewhere, run_here
+from accuracy_methods import METHODS
+from accuracy_people import PEOPLE, People, people_of
+from accuracy_person import SAMPLES_AN_EPOCH, Settings, World
+from accuracy_report import Summary, draw, markdown, summary
 from accuracy_results import Clock, Results
-from accuracy_world import (
-    QUICK,
-    SAMPLES_AN_EPOCH,
-    Settings,
-    check_targets,
-    person_seeds,
-    prepared_person,
-)
+from accuracy_world import QUICK, DemoWorld, person_seeds
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.files import write_json, write_text
 from custom_gaze.models.devices import pick_device
 
 DEFAULT_WORK = Path(".dvc/tmp/custom-gaze/accuracy")
-THREADS = 2  # more do not help one image at a time
 PERSONS = 10
 
 
@@ -53,6 +52,12 @@ def parser() -> argparse.ArgumentParser:
     add("--base", nargs="+", default=["embedded"], help="embedded, easy or a file; each a section")
     add("--persons", metavar="N", help=f"the first N of the bench's; default: {PERSONS}")
     add("--seeds", metavar="S,S,…", help="these persons instead")
+    add(
+        "--sessions", nargs="+", metavar="WHO=ID,…", help="real people's, instead of simulated ones"
+    )
+    add(
+        "--project", type=Path, default=Path(), help="whose sessions they are; default: this folder"
+    )
     add("--targets", metavar="K,K,…", help="default: 9,16,25,50,100")
     add("--samples", metavar="N", help="augmented samples of each training frame; default: 10")
     add("--methods", metavar="M,M,…", help=f"default: all of {', '.join(METHODS)}")
@@ -62,6 +67,10 @@ def parser() -> argparse.ArgumentParser:
         help="2 persons, 9 and 16 targets, short sessions and training",
     )
     add("--tuning", action="store_true", help="persons for choosing settings, not for reporting")
+    add("--executor", choices=[LOCAL, SLURM], help="default: in this process, one by one")
+    add("--at-once", default="2", metavar="N", help="jobs of the executor; default: 2")
+    add("--minutes", default="240", metavar="N", help="that one job may take; default: 240")
+    add("--slurm", nargs="+", default=[], metavar="KEY=VALUE", help="sbatch's, as partition=gpu")
     add("--work", type=Path, default=DEFAULT_WORK, help=f"default: {DEFAULT_WORK}")
     return result
 
@@ -71,16 +80,17 @@ class Plan:
     """What one command asks for."""
 
     bases: tuple[str, ...]
-    seeds: tuple[int, ...]
+    world: World
     settings: Settings
     work: Path
+    elsewhere: Elsewhere | None  # None: in this process
 
 
 def plan_of(arguments: argparse.Namespace) -> Plan:
     """The plan in the command line.
 
     Raises:
-        InputError: a value is no number or out of its range.
+        InputError: a value is no number or out of its range, or two options exclude each other.
     """
     chosen: dict[str, Any] = dict(QUICK) if arguments.quick else {}
     if arguments.targets is not None:
@@ -91,16 +101,39 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
             raise InputError(f"--samples is {chosen['samples']}; choose from 1 to 1000")
     if arguments.methods is not None:
         chosen["methods"] = _methods(arguments.methods)
+    bases = tuple(dict.fromkeys(arguments.base))
+    if len({Path(name).name for name in bases}) < len(bases):
+        raise InputError("--base: two files have the same name, which is their section's title")
+    world = _world(arguments, chosen)
+    return Plan(bases, world, world.settings, arguments.work, _elsewhere(arguments))
+
+
+def _world(arguments: argparse.Namespace, chosen: dict[str, Any]) -> DemoWorld | People:
+    if arguments.sessions is not None:
+        for name in ("persons", "seeds"):
+            if getattr(arguments, name) is not None:
+                raise InputError(f"--{name} is of simulated persons; --sessions names real ones")
+        people = people_of(arguments.sessions)
+        return People(arguments.project.resolve(), people, Settings(PEOPLE, **chosen))
     settings = Settings("tuning" if arguments.tuning else "bench", **chosen)
-    check_targets(settings)
     count = 2 if arguments.quick else PERSONS
     if arguments.persons is not None:
         (count,) = _numbers(arguments.persons, "--persons", most=1)
     seeds = None if arguments.seeds is None else _numbers(arguments.seeds, "--seeds")
-    bases = tuple(dict.fromkeys(arguments.base))
-    if len({Path(name).name for name in bases}) < len(bases):
-        raise InputError("--base: two files have the same name, which is their section's title")
-    return Plan(bases, person_seeds(settings.purpose, count, seeds), settings, arguments.work)
+    return DemoWorld(person_seeds(settings.purpose, count, seeds), settings)
+
+
+def _elsewhere(arguments: argparse.Namespace) -> Elsewhere | None:
+    if arguments.executor is None:
+        return None
+    (at_once,) = _numbers(arguments.at_once, "--at-once", most=1)
+    (minutes,) = _numbers(arguments.minutes, "--minutes", most=1)
+    if not (1 <= at_once <= 1000 and 1 <= minutes <= 100_000):
+        raise InputError("--at-once goes from 1 to 1000, --minutes from 1 to 100000")
+    pairs = [word.partition("=") for word in arguments.slurm]
+    if wrong := [word for word in arguments.slurm if not word.partition("=")[2]]:
+        raise InputError(f"--slurm {wrong[0]!r}: write KEY=VALUE, as in partition=gpu")
+    return Elsewhere(arguments.executor, at_once, minutes, {key: value for key, _, value in pairs})
 
 
 def _methods(text: str) -> tuple[str, ...]:
@@ -118,92 +151,75 @@ def _numbers(text: str, option: str, most: int | None = None) -> list[int]:
     return [int(part) for part in parts]
 
 
-def run(plan: Plan) -> str:
-    """Measure what is missing, write the report, and return it as Markdown.
+def run(plan: Plan) -> tuple[str, list[str]]:
+    """Measure what is missing and write the report; returns it as Markdown, and what has failed.
 
     Raises:
-        CustomGazeError: the folder cannot be written, or a base network or a person's frames
-            cannot be used.
+        CustomGazeError: the folder cannot be written, or a base network or a person's sessions
+            are not there.
     """
-    torch.set_num_threads(min(THREADS, torch.get_num_threads()))
     _check_writable(plan.work)
-    device = pick_device("auto", "train.device")
+    work = plan.work.resolve()
     bases = {
-        Path(name).name: Results(base_network(name, plan.work), plan.settings, plan.work)
+        Path(name).name: Results(base_network(name, work), plan.settings, plan.world, work)
         for name in plan.bases
     }
-    pairs = [(seed, name) for seed in plan.seeds for name in bases]
-    todo = [(seed, name) for seed, name in pairs if bases[name].missing(seed)]
-    print(f"{len(todo)} of {len(pairs)} calibrated persons to do", flush=True)
-    clock = Clock()
+    jobs = list(jobs_of(plan.bases, list(bases.values()), plan.world, plan.settings, work))
+    total = len(plan.bases) * len(plan.world.names) * len(plan.settings.targets)
+    print(f"{len(jobs)} of {total} calibrations to do", flush=True)
+    clock, left, failed = Clock(), len(jobs), list[str]()
 
-    def left() -> str:
-        return clock.left([bases[name].missing(seed) for seed, name in todo])
+    def told(job: Job, reason: str | None) -> None:
+        nonlocal left
+        left, clock.done = left - 1, clock.done + 1
+        said = "done" if reason is None else f"failed: {reason}"
+        print(f"{job}: {said}; {clock.left(left)}", flush=True)
+        if reason is not None:
+            failed.append(f"{job}: {reason}")
+        elif not any(results.missing(job.person) for results in bases.values()):
+            _report(plan, bases, clock)
 
     try:
-        for number, (seed, name) in enumerate(todo, start=1):
-            _measure_person(plan, bases[name], seed, device, clock)
-            done = f"{number} of {len(todo)} done in {clock.spent()}, {left()}"
-            print(f"person {seed}, {name} base: {done}", flush=True)
-            _report(plan, bases, device, clock)
+        if plan.elsewhere is None:
+            run_here(jobs, told)
+        elif jobs:
+            run_elsewhere(jobs, plan.elsewhere, told)
     except KeyboardInterrupt:
-        print(f"\nstopped; what is done is kept, the same command goes on: {left()}", flush=True)
+        kept = "stopped; what is done is kept, the same command goes on"
+        print(f"\n{kept}: {clock.left(left)}", flush=True)
         raise
-    return _report(plan, bases, device, clock)
+    return _report(plan, bases, clock), failed
 
 
-def _measure_person(
-    plan: Plan, results: Results, seed: int, device: torch.device, clock: Clock
-) -> None:
-    """Calibrate one person on one base network at the k that are missing; keep the results."""
-    base, targets = results.base, results.missing(seed)
-    if not targets:  # another process with the same folder has been quicker
-        return
-    unfinished = plan.work / "unfinished"
-    start = time.monotonic()
-    person = prepared_person(seed, plan.settings, plan.work)
-    views = views_of(person, base, plan.settings, targets, device, unfinished / "features")
-    clock.per_person.append(time.monotonic() - start)
-    for k in targets:
-        start = time.monotonic()
-        state = unfinished / f"{results.weights}-{results.name(seed, k)}.pt"
-        outcome = measured(Case(person, base, views, plan.settings, k, device, state))
-        seconds = time.monotonic() - start
-        clock.per_target.append(seconds / k)
-        results.write(seed, k, {**outcome, "seconds": round(seconds, 1)})
-    shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _report(plan: Plan, bases: Mapping[str, Results], device: torch.device, clock: Clock) -> str:
+def _report(plan: Plan, bases: Mapping[str, Results], clock: Clock) -> str:
     """Write accuracy.md, .json and .png of the persons that are complete; returns the Markdown."""
-    results = {name: of_base.read(plan.seeds) for name, of_base in bases.items()}
-    sections = {name: summary(some) for name, some in results.items() if some}
-    facts = _facts(plan, bases, device, sections, clock)
+    outcomes = {name: of_base.read() for name, of_base in bases.items()}
+    sections = {name: summary(some) for name, some in outcomes.items() if some}
+    every = [outcome for some in outcomes.values() for outcome in some]
+    facts = [*plan.world.facts(every), *_facts(plan, bases, sections, clock)]
     page = markdown(sections, facts)
-    content = {"facts": facts, "settings": asdict(plan.settings), "bases": sections}
+    content = {"facts": facts, "settings": asdict(plan.settings)}
+    content["bases"] = {name: asdict(figures) for name, figures in sections.items()}
+    content["results"] = {
+        name: [outcome.model_dump(mode="json") for outcome in some]
+        for name, some in outcomes.items()
+    }
     write_text(plan.work / "accuracy.md", page)
-    write_json(plan.work / "accuracy.json", {**content, "results": results})
+    write_json(plan.work / "accuracy.json", to_jsonable_python(content))
     if sections:
         draw(sections, plan.work / "accuracy.png")
     return page
 
 
 def _facts(
-    plan: Plan,
-    bases: Mapping[str, Results],
-    device: torch.device,
-    sections: Mapping[str, dict[str, Any]],
-    clock: Clock,
+    plan: Plan, bases: Mapping[str, Results], sections: Mapping[str, Summary], clock: Clock
 ) -> list[str]:
     settings = plan.settings
-    done = [len(sections[name]["persons"]) if name in sections else 0 for name in bases]
-    purpose = "" if settings.purpose == "bench" else f" of the {settings.purpose} range"
+    done = [len(sections[name].persons) if name in sections else 0 for name in bases]
+    device = pick_device("auto", "train.device")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
     return [
-        f"{' and '.join(map(str, done))} of {len(plan.seeds)} persons{purpose} done, seeds "
-        f"{', '.join(map(str, plan.seeds))}; {_grid(settings.grid)} targets on the first day, "
-        f"{settings.held_out} of them held out, {_grid(settings.other_day_grid)} on the other day, "
-        f"frames of each: {settings.frames_per_target}",
+        f"{' and '.join(map(str, done))} of {len(plan.world.names)} persons done",
         f"fine-tuned: up to {settings.epochs} epochs, {settings.samples} augmented samples of each "
         f"training frame, fewer where an epoch would exceed {SAMPLES_AN_EPOCH} samples",
         *(f"{name} base: {r.base.trunk}, weights {r.weights}" for name, r in bases.items()),
@@ -211,10 +227,6 @@ def _facts(
         f"Python {platform.python_version()}, torch {torch.__version__}; "
         f"the last run took {clock.spent()}",
     ]
-
-
-def _grid(grid: tuple[int, int]) -> str:
-    return f"{grid[0]}×{grid[1]}"
 
 
 def _check_writable(work: Path) -> None:
@@ -230,15 +242,18 @@ def _check_writable(work: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0: done; 2: bad input; 1: a failure of ours; 130: interrupted."""
+    """0: done; 2: bad input; 1: a failure of ours, or of some calibrations; 130: interrupted."""
     try:
-        print(run(plan_of(parser().parse_args(argv))), end="")
+        page, failed = run(plan_of(parser().parse_args(argv)))
+        print(page, end="")
+        for line in failed:
+            print(f"accuracy: {line}", file=sys.stderr)
+        return int(bool(failed))
     except CustomGazeError as error:
         print(f"accuracy: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-    return 0
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from accuracy_world import PARAMS, hash_of
+from accuracy_person import PARAMS, hash_of
 from custom_gaze.common.errors import InputError
 from custom_gaze.config.params import FetchParams
 from custom_gaze.config.paths import Paths

@@ -1,17 +1,18 @@
 """What bench/accuracy.py compares: each method calibrates on the same frames of a person."""
 
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
 import torch
 from numpy.typing import NDArray
 
-from accuracy_world import PARAMS, Person, Settings
+from accuracy_person import PARAMS, Person, Settings
+from accuracy_results import OTHER, SAME, Interval, Measures, Outcome, Remark
 from custom_gaze.calibration.base_features import BaseFeatures, angles_of
 from custom_gaze.calibration.calibrate import Calibrated, calibrate
 from custom_gaze.calibration.calibration_set import CalibrationSet, Validation
@@ -31,13 +32,12 @@ from custom_gaze.calibration.trainer import Trainer, predict
 from custom_gaze.config.candidate import Candidate
 from custom_gaze.config.params import TrainParams
 from custom_gaze.data.index import load_crop
+from custom_gaze.evaluation.metrics import mean_interval
 from custom_gaze.geometry import angular_error_deg
 from custom_gaze.models.network import GazeNetwork, trunk_spec
 from custom_gaze.weights.base import BaseNetwork
 
 SEED = 1  # of the folds, the augmented samples and the training
-# What decides about the results, beside the crops and this file.
-METHOD_CODE = ("stages.train", "data.index", "weights.base")  # and what they import
 
 
 @dataclass
@@ -91,10 +91,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Predictions:
-    """A calibrated method's angles (N, 2) for all of the person's frames, and remarks."""
+    """A calibrated method's angles (N, 2) for all of the person's frames, and a remark."""
 
     angles_deg: NDArray[np.float64]
-    notes: dict[str, Any] = field(default_factory=dict)
+    remark: Remark | None = None
 
 
 def centre(case: Case) -> Predictions:
@@ -119,13 +119,13 @@ def corrected(name: str) -> Callable[[Case], Predictions]:
 def best_corrected(case: Case) -> Predictions:
     """The correction, SVR included, that cross-validation on the k targets prefers."""
     best = best_correction(*case.known, SEED, among=tuple(CORRECTIONS))
-    return Predictions(best.predict(case.views.base_deg), {"correction": best.name})
+    return Predictions(best.predict(case.views.base_deg), Remark(correction=best.name))
 
 
 def corrected_base(case: Case) -> Predictions:
     """The product's first candidate: the polynomial that cross-validation prefers."""
     form = closed_forms(case.base_features, SEED)[Candidate.BASE]
-    return Predictions(case.predictions(form), {"correction": form.correction.name})
+    return Predictions(case.predictions(form), Remark(correction=form.correction.name))
 
 
 def probe(case: Case) -> Predictions:
@@ -133,8 +133,8 @@ def probe(case: Case) -> Predictions:
     first one leaves."""
     form = closed_forms(case.base_features, SEED)[Candidate.PROBE]
     alpha = form.alpha if np.isfinite(form.alpha) else None
-    notes = {"correction": form.correction.name, "alpha": alpha}
-    return Predictions(case.predictions(form), notes)
+    remark = Remark(correction=form.correction.name, alpha=alpha)
+    return Predictions(case.predictions(form), remark)
 
 
 def fine_tuned_from_probe(case: Case) -> Predictions:
@@ -146,10 +146,10 @@ def auto(case: Case) -> Predictions:
     """What the product exports: the candidate that held-out targets prefer."""
     made, angles = calibrated(case)
     method, held_out = made.choice.method, made.held_out
-    errors = {n: float(h.errors_deg().mean()) for n, h in held_out.items()}
+    errors = {str(n): float(h.errors_deg().mean()) for n, h in held_out.items()}
     if method != Candidate.FINETUNE:
         angles = case.predictions(made.closed[method])
-    return Predictions(angles, {"chosen": method, "held_out_deg": errors})
+    return Predictions(angles, Remark(chosen=str(method), held_out_deg=errors))
 
 
 def calibrated(case: Case) -> tuple[Calibrated, NDArray[np.float64]]:
@@ -208,10 +208,15 @@ def fine_tuned(case: Case) -> Predictions:
     network.load_trained_state(trainer.best)
     angles = predictions_of(network, views)
     top = recipe.exported(trainer.history)
-    notes: dict[str, Any] = {"epochs": len(trainer.history) - 1, "best_epoch": top.epoch}
-    notes |= {"validation_error_deg": top.validation_error_deg}
-    notes |= {"samples": one_set.samples_per_frame - 1}
-    return Predictions(angles, {**notes, "train": len(train), "validation": len(validation)})
+    remark = Remark(
+        epochs=len(trainer.history) - 1,
+        best_epoch=top.epoch,
+        validation_error_deg=top.validation_error_deg,
+        samples=one_set.samples_per_frame - 1,
+        train=len(train),
+        validation=len(validation),
+    )
+    return Predictions(angles, remark)
 
 
 METHODS: dict[str, Callable[[Case], Predictions]] = {
@@ -228,43 +233,60 @@ METHODS: dict[str, Callable[[Case], Predictions]] = {
     "auto": auto,
 }
 
+TRAINED = {"fine_tuned", "fine_tuned_from_probe", "auto"}  # on augmented samples
 
-def measured(case: Case) -> dict[str, Any]:
-    """Calibrate every method on the case and measure it: plain values for a result file."""
+
+def measured(case: Case, started: float) -> Outcome:
+    """Calibrate every method on the case and measure it; `started` on the monotonic clock."""
     person = case.person
-    tested = {"same_day": person.test, "other_day": person.other_day}
-    errors: dict[str, dict[str, float]] = {name: {} for name in tested}
-    notes = {}
+    rows_of = {SAME: person.test, OTHER: person.other}
+    rows_of = {name: rows for name, rows in rows_of.items() if len(rows)}
+    errors: dict[str, dict[str, Interval]] = {name: {} for name in rows_of}
+    remarks = {}
     for method in case.settings.methods or METHODS:
         predictions = METHODS[method](case)
-        for name, rows in tested.items():
+        for name, rows in rows_of.items():
             error = angular_error_deg(predictions.angles_deg[rows], person.labels_deg[rows])
-            errors[name][method] = float(error.mean())
-        if predictions.notes:
-            notes[method] = predictions.notes
-    other_day = np.isin(np.arange(len(person.targets)), person.other_day)
-    slopes = {
-        "same_day": slope(case.views.base_deg, person.labels_deg, ~other_day),
-        "other_day": slope(case.views.base_deg, person.labels_deg, other_day),
+            errors[name][method] = over_targets(error, person.targets[rows])
+        if predictions.remark is not None:
+            remarks[method] = predictions.remark
+    own = ~np.isin(np.arange(len(person.targets)), person.other)
+    sides = {SAME: own, OTHER: ~own}
+    tested = {
+        name: Measures(
+            frames=len(rows),
+            targets=len(set(person.targets[rows].tolist())),
+            slope=slope(case.views.base_deg, person.labels_deg, sides[name]),
+            error_deg=errors[name],
+        )
+        for name, rows in rows_of.items()
     }
-    counts = {name: len(rows) for name, rows in tested.items()}
-    targets = len(person.order[: case.k])
-    return {
-        "error_deg": errors,
-        "notes": notes,
-        "slope": slopes,
-        "targets": targets,
-        "tested_frames": counts,
-    }
+    return Outcome(
+        person=person.name,
+        k=case.k,
+        targets=len(person.order[: case.k]),
+        of_targets=len(set(person.targets[own].tolist())),
+        crop_from=person.crop_from,
+        seconds=round(time.monotonic() - started, 1),
+        tested=tested,
+        remarks=remarks,
+    )
+
+
+def over_targets(errors_deg: NDArray[np.float64], targets: NDArray[np.int64]) -> Interval:
+    """The mean error over frames (N,), its interval over their targets."""
+    low, high = mean_interval(errors_deg, targets.tolist()) or (None, None)
+    return Interval(mean=float(errors_deg.mean()), low=low, high=high)
 
 
 def slope(
     base_deg: NDArray[np.float64], true_deg: NDArray[np.float64], rows: NDArray[np.bool_]
-) -> list[float]:
-    """[yaw, pitch]: how many degrees the base's angle moves for each degree of the truth."""
+) -> tuple[float, float]:
+    """Yaw's, pitch's: how many degrees the base's angle moves for each degree of the truth."""
     base, true = base_deg[rows] - base_deg[rows].mean(axis=0), true_deg[rows]
     true = true - true.mean(axis=0)
-    return [float(value) for value in (base * true).sum(axis=0) / (true**2).sum(axis=0)]
+    yaw, pitch = ((base * true).sum(axis=0) / np.maximum((true**2).sum(axis=0), 1e-12)).tolist()
+    return float(yaw), float(pitch)
 
 
 def views_of(
@@ -290,7 +312,10 @@ def views_of(
         base_deg = angles_of(features, heads)
     rows = np.unique(np.concatenate([person.calibration(k) for k in targets]))
     samples = max(settings.samples_at(len(person.split(k)[0])) for k in targets)
-    store = _store(network, person, rows, samples, device, scratch)
+    if TRAINED.isdisjoint(settings.methods or METHODS):
+        store: Store = np.empty((0, 1), np.float16)  # nobody asks for it
+    else:
+        store = _store(network, person, rows, samples, device, scratch)
     return Views(frozen, features.numpy().astype(np.float64), base_deg, store, rows, samples)
 
 

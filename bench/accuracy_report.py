@@ -1,18 +1,21 @@
 """The outcome of bench/accuracy.py as a table in Markdown, as JSON and as a plot."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+from numpy.typing import NDArray
 
+from accuracy_results import OTHER, SAME, Interval, Measures, Outcome
 from custom_gaze.common.files import whole_file
 from custom_gaze.evaluation.metrics import mean_interval
 
-DAYS = {"same_day": "same day, held-out targets", "other_day": "another day"}
+TITLES = {SAME: "same session, held-out targets", OTHER: "another session"}
+BEST_CORRECTION = "best_correction"
 NAMES = {
     "constant": "mean of the targets",
     "centre": "screen's centre",
@@ -45,152 +48,204 @@ LABEL_STEP = 0.05  # of the plot's height, between two lines' names
 COMPARED = ("fine_tuned", "auto")  # with the best correction, person by person
 WORSE_BY = 1.05  # from here on a person counts as one for whom a method is worse
 
-Result = Mapping[str, Any]  # one result file: one base network, person and k
+
+@dataclass(frozen=True)
+class Compared:
+    """A method against the best correction: their mean errors' ratio, and for how many of the
+    persons it is worse by more than 5 %."""
+
+    ratio: float
+    persons_worse: int
 
 
-def summary(results: Sequence[Result]) -> dict[str, Any]:
-    """Figures over persons of one base network's results; every person has every k.
+@dataclass(frozen=True)
+class Side:
+    """What was measured on the same kind of sessions.
 
-    `error_deg[day][method][k]` is [mean, low, high], the 95 % interval over persons; both
-    ends are None with fewer than three of them.
+    Attributes:
+        persons: who has such sessions.
+        error_deg: by method and k; over persons, or over targets where there is one person.
+        compared: by method and k.
+        slope: (mean, least, most) over persons of the base's yaw and pitch against the truth.
     """
-    ks = sorted({result["k"] for result in results})
-    persons = sorted({result["person"] for result in results})
-    by = {(result["person"], result["k"]): result for result in results}
-    first = [by[person, ks[0]] for person in persons]
-    methods = list(first[0]["error_deg"]["same_day"])
-    errors: dict[str, Any] = {day: {method: {} for method in methods} for day in DAYS}
-    compared = [method for method in COMPARED if method in methods]
-    ratios: dict[str, Any] = {method: {day: {} for day in DAYS} for method in compared}
-    for day in DAYS:
-        for k in ks:
-            of = {
-                method: np.array([by[p, k]["error_deg"][day][method] for p in persons])
-                for method in methods
-            }
-            for method in methods:
-                errors[day][method][str(k)] = interval_over_persons(of[method])
-            for method in compared:
-                ours, theirs = of[method], of["best_correction"]
-                ratios[method][day][str(k)] = {
-                    "ratio": round(float(ours.mean() / theirs.mean()), 3),
-                    "persons_worse": int((ours > WORSE_BY * theirs).sum()),
-                }
-    slopes = {day: np.array([result["slope"][day] for result in first]) for day in DAYS}
-    return {
-        "persons": persons,
-        "targets": ks,
-        "error_deg": errors,
-        **{f"{method}_over_best_correction": ratios[method] for method in compared},
-        "slope": {day: _slopes(values) for day, values in slopes.items()},
-        "corrections_chosen": {
-            str(k): _counts([by[p, k]["notes"]["best_correction"]["correction"] for p in persons])
-            for k in ks
+
+    persons: tuple[str, ...]
+    error_deg: dict[str, dict[int, Interval]]
+    compared: dict[str, dict[int, Compared]]
+    slope: dict[str, tuple[float, float, float]]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One base network's figures; every person has every k.
+
+    Attributes:
+        persons, targets: measured ones, and the k.
+        sides: by SAME and OTHER, as far as they were measured.
+        corrections: by k, how often the best correction was which one.
+    """
+
+    persons: tuple[str, ...]
+    targets: tuple[int, ...]
+    sides: dict[str, Side]
+    corrections: dict[int, dict[str, int]]
+
+
+def summary(outcomes: Sequence[Outcome]) -> Summary:
+    """The figures over persons of one base network's results."""
+    ks = tuple(sorted({outcome.k for outcome in outcomes}))
+    persons = tuple(dict.fromkeys(outcome.person for outcome in outcomes))
+    present = {side for outcome in outcomes for side in outcome.tested}
+    return Summary(
+        persons,
+        ks,
+        {
+            side: _side([o for o in outcomes if side in o.tested], side, ks)
+            for side in TITLES
+            if side in present
         },
+        {k: _corrections([o for o in outcomes if o.k == k]) for k in ks},
+    )
+
+
+def _side(outcomes: Sequence[Outcome], side: str, ks: Sequence[int]) -> Side:
+    tested = {k: [o.tested[side] for o in outcomes if o.k == k] for k in ks}
+    methods = list(tested[ks[0]][0].error_deg)
+    errors = {
+        m: {k: _over_persons([t.error_deg[m] for t in tested[k]]) for k in ks} for m in methods
     }
-
-
-def interval_over_persons(errors_deg: np.ndarray) -> list[float | None]:
-    """[mean, low, high] of persons' mean errors (P,): each person is one observation."""
-    low, high = mean_interval(errors_deg, range(len(errors_deg))) or (None, None)
-    return [
-        value if value is None else round(float(value), 3)
-        for value in (errors_deg.mean(), low, high)
-    ]
-
-
-def _slopes(values: np.ndarray) -> dict[str, list[float]]:
-    """[mean, smallest, largest] over persons of (P, 2) slopes."""
-    return {
-        axis: [round(float(some(values[:, number])), 3) for some in (np.mean, np.min, np.max)]
-        for number, axis in enumerate(("yaw", "pitch"))
+    compared = {
+        method: {k: _compared(tested[k], method) for k in ks}
+        for method in COMPARED
+        if {method, BEST_CORRECTION} <= set(methods)
     }
+    slopes = np.array([each.slope for each in tested[ks[0]]])
+    names = tuple(dict.fromkeys(outcome.person for outcome in outcomes))
+    return Side(names, errors, compared, _slopes(slopes))
 
 
-def _counts(names: Sequence[str]) -> dict[str, int]:
+def _compared(tested: Sequence[Measures], method: str) -> Compared:
+    ours, theirs = (
+        np.array([each.error_deg[name].mean for each in tested])
+        for name in (method, BEST_CORRECTION)
+    )
+    worse = int((ours > WORSE_BY * theirs).sum())
+    return Compared(round(float(ours.mean() / theirs.mean()), 3), worse)
+
+
+def _over_persons(errors_deg: Sequence[Interval]) -> Interval:
+    """Of persons' mean errors, each one observation; of one person the interval over targets."""
+    if len(errors_deg) == 1:
+        low, high = errors_deg[0].low, errors_deg[0].high
+        mean = errors_deg[0].mean
+    else:
+        means = np.array([each.mean for each in errors_deg])
+        mean = float(means.mean())
+        low, high = mean_interval(means, range(len(means))) or (None, None)
+    rounded = (None if end is None else round(end, 3) for end in (low, high))
+    return Interval(mean=round(mean, 3), low=next(rounded), high=next(rounded))
+
+
+def _slopes(values: NDArray[np.float64]) -> dict[str, tuple[float, float, float]]:
+    """(mean, smallest, largest) over persons of (P, 2) slopes."""
+    some = (values.mean(axis=0), values.min(axis=0), values.max(axis=0))
+    means, least, most = (np.round(each, 3).tolist() for each in some)
+    return {axis: (means[n], least[n], most[n]) for n, axis in enumerate(("yaw", "pitch"))}
+
+
+def _corrections(outcomes: Sequence[Outcome]) -> dict[str, int]:
+    said = [outcome.remarks.get(BEST_CORRECTION) for outcome in outcomes]
+    names = [remark.correction for remark in said if remark and remark.correction]
     return {name: names.count(name) for name in sorted(set(names))}
 
 
-def markdown(sections: Mapping[str, dict[str, Any]], facts: Sequence[str]) -> str:
+def markdown(sections: Mapping[str, Summary], facts: Sequence[str]) -> str:
     """The whole page: what was measured, then a section for each base network."""
-    lines = ["# Accuracy on unseen simulated persons", ""]
+    lines = ["# Accuracy after a calibration", ""]
     lines += [f"- {fact}" for fact in facts]
     for name, figures in sections.items():
         lines += ["", f"## Base network: {name}", ""]
         lines += _slope_lines(figures)
-        for day, title in DAYS.items():
-            lines += ["", f"Mean error in degrees, {title} (95 % interval over persons):", ""]
-            lines += _table(figures, day)
+        for side, measured in figures.sides.items():
+            lines += ["", f"Mean error in degrees, {TITLES[side]} ({_interval_of(measured)}):", ""]
+            lines += _table(measured, figures.targets)
     return "\n".join(lines) + "\n"
 
 
-def _slope_lines(figures: dict[str, Any]) -> list[str]:
+def _interval_of(side: Side) -> str:
+    count = len(side.persons)
+    if count == 1:
+        return "one person; 95 % interval over targets"
+    return f"{count} persons; 95 % interval over persons" if count > 2 else f"{count} persons"
+
+
+def _slope_lines(figures: Summary) -> list[str]:
     lines = []
-    for day, title in DAYS.items():
+    for side, measured in figures.sides.items():
         parts = [
             f"{axis} {mean:+.2f} ({low:+.2f} to {high:+.2f})"
-            for axis, (mean, low, high) in figures["slope"][day].items()
+            for axis, (mean, low, high) in measured.slope.items()
         ]
-        what = title.partition(",")[0]
+        what = TITLES[side].partition(",")[0]
         lines.append(f"- slope of its angles against the truth, {what}: {', '.join(parts)}")
     chosen = "; ".join(
         f"{k} targets: " + ", ".join(f"{NAMES[name]} {count}" for name, count in counts.items())
-        for k, counts in figures["corrections_chosen"].items()
+        for k, counts in figures.corrections.items()
+        if counts
     )
-    return [*lines, f"- best correction, persons by what was chosen: {chosen}"]
+    return [*lines, *([f"- best correction, persons by what was chosen: {chosen}"] * bool(chosen))]
 
 
-def _table(figures: dict[str, Any], day: str) -> list[str]:
-    ks = [str(k) for k in figures["targets"]]
+def _table(side: Side, ks: Sequence[int]) -> list[str]:
     lines = [
         f"| method | {' | '.join(f'{k} targets' for k in ks)} |",
         f"|---|{'---|' * len(ks)}",
     ]
-    for method, by_k in figures["error_deg"][day].items():
-        cells = [_cell(*by_k[k]) for k in ks]
+    for method, by_k in side.error_deg.items():
+        cells = [_cell(by_k[k]) for k in ks]
         lines.append(f"| {NAMES.get(method, method)} | {' | '.join(cells)} |")
-    total = len(figures["persons"])
-    for method in COMPARED:
-        if f"{method}_over_best_correction" not in figures:
-            continue
+    total = len(side.persons)
+    for method, ratios in side.compared.items():
         name = NAMES[method].partition(" (")[0]
-        ratios = figures[f"{method}_over_best_correction"][day]
-        cells = [f"{ratios[k]['ratio']:.2f}" for k in ks]
+        cells = [f"{ratios[k].ratio:.2f}" for k in ks]
         lines.append(f"| **{name} ÷ best correction** | {' | '.join(cells)} |")
-        cells = [f"{ratios[k]['persons_worse']} of {total}" for k in ks]
+        cells = [f"{ratios[k].persons_worse} of {total}" for k in ks]
         lines.append(f"| {name}: persons worse by more than 5 % | {' | '.join(cells)} |")
     return lines
 
 
-def _cell(mean: float, low: float | None, high: float | None) -> str:
-    return f"{mean:.2f} ({'–' if low is None else f'{low:.2f}–{high:.2f}'})"
+def _cell(error: Interval) -> str:
+    ends = "–" if error.low is None else f"{error.low:.2f}–{error.high:.2f}"
+    return f"{error.mean:.2f} ({ends})"
 
 
-def draw(sections: Mapping[str, dict[str, Any]], path: Path) -> None:
-    """Error against the number of targets: a row for each base network, a panel for each day."""
-    figure = Figure(figsize=(13, 5 * len(sections)), layout="constrained")
-    rows = figure.subplots(len(sections), len(DAYS), squeeze=False)
+def draw(sections: Mapping[str, Summary], path: Path) -> None:
+    """Error against the number of targets: a row for each base network, a panel for each kind of
+    session."""
+    sides = list(next(iter(sections.values())).sides)
+    figure = Figure(figsize=(6.5 * len(sides), 5 * len(sections)), layout="constrained")
+    rows = figure.subplots(len(sections), len(sides), squeeze=False)
     for (name, figures), row in zip(sections.items(), rows, strict=True):
         highest = max(
-            mean
-            for by_method in figures["error_deg"].values()
-            for by_k in by_method.values()
-            for mean, _, _ in by_k.values()
+            error.mean
+            for side in figures.sides.values()
+            for by_k in side.error_deg.values()
+            for error in by_k.values()
         )
-        for (day, title), axes in zip(DAYS.items(), row, strict=True):
-            axes.set_ylim(0, 1.1 * highest)  # both days alike
-            axes.set_title(f"{name} base: {title}")
-            _panel(axes, figures, day)
-        row[0].set_ylabel(f"mean error over {len(figures['persons'])} persons (degrees)")
+        for side, axes in zip(sides, row, strict=True):
+            axes.set_ylim(0, 1.1 * highest)  # both alike
+            axes.set_title(f"{name} base: {TITLES[side]}")
+            _panel(axes, figures.sides[side], figures.targets)
+        row[0].set_ylabel(f"mean error over {len(figures.persons)} persons (degrees)")
     with whole_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100, metadata={"Software": None})
 
 
-def _panel(axes: Axes, figures: dict[str, Any], day: str) -> None:
-    ks = figures["targets"]
+def _panel(axes: Axes, side: Side, ks: Sequence[int]) -> None:
     ends = {}
-    for method, by_k in figures["error_deg"][day].items():
-        mean, low, high = np.array([by_k[str(k)] for k in ks], float).T  # None becomes NaN
+    for method, by_k in side.error_deg.items():
+        errors = [(by_k[k].mean, by_k[k].low, by_k[k].high) for k in ks]
+        mean, low, high = np.array(errors, float).T  # None becomes NaN
         colour, strong = COLOURS.get(method, "black"), method in STRONG
         style = "--" if method in ("centre", "base") else "-"
         width = 2.4 if strong else 1.2

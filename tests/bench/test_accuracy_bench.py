@@ -35,12 +35,12 @@ sys.path.append(str(REPOSITORY / "bench"))  # the bench is a program, no package
 
 import accuracy
 import accuracy_bases
+import accuracy_jobs
 import accuracy_methods
 import accuracy_report
 import accuracy_results
 from accuracy_bases import base_network, fingerprint
 from accuracy_methods import (
-    METHOD_CODE,
     METHODS,
     Case,
     Views,
@@ -49,20 +49,24 @@ from accuracy_methods import (
     train_params,
     views_of,
 )
-from accuracy_results import Clock, Results
-from accuracy_world import (
-    QUICK,
-    WORLD_CODE,
-    Person,
-    Settings,
-    farthest_first,
-    person_seeds,
-    prepared_person,
-    spread_choice,
+from accuracy_people import PEOPLE_CODE
+from accuracy_person import Person, Settings, farthest_first, spread_choice
+from accuracy_results import (
+    METHOD_CODE,
+    OTHER,
+    SAME,
+    Clock,
+    Interval,
+    Measures,
+    Outcome,
+    Remark,
+    Results,
 )
+from accuracy_world import QUICK, WORLD_CODE, DemoWorld, person_seeds
 
 CPU = torch.device("cpu")
-QUICK_SETTINGS = Settings("bench", **QUICK)  # type: ignore[arg-type]
+QUICK_SETTINGS = Settings("bench", **QUICK)
+WORLD = DemoWorld((1000, 1001), QUICK_SETTINGS)
 
 
 def small_base(seed: int = 0) -> BaseNetwork:
@@ -119,28 +123,30 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Quick:
 def test_the_quick_form_measures_every_method(quick: Quick) -> None:
     results = list(quick.results().values())
     assert sorted((r["person"], r["k"]) for r in results) == [
-        *((1000, 9), (1000, 16), (1001, 9), (1001, 16))
+        *(("1000", 9), ("1000", 16), ("1001", 9), ("1001", 16))
     ]
     for result in results:
         assert result["targets"] == result["k"]
-        assert result["tested_frames"] == {"same_day": 6, "other_day": 9}
-        for by_method in result["error_deg"].values():
+        assert {s: t["frames"] for s, t in result["tested"].items()} == {SAME: 6, OTHER: 9}
+        assert result["crop_from"] == "detector box"
+        errors = [tested["error_deg"] for tested in result["tested"].values()]
+        for by_method in errors:
             assert list(by_method) == list(METHODS)
-            assert all(error > 0 for error in by_method.values())
-            chosen = result["notes"]["best_correction"]["correction"]
+            assert all(0 < error["low"] < error["mean"] for error in by_method.values())
+            chosen = result["remarks"]["best_correction"]["correction"]
             if chosen != "constant":
                 assert by_method["best_correction"] == by_method[chosen]
-        trained = result["notes"]["fine_tuned"]
+        trained = result["remarks"]["fine_tuned"]
         assert trained["train"] + trained["validation"] == result["k"]
         assert trained["epochs"] == 4
-        exported = result["notes"]["auto"]
+        exported = result["remarks"]["auto"]
         of = {"base": "corrected_base", "finetune": "fine_tuned_from_probe", "probe": "probe"}
-        for by_method in result["error_deg"].values():
+        for by_method in errors:
             assert by_method["auto"] == by_method[of[exported["chosen"]]]
-        errors = exported["held_out_deg"]
-        assert errors[exported["chosen"]] <= 1.2 * min(errors.values())
+        held_out = exported["held_out_deg"]
+        assert held_out[exported["chosen"]] <= 1.2 * min(held_out.values())
     # The centre's error is the targets' mean distance from it: nothing else decides about it.
-    one, other = (r["error_deg"]["same_day"]["centre"] for r in results[:2])
+    one, other = (r["tested"][SAME]["error_deg"]["centre"] for r in results[:2])
     assert one == other
 
 
@@ -152,12 +158,15 @@ def test_the_quick_form_writes_table_numbers_and_plot(quick: Quick) -> None:
         assert page.count(f"\n| {accuracy_report.NAMES[name]} | ") == 2  # both days
     assert page.count("**fine-tuned ÷ best correction**") == 2
     assert page.count("**auto ÷ best correction**") == 2
-    assert "slope of its angles against the truth, same day: yaw" in page
-    assert "2 of 2 persons done, seeds 1000, 1001" in page
+    assert "slope of its angles against the truth, same session: yaw" in page
+    assert "2 of 2 persons done" in page
+    assert "simulated persons, seeds 1000, 1001; 6×4 targets in the first session" in page
     assert str(quick.base.parent) not in page  # this machine's folders are nobody's business
     content = json.loads((quick.work / "accuracy.json").read_text())
-    mean = content["bases"]["small.pt"]["error_deg"]["other_day"]["probe"]["16"][0]
-    own = [r["error_deg"]["other_day"]["probe"] for r in quick.results().values() if r["k"] == 16]
+    figures = content["bases"]["small.pt"]["sides"][OTHER]
+    mean = figures["error_deg"]["probe"]["16"]["mean"]
+    at_16 = [r["tested"][OTHER]["error_deg"] for r in quick.results().values() if r["k"] == 16]
+    own = [by_method["probe"]["mean"] for by_method in at_16]
     assert mean == pytest.approx(np.mean(own), abs=6e-4)
     assert f"{mean:.2f} (" in page
     with Image.open(quick.work / "accuracy.png") as picture:
@@ -172,20 +181,22 @@ def test_a_rerun_computes_only_what_is_missing(
     before = quick.results()
     lost = next(path for path in quick.files() if path.name.startswith("1001-16-"))
     lost.unlink()
-    computed: list[tuple[int, int]] = []
-    really = accuracy.measured
+    computed: list[tuple[str, int]] = []
+    really = accuracy_jobs.measured
     monkeypatch.setattr(
-        accuracy, "measured", lambda c: computed.append((c.person.seed, c.k)) or really(c)
+        accuracy_jobs,
+        "measured",
+        lambda c, started: computed.append((c.person.name, c.k)) or really(c, started),
     )
     assert quick.again() == 0
-    assert computed == [(1001, 16)]
+    assert computed == [("1001", 16)]
     after = quick.results()
     for name, result in before.items():
         del result["seconds"], after[name]["seconds"]
         assert after[name] == result  # the same numbers, to the last bit
     assert quick.again() == 0
-    assert computed == [(1001, 16)]
-    assert "0 of 2 calibrated persons to do" in capsys.readouterr().out
+    assert computed == [("1001", 16)]
+    assert "0 of 4 calibrations to do" in capsys.readouterr().out
 
 
 @pytest.mark.long
@@ -195,14 +206,15 @@ def test_an_interrupted_run_keeps_what_is_done(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def interrupted(case: Any) -> dict[str, Any]:
+    def interrupted(case: Any, _: float) -> Outcome:
         if case.k == 16:
             raise KeyboardInterrupt
-        return next(r for r in quick.results().values() if r["k"] == 9)
+        known = next(r for r in quick.results().values() if r["k"] == 9)
+        return Outcome.model_validate_json(json.dumps(known))
 
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "persons").symlink_to(quick.work / "persons")
-    monkeypatch.setattr(accuracy, "measured", interrupted)
+    monkeypatch.setattr(accuracy_jobs, "measured", interrupted)
     code = accuracy.main(["--quick", "--base", str(quick.base), "--work", str(tmp_path / "work")])
     assert code == 130
     said = capsys.readouterr().out.splitlines()[-1]
@@ -214,7 +226,7 @@ def test_other_weights_and_settings_have_results_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = {
-        Results(base, settings, tmp_path)._path(1000, 9)
+        Results(base, settings, WORLD, tmp_path)._path("1000", 9)
         for base in (small_base(0), small_base(1))
         for settings in (
             QUICK_SETTINGS,
@@ -224,16 +236,22 @@ def test_other_weights_and_settings_have_results_of_their_own(
         )
     }
     assert len(names) == 8
-    one = Results(small_base(), QUICK_SETTINGS, tmp_path)
+    named = Results(small_base(), QUICK_SETTINGS, WORLD, tmp_path).name("1000", 9)
     more_targets = dataclasses.replace(QUICK_SETTINGS, targets=(9, 10, 16))
-    assert one.name(1000, 9) == Results(small_base(), more_targets, tmp_path).name(1000, 9)
+    assert named == Results(small_base(), more_targets, WORLD, tmp_path).name("1000", 9)
+    larger = DemoWorld((1000,), dataclasses.replace(QUICK_SETTINGS, grid=(7, 4)))
+    assert named != Results(small_base(), QUICK_SETTINGS, larger, tmp_path).name("1000", 9)
     monkeypatch.setattr(accuracy_results, "source_hash", lambda _: "of other code")
-    assert one.name(1000, 9) != Results(small_base(), QUICK_SETTINGS, tmp_path).name(1000, 9)
+    assert named != Results(small_base(), QUICK_SETTINGS, WORLD, tmp_path).name("1000", 9)
 
 
 def test_all_code_that_decides_about_a_result_is_in_its_key() -> None:
     """Otherwise a changed method would be reported with its old figures."""
     named = {path for module in (*WORLD_CODE, *METHOD_CODE) for path in code_of(module)}
+    of_people = {path for module in (*PEOPLE_CODE, *METHOD_CODE) for path in code_of(module)}
+    assert {
+        path for start in ("stages.prepare", "data.splits") for path in code_of(start)
+    } <= of_people
     starts = ("stages.prepare", "data.index", "demo.session", "stages.train")
     starts += ("calibration.starting_head", "calibration.corrections", "calibration.linear_probe")
     assert {path for start in starts for path in code_of(start)} <= named
@@ -241,7 +259,7 @@ def test_all_code_that_decides_about_a_result_is_in_its_key() -> None:
 
 @pytest.mark.long
 def test_the_base_s_angles_are_the_base_s(quick: Quick) -> None:
-    person = prepared_person(1000, QUICK_SETTINGS, quick.work)
+    person = WORLD.person("1000", quick.work)
     base = base_network(str(quick.base), quick.work)
     views = views_of(person, base, QUICK_SETTINGS, (9,), CPU, quick.work / "scratch")
     assert set(person.calibration(18)).isdisjoint(person.test)
@@ -258,33 +276,35 @@ def test_the_base_s_angles_are_the_base_s(quick: Quick) -> None:
 def test_the_best_epoch_answers_and_not_the_last(
     quick: Quick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    person = prepared_person(1000, QUICK_SETTINGS, quick.work)
+    person = WORLD.person("1000", quick.work)
     base = base_network(str(quick.base), quick.work)
     views = views_of(person, base, QUICK_SETTINGS, (9,), CPU, quick.work / "scratch")
     far = dataclasses.replace(train_params(base, QUICK_SETTINGS), learning_rate=0.1)
     monkeypatch.setattr(accuracy_methods, "train_params", lambda *_: far)
     case = Case(person, base, views, QUICK_SETTINGS, 9, CPU, quick.work / "state.pt")
     predictions = METHODS["fine_tuned"](case)
-    assert predictions.notes["best_epoch"] < predictions.notes["epochs"]
+    remark = predictions.remark
+    assert remark is not None
+    assert remark.best_epoch < remark.epochs
     _, validation = person.split(9)
     error = angular_error_deg(predictions.angles_deg[validation], person.labels_deg[validation])
-    assert error.mean() == pytest.approx(predictions.notes["validation_error_deg"], abs=1e-3)
+    assert error.mean() == pytest.approx(remark.validation_error_deg, abs=1e-3)
 
 
 def test_bench_persons_are_those_of_the_bench_alone(tmp_path: Path) -> None:
     def plan(*arguments: str) -> accuracy.Plan:
         return accuracy.plan_of(accuracy.parser().parse_args(arguments))
 
-    assert plan().seeds == tuple(range(1000, 1010))
+    assert plan().world == DemoWorld(tuple(range(1000, 1010)), plan().settings)
     for arguments in ((), ("--quick",), ("--persons", "1000"), ("--seeds", "1500,1999")):
-        assert set(plan(*arguments).seeds) <= set(PERSON_SEEDS["bench"])
+        assert set(map(int, plan(*arguments).world.names)) <= set(PERSON_SEEDS["bench"])
         assert plan(*arguments).settings.purpose == "bench"
     tuning = plan("--tuning")
-    assert set(tuning.seeds) <= set(PERSON_SEEDS["tuning"])
+    assert set(map(int, tuning.world.names)) <= set(PERSON_SEEDS["tuning"])
     assert tuning.settings.purpose == "tuning"
     for seed in (17, 999, 2000, 10_000):
         with pytest.raises(InputError, match=f"person seed {seed} is not one for bench"):
-            prepared_person(seed, Settings("bench"), tmp_path)
+            DemoWorld((seed,), Settings("bench")).person(str(seed), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -300,6 +320,14 @@ def test_bench_persons_are_those_of_the_bench_alone(tmp_path: Path) -> None:
         (["--targets", "3,9"], "--targets names 3; choose from 4 to 100"),
         (["--targets", "9,101"], "--targets names 101; choose from 4 to 100"),
         (["--targets", "50", "--quick"], "--targets names 50; choose from 4 to 18"),
+        (["--targets", "9", "--sessions", "anna"], "--sessions 'anna': write whom they are of"),
+        (["--sessions", "a/b=mon"], "--sessions 'a/b=mon': write whom they are of"),
+        (["--sessions", "anna=mon", "anna=tue"], "--sessions names anna twice"),
+        (["--sessions", "anna=mon,mon"], "--sessions names mon twice; its frames would test"),
+        (["--sessions", "anna=../x"], "--sessions anna: '../x' is no session id"),
+        (["--sessions", "anna=mon", "--seeds", "1000"], "--seeds is of simulated persons"),
+        (["--executor", "local", "--at-once", "0"], "--at-once goes from 1 to 1000"),
+        (["--executor", "slurm", "--slurm", "gpu"], "--slurm 'gpu': write KEY=VALUE, as in"),
         (["--samples", "0"], "--samples is 0; choose from 1 to 1000"),
         (["--base", "no.pt"], "no.pt: not found"),
         (["--base", "a/x.pt", "b/x.pt"], "two files have the same name"),
@@ -373,8 +401,8 @@ def grid_person(columns: int = 12, rows: int = 10, held_out: int = 20) -> Person
     order = left[farthest_first(points[left])]
     labels = np.concatenate([points, np.zeros((5, 2))])
     targets = np.arange(len(labels))
-    other_day = targets[len(points) :]
-    return Person(1000, Paths(), (), labels, targets, np.sort(held), other_day, order)
+    other = targets[len(points) :]
+    return Person("1", 1, Paths(), (), labels, targets, np.sort(held), other, order, "mesh")
 
 
 @pytest.mark.parametrize("k", [4, 9, 16, 25, 50, 100])
@@ -386,7 +414,7 @@ def test_no_target_serves_two_purposes(k: int) -> None:
     assert sorted([*train, *validation]) == rows.tolist()
     assert len(validation) == max(2, round(0.2 * k))
     assert set(rows).isdisjoint(person.test)
-    assert set(rows).isdisjoint(person.other_day)
+    assert set(rows).isdisjoint(person.other)
     assert len(person.test) == 20
     assert set(person.calibration(9)) <= set(person.calibration(max(9, k)))
 
@@ -429,7 +457,7 @@ def test_large_calibrations_get_fewer_samples() -> None:
 @pytest.mark.long
 def test_training_sees_its_own_frames_samples(quick: Quick) -> None:
     """The rows of a part lead to the samples that the pipeline would make of these very frames."""
-    person = prepared_person(1000, QUICK_SETTINGS, quick.work)
+    person = WORLD.person("1000", quick.work)
     rows = np.array([3, 8, 20])
     images = [[frame * 10 + sample for sample in range(6)] for frame in range(3)]
     store = np.array(images, np.float16).reshape(18, 1)
@@ -443,53 +471,83 @@ def test_training_sees_its_own_frames_samples(quick: Quick) -> None:
 
 
 def accuracy_params() -> Any:
-    from accuracy_world import PARAMS
+    from accuracy_person import PARAMS
 
     return PARAMS
 
 
 def test_the_slope_is_degrees_answered_for_each_degree_looked() -> None:
     person = grid_person()
-    rows = ~np.isin(np.arange(len(person.targets)), person.other_day)
+    rows = ~np.isin(np.arange(len(person.targets)), person.other)
     base = person.labels_deg * [-0.4, 0.25] + [12.0, -3.0]
     base[~rows] = 99
     assert slope(base, person.labels_deg, rows) == pytest.approx([-0.4, 0.25])
 
 
-def fake_results(fine_tuned: tuple[float, ...]) -> list[dict[str, Any]]:
-    results = []
-    for number, error in enumerate(fine_tuned):
-        by_method = {"best_correction": 8.0, "fine_tuned": error}
-        days = {"same_day": by_method, "other_day": {m: 2 * e for m, e in by_method.items()}}
-        results.append(
-            {
-                "person": 1000 + number,
-                "k": 25,
-                "error_deg": days,
-                "slope": {"same_day": [0.1 * number, -0.5], "other_day": [0.0, 0.0]},
-                "notes": {"best_correction": {"correction": "quadratic"}},
-            }
+def fake_results(fine_tuned: tuple[float, ...]) -> list[Outcome]:
+    """Persons at 25 targets; the best correction has 8 degrees, another session twice the error."""
+
+    def tested(error: float, slope: tuple[float, float]) -> Measures:
+        of = {"best_correction": 8.0, "fine_tuned": error}
+        intervals = {name: Interval(mean=e, low=e - 1, high=e + 2) for name, e in of.items()}
+        return Measures(frames=6, targets=5, slope=slope, error_deg=intervals)
+
+    return [
+        Outcome(
+            person=f"p{number}",
+            k=25,
+            targets=25,
+            of_targets=30,
+            crop_from="mesh",
+            seconds=1.0,
+            tested={SAME: tested(error, (0.1 * number, -0.5)), OTHER: tested(2 * error, (0, 0))},
+            remarks={"best_correction": Remark(correction="quadratic")},
         )
-    return results
+        for number, error in enumerate(fine_tuned)
+    ]
 
 
 def test_the_report_s_figures() -> None:
     figures = accuracy_report.summary(fake_results((2.0, 4.0, 9.0, 5.0)))
-    mean, low, high = figures["error_deg"]["same_day"]["fine_tuned"]["25"]
-    assert mean == 5.0
+    same = figures.sides[SAME]
+    error = same.error_deg["fine_tuned"][25]
+    assert error.mean == 5.0
     # 5 · exp(±t · 2.944 / √4 / 5) with t = 3.182 for three degrees of freedom
-    assert (low, high) == pytest.approx((1.96, 12.76), abs=0.01)
-    assert figures["error_deg"]["other_day"]["best_correction"]["25"] == [16.0, 16.0, 16.0]
-    ratios = figures["fine_tuned_over_best_correction"]
-    assert ratios["same_day"]["25"] == {"ratio": 0.625, "persons_worse": 1}
-    assert figures["slope"]["same_day"]["yaw"] == [0.15, 0.0, 0.3]
+    assert (error.low, error.high) == pytest.approx((1.96, 12.76), abs=0.01)
+    assert figures.sides[OTHER].error_deg["fine_tuned"][25].mean == 10.0
+    assert same.compared["fine_tuned"][25] == accuracy_report.Compared(0.625, 1)
+    assert same.slope["yaw"] == (0.15, 0.0, 0.3)
     page = accuracy_report.markdown({"embedded": figures}, ["a machine"])
     assert "| **fine-tuned ÷ best correction** | 0.62 |" in page
     assert "| fine-tuned: persons worse by more than 5 % | 1 of 4 |" in page
-    two = accuracy_report.summary(fake_results((2.0, 4.0)))
-    assert two["error_deg"]["same_day"]["fine_tuned"]["25"] == [3.0, None, None]
-    assert "| fine-tuned | 3.00 (–) |" in accuracy_report.markdown({"embedded": two}, [])
+    assert "held-out targets (4 persons; 95 % interval over persons):" in page
     assert "yaw +0.15 (+0.00 to +0.30), pitch -0.50 (-0.50 to -0.50)" in page
+    assert "25 targets: quadratic 4" in page
+
+
+def test_few_persons_have_the_interval_that_they_can_have() -> None:
+    """Two say nothing about how much persons differ; of one the targets do."""
+    two = accuracy_report.summary(fake_results((2.0, 4.0)))
+    assert two.sides[SAME].error_deg["fine_tuned"][25] == Interval(mean=3.0, low=None, high=None)
+    assert "| fine-tuned | 3.00 (–) |" in accuracy_report.markdown({"embedded": two}, [])
+    one = accuracy_report.summary(fake_results((2.0,)))
+    page = accuracy_report.markdown({"embedded": one}, [])
+    assert "held-out targets (one person; 95 % interval over targets):" in page
+    assert "| fine-tuned | 2.00 (1.00–4.00) |" in page
+
+
+def test_who_has_no_other_session_is_none_of_its_persons(tmp_path: Path) -> None:
+    outcomes = fake_results((2.0, 4.0, 9.0))
+    outcomes[1] = outcomes[1].model_copy(update={"tested": {SAME: outcomes[1].tested[SAME]}})
+    figures = accuracy_report.summary(outcomes)
+    assert figures.sides[SAME].persons == ("p0", "p1", "p2")
+    assert figures.sides[OTHER].persons == ("p0", "p2")
+    assert figures.sides[OTHER].error_deg["fine_tuned"][25].mean == 11.0
+    alone = accuracy_report.summary(outcomes[1:2])
+    assert list(alone.sides) == [SAME]
+    accuracy_report.draw({"embedded": alone}, tmp_path / "one.png")
+    with Image.open(tmp_path / "one.png") as picture:
+        assert picture.size == (650, 500)
 
 
 def test_labels_are_moved_apart_and_stay_in_order() -> None:
@@ -499,12 +557,13 @@ def test_labels_are_moved_apart_and_stay_in_order() -> None:
     assert heights[3:] == pytest.approx([0.485, 0.535, 0.9])
 
 
-def test_the_clock_tells_what_is_left() -> None:
-    clock = Clock()
-    assert clock.left([(9, 25)]).startswith("how long the rest takes is known after")
-    clock.per_person, clock.per_target = [60.0, 100.0], [2.0, 4.0]
-    assert clock.left([(9, 25), (), (100,)]) == "about 9 min left"  # 2 · 80 s + 134 · 3 s
-    assert clock.left([()]) == "nothing left to do"
+def test_the_clock_tells_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(started=1000.0)
+    assert clock.left(3).startswith("how long the rest takes is known after")
+    monkeypatch.setattr(accuracy_results.time, "monotonic", lambda: 1240.0)
+    clock.done = 4
+    assert clock.left(9) == "about 9 min left"
+    assert clock.left(0) == "nothing left to do"
 
 
 def test_too_many_persons_are_refused() -> None:
