@@ -6,6 +6,7 @@ submitit's, of which the bench asks only that a function be called elsewhere.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -178,10 +179,16 @@ def _failure(submitted: "Submitted[None]") -> str | None:
     for _ in range(LATE_POLLS):  # a file system of several machines shows a file late
         if submitted.paths.result_pickle.exists():
             error = submitted.exception()
-            last = str(error).strip().splitlines()[-1:] or ["no message"]
-            return None if error is None else f"{printable(last[0], 300)}; {where}"
+            return None if error is None else f"{_last_line(str(error))}; {where}"
         time.sleep(POLL_S[LOCAL])
     return f"ended without a result; {where}"
+
+
+def _last_line(said: str) -> str:
+    """Of submitit's message, which holds a traceback between rules: what was raised."""
+    _, *between = re.split(r"\n?-{10,}\n?", said)
+    lines = (between[0] if between else said).strip().splitlines()
+    return printable(lines[-1] if lines else "no message", 300)
 
 
 def jobs_of(

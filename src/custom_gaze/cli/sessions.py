@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from custom_gaze.cli.imports import add_options, import_any, refuse_options_of_formats
 from custom_gaze.cli.verbs import Verbs, add_verb, project
 from custom_gaze.common.console import say, warn
 from custom_gaze.common.errors import InputError
@@ -19,10 +20,11 @@ def add_verbs(verbs: Verbs) -> None:
     sub = add_verb(
         verbs, "import", run_import, "check a captured folder and add it to data/sessions"
     )
-    sub.add_argument("path", type=Path, help="the folder that RustyEyes captured")
+    sub.add_argument("path", type=Path, help="the folder that RustyEyes captured, or a data set")
     sub.add_argument(
         "--session", metavar="ID", help="its name here; of days what their names begin with"
     )
+    add_options(sub)
     how = sub.add_mutually_exclusive_group()
     how.add_argument("--update", metavar="ID", help="add what is new to this session")
     how.add_argument("--split-by-day", action="store_true", help="make a session of each day")
@@ -68,10 +70,11 @@ def run_import(arguments: argparse.Namespace) -> None:
     from custom_gaze.config.list_comments import settle_list_comments
     from custom_gaze.data.flagging import exclude_suspects, load_examiner
     from custom_gaze.data.growing import import_by_day, update_session
-    from custom_gaze.data.importing import import_session
 
     if arguments.update is not None and arguments.session is not None:
         raise InputError("import: give --session ID for a new session, or --update ID, not both")
+    if arguments.split_by_day or arguments.update is not None:
+        refuse_options_of_formats(arguments)
     what = (paths, params.geometry, params.split.same_target_px)
     examiner = None
     if arguments.drop_flagged:  # before anything is imported
@@ -83,7 +86,7 @@ def run_import(arguments: argparse.Namespace) -> None:
     elif arguments.update is not None:
         results = [update_session(arguments.path, arguments.update, *what)]
     elif arguments.session is not None:
-        results = [import_session(arguments.path, arguments.session, *what)]
+        results = [import_any(arguments, params, paths)]
     else:
         raise InputError(
             "import: give --session ID (a new one), --update ID (what is new) or --split-by-day"

@@ -18,6 +18,7 @@ from custom_gaze.data.dvc_sessions import (
 )
 from custom_gaze.data.held import Held, held_images, session_ids
 from custom_gaze.data.prepared import LeftOut
+from custom_gaze.data.session_file import SessionFile, write_session_file
 from custom_gaze.data.sessions import Session
 from custom_gaze.data.splits import number_targets, points_px
 from custom_gaze.geometry import ScreenGeometry
@@ -54,12 +55,13 @@ def import_session(
     paths: Paths,
     geometry: ScreenGeometry,
     same_target_px: float = SplitParams.same_target_px,
+    own_geometry: ScreenGeometry | None = None,
 ) -> ImportResult:
     """Check `source`, copy it byte for byte to data/sessions/<id> and put it under DVC.
 
     What `read_capture` finds is taken, but for the images that another session holds. `source` is
     only read. Where the same bytes are there already, from an import that was killed, it is brought
-    to its end.
+    to its end. `own_geometry`, the session's own screen in place of `geometry`, goes into its file.
 
     Raises:
         InputError: the id is not allowed or taken; `source` is no session, has no usable frame, or
@@ -67,13 +69,17 @@ def import_session(
         CustomGazeError: writing or `dvc add` failed; the project is then as it was before.
     """
     check_new_session_id(session_id, "--session")
-    capture = read_capture(source, geometry)
+    capture = read_capture(source, own_geometry or geometry)
     with sessions_lock(paths):
-        return import_new(capture, session_id, paths, same_target_px)
+        return import_new(capture, session_id, paths, same_target_px, own_geometry)
 
 
 def import_new(
-    capture: Capture, session_id: str, paths: Paths, same_target_px: float
+    capture: Capture,
+    session_id: str,
+    paths: Paths,
+    same_target_px: float,
+    own_geometry: ScreenGeometry | None = None,
 ) -> ImportResult:
     """The same for a capture that was read, under the lock of the sessions."""
     folder = paths.sessions / session_id
@@ -87,6 +93,8 @@ def import_new(
         put_under_dvc(folder, paths)
     else:
         with whole_or_taken_back(folder, paths):
+            if own_geometry is not None:  # first: what a kill leaves here is made anew
+                write_session_file(folder, SessionFile(excluded=(), geometry=own_geometry))
             with whole_folder(folder) as made:
                 for relative in new.belonging:
                     copy_file(new.folder, relative, made)
