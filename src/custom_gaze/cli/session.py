@@ -140,7 +140,7 @@ def run_remove(arguments: argparse.Namespace) -> None:
     if removed.unnamed:
         say(f"{paths.params} named it and does no longer")
     if removed.back:
-        say("its frames stay in DVC's cache until `dvc gc`; to bring it back:")
+        say("what DVC's cache has of it stays there until `dvc gc`; to bring it back:")
         say(*(f"  {command}" for command in removed.back))
 
 

@@ -29,6 +29,7 @@ from custom_gaze.data.dvc_sessions import (
     put_under_dvc,
     sessions_lock,
 )
+from custom_gaze.data.held import listed_files
 from custom_gaze.data.session_file import (
     EXCLUDED_FRAME,
     MOST_WORDS,
@@ -276,7 +277,7 @@ def _rename_in_gitignore(folder: Path, new: str | None, paths: Paths) -> None:
 
 def _ways_back(folder: Path, paths: Paths) -> tuple[str, ...]:
     """The commands that bring a session back: git has its two small files, in the last commit or
-    as objects that were staged, DVC's cache its frames."""
+    as objects that were staged, DVC's cache or remote its frames."""
     if not git_index.in_git(paths.root):
         return ()
     commands = []
@@ -293,4 +294,5 @@ def _ways_back(folder: Path, paths: Paths) -> tuple[str, ...]:
     if committed:
         commands.insert(0, f"git checkout HEAD -- {' '.join(committed)}")
     named = dvc_file(folder).relative_to(paths.root)
-    return (*commands, f"dvc checkout {named}") if commands else ()
+    verb = "pull" if listed_files(folder, paths) is None else "checkout"  # from the remote, or here
+    return (*commands, f"dvc {verb} {named}") if commands else ()

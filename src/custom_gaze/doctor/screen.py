@@ -98,8 +98,9 @@ def _other_screen(targets: NDArray[np.float64], screen_px: NDArray[np.float64]) 
             Severity.ERROR if beside else Severity.WARNING,
             "geometry",
             f"the targets lie as on a screen of about {width:.0f} × {height:.0f} pixels, "
-            f"and params.yaml says {screen_px[0]:g} × {screen_px[1]:g}",
-            f"if that was the screen, set it: custom-gaze screen --size {width:.0f}x{height:.0f} …",
+            f"and the labels are for {screen_px[0]:g} × {screen_px[1]:g}",
+            f"if that was the screen, set it: custom-gaze screen --size {width:.0f}x{height:.0f} … "
+            "for all sessions, or `screen ID --size …` for this one",
         )
     ]
 
