@@ -19,6 +19,8 @@ from custom_gaze.config.paths import Paths
 from custom_gaze.history import reference
 from custom_gaze.history.calibrations import history
 from custom_gaze.history.deployments import deployments, note
+from custom_gaze.history.revisions import FIGURES as FIGURES_FILE
+from custom_gaze.history.revisions import METRICS, READ, said_in
 from custom_gaze.rustyeyes import contract
 from history_world import DAYS, call, make_week
 from pretend_app import everything, make_app
@@ -110,6 +112,7 @@ def test_a_second_call_runs_no_model(
     with monkeypatch.context() as patch:
         patch.setattr(reference, "cpu_session", None)
         patch.setattr("custom_gaze.history.models.read_onnx", None)
+        patch.setattr("custom_gaze.evaluation.trend_plot.draw_trend", None)
         assert listed(capsys) == first
     # Another prepared session, or the same one prepared anew, is another matter.
     labels = Path("data/dataset_clean/other/labels.csv")
@@ -119,7 +122,9 @@ def test_a_second_call_runs_no_model(
     counts = json.loads(manifest.read_text())
     counts["counts"] |= {"used": len(lines) - 2}
     manifest.write_text(json.dumps(counts))
+    picture = Path("reports/history.png").read_bytes()
     again = listed(capsys, "--reference", "other")
+    assert Path("reports/history.png").read_bytes() != picture
     assert again["day2"]["on_reference"]["frames"] == len(lines) - 2
 
 
@@ -184,6 +189,7 @@ def test_a_model_that_is_not_here_is_listed_with_what_to_do(
     rows = listed(capsys)
     assert rows["day3"]["problem"] == "the model is not in DVC's cache; `dvc pull` may bring it"
     assert rows["day3"]["on_reference"] is None
+    assert rows["day3"]["screen"]["center_x_px"] == 864  # from the commit's params.yaml
     assert rows["day3"]["test"]["error_deg"] == week.figures("day3")["headline"]["error_deg"]
     assert rows["day2"]["on_reference"] is not None
     assert main(["deploy", str(week.app), "--experiment", "day3"]) == 2
@@ -398,3 +404,43 @@ def test_git_is_asked_once_for_hundreds_of_experiments(
     asked.clear()
     assert history(week.project.paths, ask_a_server=False) == known
     assert len(asked) == 3
+
+
+NESTED = {"choice": {"exported": "probe"}, "test": {"error_deg": 4.0, "low_deg": 3.0, "frames": 9}}
+FLAT = {"error_deg": 2.0, "cross_session_deg": 3.0, "frames": 40, "targets": 20}
+FIGURES = {**NESTED, "headline": {"error_deg": 2.0, "measured": "cross-validated"}}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "figures", "test", "cross_session", "exported"),
+    [
+        (NESTED, {}, 4.0, None, "probe"),  # as it was before figures.json
+        (FLAT, {}, 2.0, 3.0, ""),
+        (FLAT, FIGURES, 2.0, None, "probe"),
+        ({"test": "nonsense", "choice": [1]}, {}, None, None, ""),
+        ([1], {}, None, None, ""),
+    ],
+)
+def test_metrics_of_every_version(
+    metrics: Any, figures: Any, test: float | None, cross_session: float | None, exported: str
+) -> None:
+    files = {METRICS: json.dumps(metrics), FIGURES_FILE: json.dumps(figures)}
+    said = said_in({"dvc.lock": "", "params.yaml": "", **files})
+    assert (said.test and said.test.error_deg) == test
+    assert (said.cross_session and said.cross_session.error_deg) == cross_session
+    assert said.exported == exported
+
+
+def test_a_lock_of_another_form_is_read_whole() -> None:
+    """And what is no lock, or no MD5, says nothing."""
+    out = {"path": "models/custom_gaze.onnx", "hash": "md5", "md5": "0" * 32}
+    files = dict.fromkeys(READ, "")
+    for text, found in (
+        (json.dumps({"stages": {"export": {"outs": [out]}}}), "0" * 32),
+        (yaml.safe_dump({"schema": "2.0", "stages": {"export": {"outs": [out]}}}), "0" * 32),
+        (yaml.safe_dump({"stages": {"export": {"outs": [{**out, "md5": "../../x"}]}}}), None),
+        (yaml.safe_dump({"stages": {"export": {"outs": {"path": 1}}}}), None),
+        ("stages:\n  export:\n    outs: &a [*a]\n", None),
+        ("\x00", None),
+    ):
+        assert said_in({**files, "dvc.lock": text}).model_md5 == found

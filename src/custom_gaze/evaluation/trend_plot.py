@@ -35,7 +35,7 @@ def draw_trend(points: Sequence[TrendPoint], session: str, path: Path) -> None:
     Raises:
         CustomGazeError: the picture cannot be written.
     """
-    figure = Figure(figsize=(max(7.0, min(16.0, 3 + 0.4 * len(points))), 4.8), layout="constrained")
+    figure = Figure(figsize=(max(7.0, min(16.0, 3 + 0.4 * len(points))), 5.4), layout="constrained")
     figure.set_facecolor(LIGHT.paper)
     axes = figure.subplots()
     axes.set_facecolor(LIGHT.screen)
@@ -67,7 +67,7 @@ def draw_trend(points: Sequence[TrendPoint], session: str, path: Path) -> None:
         if point.is_live:
             axes.axvline(x, color=LIGHT.corrected, linewidth=8, alpha=0.25, zorder=0, label="live")
     axes.set(
-        ylabel="mean error (degrees), 95 % interval over targets",
+        ylabel="mean error (degrees), 95 % interval",
         title=f"Every calibration on one session: {session}",
         xlim=(-0.6, len(points) - 0.4),
     )

@@ -1,13 +1,17 @@
 """`custom-gaze history`: all calibrations, measured on one session, as a table and as a picture."""
 
+import hashlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from custom_gaze.common.console import aligned
 from custom_gaze.common.errors import InputError
+from custom_gaze.common.files import sha256_of
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
 from custom_gaze.evaluation.metrics import Measure
@@ -15,6 +19,7 @@ from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.history.calibrations import Calibration, history
 from custom_gaze.history.comparison import shown
 from custom_gaze.history.deployments import Deployment, deployments
+from custom_gaze.history.kept import Kept
 from custom_gaze.history.reference import (
     Measurable,
     Measured,
@@ -29,6 +34,7 @@ TRAINED = "trained on it"
 CROSSED = " *"
 # Said once below the table where all agree, and left out first where the terminal is narrow.
 COMMON = ("screen", "base", "exported")
+MOST_NAMES = 4  # of those with the same problem
 WIDTH_UNKNOWN = 200  # where the output is no terminal
 
 
@@ -75,8 +81,13 @@ class Overview:
         if not self.calibrations:
             return ["no calibration was made here yet; run `dvc repro` or `dvc exp run`"]
         columns = self._columns()
-        agreed = [name for name in COMMON if len(set(columns[name])) == 1 < len(columns[name])]
-        left_out = [name for name in columns if name in agreed or set(columns[name]) <= {"", NONE}]
+        left_out = [name for name, cells in columns.items() if set(cells) <= {"", NONE}]
+        agreed = [
+            name
+            for name in COMMON
+            if len(set(columns[name])) == 1 < len(columns[name]) and name not in left_out
+        ]
+        left_out += agreed
         shown_columns = {name: cells for name, cells in columns.items() if name not in left_out}
         width = shutil.get_terminal_size((WIDTH_UNKNOWN, 24)).columns
         for name in ("commit", *COMMON, "deployed"):
@@ -91,7 +102,10 @@ class Overview:
             lines.append("* cross-validated over the calibration targets, for want of test targets")
         if self.reference:
             lines.append(f"{self.reference} is {self.reference_why}; another: --reference SESSION")
-        lines += [f"{row.name}: {row.problem}" for row in self.calibrations if row.problem]
+        for problem in dict.fromkeys(row.problem for row in self.calibrations if row.problem):
+            names = [row.name for row in self.calibrations if row.problem == problem]
+            more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+            lines.append(f"{', '.join(names[:MOST_NAMES])}{more}: {problem}")
         lines += self.notes
         return [*lines, f"→ {self.picture}"] if self.picture else lines
 
@@ -141,7 +155,7 @@ def run(
     drawn = None
     if reference is not None and any(row.on_reference for row in rows):
         drawn = picture or paths.history_plot
-        _draw(rows, reference, drawn)
+        _draw(rows, reference, drawn, paths)
     session, why = (reference.session, reference.why) if reference else ("", "")
     return Overview(session, why, rows, tuple(notes), drawn)
 
@@ -181,7 +195,29 @@ def _found_in(each: Calibration) -> str:
     return "experiment" if each.commit else WORKSPACE
 
 
-def _draw(rows: Sequence[Row], reference: Reference, path: Path) -> None:
+class Drawn(BaseModel):
+    """What was drawn last into a file, and what the file was then."""
+
+    rows_sha256: str
+    picture_sha256: str
+
+
+def _draw(rows: Sequence[Row], reference: Reference, path: Path, paths: Paths) -> None:
+    """Draw the trend; a picture that shows it already stays, for matplotlib takes a second."""
+    kept, place = Kept(Drawn, paths), _sha256(str(path.resolve()))
+    drawn, now = kept.get(place), _sha256(f"{reference!r}{rows!r}")
+    is_there = drawn and path.is_file() and sha256_of(path) == drawn.picture_sha256
+    if drawn and is_there and drawn.rows_sha256 == now:
+        return
+    _draw_anew(rows, reference, path)
+    kept.put(place, Drawn(rows_sha256=now, picture_sha256=sha256_of(path)))
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _draw_anew(rows: Sequence[Row], reference: Reference, path: Path) -> None:
     from custom_gaze.evaluation.trend_plot import TrendPoint, draw_trend
 
     points = [

@@ -207,7 +207,8 @@ def said_in(files: dict[str, str]) -> Committed:
     known = {}
     for key, value in said.items():
         with suppress(ValidationError):  # as of another version: it says nothing of that
-            known[key] = getattr(Committed.model_validate({key: value}), key)
+            said_of_it = json.dumps({key: value}, default=str)
+            known[key] = getattr(Committed.model_validate_json(said_of_it), key)
     return Committed(**known)
 
 
