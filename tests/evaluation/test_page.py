@@ -85,6 +85,18 @@ def test_before_and_after_are_the_figures_of_the_table(page: Page, chosen: Proje
             assert len(view.screen.lines) == tested.frames
 
 
+def test_trained_on_counts_what_was_trained_on(
+    chosen: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many frames only some are measured again; the page says of how many they are."""
+    monkeypatch.setattr(evaluate, "TRAIN_FRAMES", 7)
+    evaluation, comparison, *_ = found_by(chosen, monkeypatch)
+    page = page_of(evaluation, comparison, [], GEOMETRY, [])
+    assert page.errors[1][-1][:2] == ("7 of 14 frames it was trained on", "7")
+    assert page.session_lines[-1].measured_on == "some of the frames trained on"
+    assert ("frames trained on", "14") in page.made_with
+
+
 def test_predictions_beside_the_picture_are_marked_and_counted() -> None:
     targets = [[100.0, 100.0], [1600.0, 500.0], [800.0, 1000.0], [900.0, 500.0]]
     predicted = [[-900.0, 120.0], [2600.0, 500.0], [820.0, 3000.0], [910.0, 480.0]]

@@ -26,7 +26,7 @@ from custom_gaze.evaluation.page.charts import Chart
 from custom_gaze.evaluation.page.curves import curve_chart, curve_sentences, loss_chart
 from custom_gaze.evaluation.page.eyes import Eyes
 from custom_gaze.evaluation.page.screens import Screen, mean_errors, screen_of
-from custom_gaze.evaluation.page.sessions import SessionLine, session_lines
+from custom_gaze.evaluation.page.sessions import SessionLine, session_lines, trained_frames
 from custom_gaze.evaluation.results import TESTED_AS, Evaluation, PredictionRow
 from custom_gaze.geometry import ScreenGeometry
 
@@ -160,7 +160,7 @@ def page_of(
         where=_where(evaluation.predictions, asked_px, geometry),
         curve=curve_chart(curves),
         curve_sentences=curve_sentences(curves),
-        session_lines=session_lines(comparison, geometry),
+        session_lines=session_lines(comparison, provenance.train_frames, geometry),
         suspects=[
             (manifest.session, entry.filename, entry.why)
             for manifest in provenance.manifests
@@ -176,7 +176,7 @@ def page_of(
             for manifest in provenance.manifests
             for entry in manifest.unusable
         ],
-        errors=(report.HEADER, report.error_rows(metrics)),
+        errors=(report.HEADER, _error_rows(evaluation)),
         exported=report.exported_line(metrics.choice),
         choice=list(report.choice_rows(metrics.choice)),
         loss=loss_chart(evaluation.log),
@@ -270,6 +270,13 @@ def _where(
         mean_errors([row.target for row in rows], places, errors),
         capture_next(asked_px, rows, geometry),
     )
+
+
+def _error_rows(evaluation: Evaluation) -> TABLE:
+    """The closing table's, of which the row of trained frames says of how many it is a sample."""
+    measured, trained = evaluation.metrics.train.frames, evaluation.provenance.train_frames
+    *rows, last = report.error_rows(evaluation.metrics)
+    return [*rows, (trained_frames(measured, trained), *last[1:])]
 
 
 def _loss_title(evaluation: Evaluation) -> str:

@@ -22,10 +22,21 @@ class SessionLine:
     scale_deg: float
 
 
-def session_lines(comparison: Comparison, geometry: ScreenGeometry) -> list[SessionLine]:
-    """Every session of every group, those tested first, all on one scale."""
+def trained_frames(measured: int, trained: int) -> str:
+    """What is measured of the frames trained on: all of them, or so many that they tell enough."""
+    what = "frames it was trained on"
+    return what if measured >= trained else f"{measured} of {trained} {what}"
+
+
+def session_lines(
+    comparison: Comparison, trained: int, geometry: ScreenGeometry
+) -> list[SessionLine]:
+    """Every session of every group, those tested first, all on one scale; `trained` is the number
+    of frames trained on."""
+    measured = sum(len(group.samples) for group in comparison.groups if group.name == TRAIN)
+    fitted = "frames it was trained on" if measured >= trained else "some of the frames trained on"
     found = [
-        (session, TESTED_AS.get(group.name, "frames it was trained on"), mine.figures(geometry))
+        (session, TESTED_AS.get(group.name, fitted), mine.figures(geometry))
         for group in sorted(comparison.groups, key=lambda group: group.name == TRAIN)
         for session, mine in group.by_session().items()
     ]
