@@ -113,8 +113,12 @@ def test_frames_are_known_by_what_is_in_them(tmp_path: Path, plain: Paths, addin
     assert result.held.sessions == {"img_3.jpg": "mon"}
     assert names(result.folder) == pairs(1, 4)
     put(other, 2, image=jpeg(78))
+    capture(other, 9)
+    for folder in (plain.sessions / "mon", other):  # the app's own file, in the session and changed
+        (folder / "dataset.csv").write_text(folder.name)
     grown = update_session(other, "mon", plain, GEOMETRY)
-    assert names(grown.folder) == pairs(1, 2)
+    assert names(grown.folder) == {*pairs(1, 2, 9), "dataset.csv"}
+    assert (grown.folder / "dataset.csv").read_text() == "mon"
     assert [(entry.filename, entry.reason) for entry in grown.not_copied] == [
         (f"img_2.{ending}", "session mon has another file of this name")
         for ending in ("jpg", "json")
