@@ -16,6 +16,7 @@ from conftest import REPOSITORY, Once, Project
 from custom_gaze.common.errors import InputError
 from custom_gaze.config.paths import Paths
 from custom_gaze.data import dvc_sessions
+from custom_gaze.data.dvc_sessions import put_under_dvc
 from custom_gaze.data.importing import import_session
 from custom_gaze.data.session_changes import exclude, include, remove, rename
 from custom_gaze.data.session_file import (
@@ -193,9 +194,10 @@ def test_renamed_it_is_the_same_session(project: Project) -> None:
 
 def test_merged_they_are_one_and_stay_as_they_were(project: Project, tmp_path: Path) -> None:
     paths = project.paths
-    source = capture(tmp_path / "c", 30)
-    put(source, 40, {"screen_x": 5.0, "screen_y": 6.0}, image=jpeg(21))  # b's img_21, anew
-    import_session(source, "c", paths, GEOMETRY)
+    import_session(capture(tmp_path / "c", 30), "c", paths, GEOMETRY)
+    again = {"screen_x": 5.0, "screen_y": 6.0}  # b's img_21 anew, which import would leave out
+    put(paths.sessions / "c", 40, again, image=jpeg(21))
+    put_under_dvc(paths.sessions / "c", paths)
     before = {name: frames(paths.sessions / name) for name in "abc"}
     exclude("a", ["img_12.jpg"], "closed", paths)
     exclude("c", ["img_40.jpg"], "blurred", paths)

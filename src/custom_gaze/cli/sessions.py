@@ -145,7 +145,7 @@ def _say_imported(result: "ImportResult", params: "Params") -> None:
     say(f"targets from ({left:.0f}, {top:.0f}) to ({right:.0f}, {bottom:.0f}) pixels")
     geometry = read_session_file(result.folder).geometry_or(params.geometry)
     _warn_of_screen(result.session, geometry, params)
-    for finding in mirrored_part(result.session.frames, geometry, params.prepare):
+    for finding in mirrored_part(result.copied_frames(), geometry, params.prepare):
         warn(f"warning: {finding.what}, from {finding.frames[0]} on; {finding.advice}")
     if result.targets < MIN_TARGETS:
         warn(f"warning: a run needs {MIN_TARGETS} targets; name this session together with others")

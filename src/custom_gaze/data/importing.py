@@ -1,7 +1,7 @@
 """Importing a calibration session: checked, copied whole or not at all, put under DVC."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from custom_gaze.common.errors import InputError
@@ -19,7 +19,7 @@ from custom_gaze.data.dvc_sessions import (
 from custom_gaze.data.held import Held, held_images, session_ids
 from custom_gaze.data.prepared import LeftOut
 from custom_gaze.data.session_file import SessionFile, write_session_file
-from custom_gaze.data.sessions import Session
+from custom_gaze.data.sessions import Frame, Session
 from custom_gaze.data.splits import number_targets, points_px
 from custom_gaze.geometry import ScreenGeometry
 
@@ -47,6 +47,10 @@ class ImportResult:
     held: Held
     added: int | None
     again: bool
+
+    def copied_frames(self) -> list[Frame]:
+        """The session's usable frames where they are now; a data set's were read elsewhere."""
+        return [replace(f, image=self.folder / f.image.name) for f in self.session.frames]
 
 
 def import_session(
