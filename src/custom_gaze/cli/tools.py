@@ -63,12 +63,17 @@ def run_inspect(arguments: argparse.Namespace) -> None:
 
 
 def run_mlflow(arguments: argparse.Namespace) -> None:
+    from custom_gaze.evaluation.tracking.addresses import sqlite_file, tracking_uri
     from custom_gaze.evaluation.tracking.pending import deliver_pending
     from custom_gaze.evaluation.tracking.server import serve
+    from custom_gaze.history.restored import record_restored
 
-    params, _ = project()
+    params, paths = project()
     for line in deliver_pending().lines():
         say(line)
+    if sqlite_file(tracking_uri()) is not None:
+        for line in record_restored(params.tracking, paths):
+            say(line)
 
     def opened(page: str) -> None:
         say(f"MLflow: {page} (Ctrl-C ends it)")
