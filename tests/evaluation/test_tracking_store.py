@@ -254,3 +254,33 @@ def test_a_store_that_opening_cannot_mend_is_named_with_what_does(
     assert said in str(found.problem)
     assert advice in str(found.advice)
     assert (root / "mlflow.db").read_bytes() == before
+
+
+@pytest.mark.long
+def test_a_store_of_an_older_mlflow_is_brought_up_to_date_by_what_is_said(root: Path) -> None:
+    """Tables made by the last but one of MLflow's own migrations."""
+    from alembic import command
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db.utils import _get_alembic_config
+    from mlflow.store.tracking.dbmodels.initial_models import Base
+
+    database = root / "mlflow.db"
+    address = addresses.address_of(database)
+    scripts = Path(mlflow.__file__).parent / "store" / "db_migrations"
+    older = ScriptDirectory(str(scripts)).get_revisions("head")[0].down_revision
+    engine = create_engine(address)
+    Base.metadata.create_all(engine)
+    config = _get_alembic_config(address)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, str(older))
+    engine.dispose()
+    change(database, "INSERT INTO runs (run_uuid, experiment_id) VALUES ('1', 0)")
+    before = database.read_bytes()
+    with pytest.raises(CustomGazeError, match=f"older MLflow .{older}, here .* db upgrade sqlite"):
+        store.open_store()
+    found = schema.look_at(database)
+    subprocess.run(str(found.advice), shell=True, check=True, capture_output=True)
+    assert (root / "mlflow.db.old").read_bytes() == before
+    assert schema.look_at(database) == schema.Condition(runs=1)
+    store.open_store().search_experiments()

@@ -1,7 +1,9 @@
-"""MLflow: one run for each evaluated pipeline, with everything needed to compare sessions.
+"""MLflow: one run for each calibration, with everything needed to compare sessions.
 
-- `store`: where the runs go, opened by one process at a time
-- `record`: what they keep of one evaluation
+- `addresses`, `store`: where the runs go, opened by one process at a time
+- `schema`, `moved`: a store of another version, or of a project that was moved
+- `live`, `journal`, `courier`: what a training tells while it runs, and who carries it
+- `record`, `upload`, `registry`: what is kept of an evaluation, its files and its model
 - `pending`: what could not be recorded, kept until it can
 - `server`: MLflow's page
 """

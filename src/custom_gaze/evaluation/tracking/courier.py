@@ -47,6 +47,7 @@ def _carry(path: Path, parent: int) -> None:
                 break
             if not run_id:
                 run_id = begin(client, record_of_unfinished(told, "RUNNING", told.progress))
+                pending.deliver_pending()  # what earlier ones have left
             sent.rest(client, run_id, told)
         if not told.end and not told.trained:
             append(path, end="KILLED", end_in="train", end_ms=journal.now_ms())

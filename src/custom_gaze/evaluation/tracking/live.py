@@ -55,6 +55,8 @@ def following(stage: str, params: Params, paths: Paths) -> Iterator[None]:
         with suppress(OSError, CustomGazeError):
             told = journal.awaiting(sha256_of(paths.checkpoint), params)
             if told is not None:
+                if not isinstance(error, KeyboardInterrupt):  # nobody waits for more after that
+                    journal.wait_for_courier(told.opening.id)
                 again = Journal(told.path)
                 again.write(**_end_of(error, stage))
                 _send_courier(again)
