@@ -10,6 +10,7 @@ from custom_gaze.config.params import FetchParams
 from custom_gaze.config.paths import Paths
 from custom_gaze.stages import fetch
 from custom_gaze.weights.base import BaseNetwork, read_base
+from custom_gaze.weights.base_heads import AngleHead
 from custom_gaze.weights.embedded import EMBEDDED, EMBEDDED_BASE, load_embedded
 
 EASY = "easy"
@@ -60,8 +61,10 @@ def easy_base(work: Path) -> Path:
 def fingerprint(base: BaseNetwork) -> str:
     """SHA-256 of the weights and heads, wherever the file came from."""
     assert base.heads is not None
-    digest = hashlib.sha256(base.trunk.encode())
+    digest = hashlib.sha256(base.spec.name.encode())
     heads = {k: v for k, v in vars(base.heads).items() if k.endswith(("weight", "bias"))}
+    if isinstance(base.heads, AngleHead):
+        heads = base.heads.state
     for name, tensor in [*base.trunk_state.items(), *heads.items()]:
         digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -28,7 +28,8 @@ from custom_gaze.faces.crops import normalise
 from custom_gaze.models.network import GazeNetwork, take_batchnorm_statistics, trunk_spec
 from custom_gaze.models.onnx_export import to_onnx
 from custom_gaze.models.quantisation import latencies_ms, quantised
-from custom_gaze.weights.base import BaseModule, BaseNetwork, BinHeads
+from custom_gaze.weights.base import BaseModule, BaseNetwork
+from custom_gaze.weights.base_heads import BinHeads
 
 SIZE_PX, OPSET, BINS = 448, 18, 90
 STOCK = "stock, two heads of 90 bins"

@@ -21,7 +21,8 @@ from custom_gaze.faces.crops import normalise
 from custom_gaze.models.heads import BIN_LAYOUTS, bin_angles_deg
 from custom_gaze.models.network import GazeNetwork, take_batchnorm_statistics
 from custom_gaze.stages import fetch, index, prepare
-from custom_gaze.weights.base import BaseNetwork, BinHeads, save_base
+from custom_gaze.weights.base import BaseNetwork, save_base
+from custom_gaze.weights.base_heads import BinHeads
 from speed_world import grid_of
 
 SESSION = "bench"

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from conftest import synthetic_crop
 from custom_gaze.faces.crops import normalise
 from custom_gaze.models.network import GazeNetwork, take_batchnorm_statistics
-from custom_gaze.weights.base import BaseNetwork, BinHeads
+from custom_gaze.weights.base import BaseNetwork
+from custom_gaze.weights.base_heads import BinHeads
 
 BINS_DEG = -180 + 4.0 * np.arange(90)
 SIGMA_DEG = 4.0

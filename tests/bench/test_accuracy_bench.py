@@ -23,13 +23,8 @@ from custom_gaze.demo.seeds import PERSON_SEEDS
 from custom_gaze.faces.crops import normalise
 from custom_gaze.geometry import angular_error_deg
 from custom_gaze.models.network import GazeNetwork
-from custom_gaze.weights.base import (
-    BaseModule,
-    BaseNetwork,
-    bin_heads,
-    expected_angles,
-    save_base,
-)
+from custom_gaze.weights.base import BaseModule, BaseNetwork, save_base
+from custom_gaze.weights.base_heads import bin_heads, expected_angles
 
 sys.path.append(str(REPOSITORY / "bench"))  # the bench is a program, no package
 

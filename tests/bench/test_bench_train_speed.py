@@ -26,7 +26,8 @@ from custom_gaze.evaluation.results import read_training_log
 from custom_gaze.faces.crops import normalise
 from custom_gaze.models.network import GazeNetwork
 from custom_gaze.stages import index
-from custom_gaze.weights.base import expected_angles, read_base
+from custom_gaze.weights.base import read_base
+from custom_gaze.weights.base_heads import expected_angles
 
 sys.path.append(str(REPOSITORY / "bench"))  # the bench is a program, no package
 

@@ -9,7 +9,7 @@ import torch
 from custom_gaze.calibration.base_features import BaseFeatures
 from custom_gaze.calibration.calibration_set import CalibrationSet
 from custom_gaze.models.network import GazeNetwork
-from custom_gaze.weights.base import BinHeads
+from custom_gaze.weights.base_heads import BinHeads
 
 FRAMES, PER_FRAME = 5, 3
 

@@ -27,7 +27,8 @@ from custom_gaze.faces.crops import normalise
 from custom_gaze.models.heads import FURTHEST_DEG
 from custom_gaze.models.network import GazeNetwork
 from custom_gaze.stages import index
-from custom_gaze.weights.base import BaseModule, expected_angles
+from custom_gaze.weights.base import BaseModule
+from custom_gaze.weights.base_heads import expected_angles
 from headed_base import headed_base
 
 BASE, PROBE, FINETUNE = Candidate

@@ -25,7 +25,7 @@ from custom_gaze.geometry import angular_error_deg
 from custom_gaze.models import devices
 from custom_gaze.models.checkpoint import load_tensors
 from custom_gaze.models.network import GazeNetwork
-from custom_gaze.weights.base import BinHeads
+from custom_gaze.weights.base_heads import BinHeads
 from headed_base import fitted_heads
 
 BASE, PROBE, FINETUNE = Candidate

@@ -5,11 +5,12 @@ import torch
 from conftest import Project, small_base
 from custom_gaze.calibration.base_features import base_features_of, plain_features
 from custom_gaze.calibration.candidates import closed_forms
-from custom_gaze.calibration.starting_head import head_from_bins, starting_network
+from custom_gaze.calibration.starting_head import linear_start, starting_network
 from custom_gaze.config.candidate import Candidate
 from custom_gaze.data.index import labels_deg, load_crop, of_split, read_index
 from custom_gaze.faces.crops import normalise
-from custom_gaze.weights.base import BaseModule, BaseNetwork, BinHeads, expected_angles
+from custom_gaze.weights.base import BaseModule, BaseNetwork
+from custom_gaze.weights.base_heads import BinHeads, expected_angles
 from headed_base import headed_base
 
 _, PROBE, _ = Candidate
@@ -23,7 +24,7 @@ def bins(features: int, scale: float = 0.3) -> BinHeads:
 
 
 def linear(features: torch.Tensor, heads: BinHeads) -> tuple[torch.Tensor, torch.Tensor]:
-    weight, bias = head_from_bins(features.double().numpy(), heads)
+    weight, bias = linear_start(features.double().numpy(), heads)
     return torch.from_numpy(weight).float(), torch.from_numpy(bias).float()
 
 

@@ -21,7 +21,7 @@ from custom_gaze.config.params import TrainParams
 from custom_gaze.faces.crops import normalise
 from custom_gaze.models.heads import FURTHEST_DEG, CorrectedHead
 from custom_gaze.models.network import GazeNetwork, take_batchnorm_statistics
-from custom_gaze.weights.base import BinHeads
+from custom_gaze.weights.base_heads import BinHeads
 
 BASE, PROBE, _ = Candidate
 

@@ -27,7 +27,8 @@ from custom_gaze.demo.pretrain.params import (
     load_pretrain_params,
 )
 from custom_gaze.demo.seeds import PERSON_SEEDS
-from custom_gaze.weights.base import BaseModule, expected_angles, read_base
+from custom_gaze.weights.base import BaseModule, read_base
+from custom_gaze.weights.base_heads import expected_angles
 from custom_gaze.weights.embedded import EMBEDDED_BASE, load_embedded, provenance_of
 
 SHIPPED = REPOSITORY / "pretrain" / "params.yaml"

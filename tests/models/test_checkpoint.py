@@ -22,6 +22,7 @@ def checkpoint() -> Checkpoint:
         trunk="slim18",
         frozen_through="layer3",
         head="linear",
+        angles=None,
         state=GazeNetwork("slim18", "layer3").state_dict(),
         base=BaseProvenance("a file", "", "random", "slim18", 0, False),
         code="1",

@@ -8,9 +8,10 @@ import torch
 
 import weights_nets as nets
 from custom_gaze.common.errors import InputError
-from custom_gaze.weights.base import BaseModule, BaseNetwork, bin_heads, expected_angles
+from custom_gaze.weights.base import BaseModule, BaseNetwork
 from custom_gaze.weights.base import read_base as read
 from custom_gaze.weights.base import save_base as save
+from custom_gaze.weights.base_heads import bin_heads, expected_angles
 from custom_gaze.weights.load import load_base
 from custom_gaze.weights.torch_reader import base_from_torch
 
@@ -65,7 +66,7 @@ def test_a_trunk_alone_is_stored_too_but_gives_no_angles(base: BaseNetwork, tmp_
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"version": 2}, "no base network of this version; run `custom-gaze fetch`"),
+        ({"version": 3}, "no base network of this version; run `custom-gaze fetch`"),
         ({"format": "custom-gaze-checkpoint"}, "no base network of this version"),
         ({"sha256": None}, r"no complete base network \(sha256\)"),
         ({"extra": 1}, r"no complete base network \(extra\)"),

@@ -15,11 +15,13 @@ from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.saved_tensors import save_tensors
 from custom_gaze.faces.crops import normalise
 from custom_gaze.models.network import GazeNetwork
-from custom_gaze.weights import onnx_resnet
+from custom_gaze.weights import anatomy
 from custom_gaze.weights.axis_test import portrait_crops
-from custom_gaze.weights.base import BaseModule, BaseNetwork, expected_angles, save_base
+from custom_gaze.weights.base import BaseModule, BaseNetwork, save_base
+from custom_gaze.weights.base_heads import BinHeads
 from custom_gaze.weights.inspect import describe
 from custom_gaze.weights.load import load_base
+from custom_gaze.weights.onnx_network import read_network
 from custom_gaze.weights.onnx_reader import parse_onnx
 from custom_gaze.weights.self_check import check_images
 
@@ -31,9 +33,8 @@ FACE = portrait_crops()[:1]  # enough for the mirror test
 
 
 def angles_of(base: BaseNetwork) -> np.ndarray:
-    assert base.heads is not None
     with torch.inference_mode():
-        return expected_angles(*BaseModule(base)(X), base.heads).numpy()
+        return BaseModule(base).angles_deg(X).numpy()
 
 
 def assert_answers(base: BaseNetwork, network: nets.GazeResNet) -> None:
@@ -75,20 +76,20 @@ def test_a_fixed_batch_of_two(tmp_path: Path) -> None:
 def test_the_layer_where_the_two_part_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layer: str
 ) -> None:
-    """The file is read with a fault of 0.1 %, as a mistake in `walk` might do it."""
+    """The file is read with a fault of 0.1 %, as a mistake in the reader might do it."""
     path = nets.export(nets.gaze_network("resnet18"), tmp_path / "net.onnx")
-    walk = onnx_resnet.walk
+    anatomy_of = anatomy.anatomy_of
 
-    def faulty(graph: Any) -> onnx_resnet.Walked:
-        walked = walk(graph)
+    def faulty(*given: Any) -> anatomy.Anatomy:
+        found = anatomy_of(*given)
         if layer == "head":
-            first, second = walked.heads
-            second = dataclasses.replace(second, bias=second.bias.flip(0))
-            return dataclasses.replace(walked, heads=(first, second))
-        key = next(key for key in walked.state if key.startswith(layer))
-        return dataclasses.replace(walked, state=walked.state | {key: walked.state[key] * 1.001})
+            assert isinstance(found.heads, BinHeads)
+            wrong = dataclasses.replace(found.heads, pitch_bias=found.heads.pitch_bias.flip(0))
+            return dataclasses.replace(found, heads=wrong)
+        key = next(key for key in found.state if key.startswith(layer))
+        return dataclasses.replace(found, state=found.state | {key: found.state[key] * 1.001})
 
-    monkeypatch.setattr(onnx_resnet, "walk", faulty)
+    monkeypatch.setattr(anatomy, "anatomy_of", faulty)
     where = {
         "layer2.0.downsample": r"They part at layer2\.0\.downsample\.1 \(tensor '/layer2",
         "layer1.0.conv2": r"They part at layer1\.0\.bn2 \(tensor '/layer1",
@@ -194,8 +195,9 @@ def test_training_from_folded_weights_works_as_from_unfolded_ones(tmp_path: Path
         path = nets.export(network, tmp_path / "net.onnx", folded=folded)
         torch.manual_seed(2)
         student = GazeNetwork("resnet18", "layer3").eval()
-        walked = onnx_resnet.walk(parse_onnx(path.read_bytes(), path)[0])
-        student.trunk.load_state_dict(walked.state, strict=True)
+        model, _ = parse_onnx(path.read_bytes(), path)
+        found = anatomy.anatomy_of(read_network(model, "net"), (0, 1))
+        student.trunk.load_state_dict(found.state, strict=True)
         losses[folded] = learn(student, x, target)
     assert losses[True][0] == pytest.approx(losses[False][0], rel=1e-4)
     assert losses[False][-1] < 0.02 * losses[False][0]
@@ -232,7 +234,9 @@ def test_describe_a_base_network_in_each_form(tmp_path: Path) -> None:
     own = describe(tmp_path / "base.pt")
     assert "base network (onnx) from net.onnx\nresnet18, two heads" in own
     torch.save({"bn1.weight": torch.zeros(1)}, tmp_path / "other.pth")
-    assert "no base network for custom-gaze: holds no ResNet" in describe(tmp_path / "other.pth")
+    assert "no base network for custom-gaze: holds no network that is known" in describe(
+        tmp_path / "other.pth"
+    )
 
 
 def value_info(name: str, *shape: int) -> Any:
@@ -254,9 +258,9 @@ def test_describe_our_own_model_and_others(tmp_path: Path) -> None:
     own = describe(small_model(tmp_path, {"gaze": (1, 2)}, sessions="monday, tuesday"))
     assert "input 1x3x448x448, output gaze 1x2" in own
     assert "sessions: monday, tuesday" in own
-    assert "base network" not in own
+    assert "no base network for custom-gaze: its output 'gaze' does not depend on the image" in own
     other = describe(small_model(tmp_path, {"a": (1, 90), "b": (1, 90)}))
-    assert "no base network for custom-gaze: is no ResNet with two gaze heads" in other
+    assert "no base network for custom-gaze: its output 'a' does not depend on the image" in other
 
 
 def test_describe_a_checkpoint(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from torch import Tensor
 import weights_nets as nets
 from custom_gaze.common.errors import InputError
 from custom_gaze.faces.crops import normalise
-from custom_gaze.weights.base import BaseModule, BaseNetwork, expected_angles
+from custom_gaze.weights.base import BaseModule, BaseNetwork
+from custom_gaze.weights.base_heads import expected_angles
 from custom_gaze.weights.load import load_base
 from custom_gaze.weights.self_check import check_images
 from custom_gaze.weights.torch_reader import base_from_torch, read_torch
@@ -142,7 +143,8 @@ def tiny_but_huge(like: Tensor) -> Tensor:
             lambda s: s | {"fc_yaw_gaze.weight": s["fc_yaw.weight"]},
             "lacks fc_yaw_gaze.bias|lacks fc_pitch_gaze|holds fc_yaw",
         ),
-        (lambda s: {"features.0.0.weight": s["conv1.weight"]}, "holds no ResNet"),
+        (lambda s: {"blocks.0.weight": s["conv1.weight"]}, "holds no network that is known by its"),
+        (lambda s: {"features.0.0.weight": s["conv1.weight"]}, r"lacks features\.0\.1\.weight"),
         (lambda s: {}, "holds no state dict"),
         (lambda s: {1: s["conv1.weight"]}, "holds no state dict"),
         (
@@ -164,10 +166,11 @@ def test_what_does_not_fit_is_refused_with_its_key(
     assert "\n" not in str(raised.value)
 
 
-def test_deeper_resnets_are_refused(tmp_path: Path) -> None:
-    state = torchvision.models.resnet101().state_dict()
-    with pytest.raises(InputError, match=r"holds layer3\.6\.\S+.* and \d+ more, which a resnet50"):
-        load_base(saved(state, tmp_path / "resnet101.pth"))
+def test_wider_resnets_are_refused(tmp_path: Path) -> None:
+    state = dict(nets.random_network("resnet50").state_dict())
+    state["layer1.0.conv1.weight"] = torch.zeros(128, 64, 1, 1)
+    with pytest.raises(InputError, match=r"layer1\.0\.conv1\.weight has the shape \(128, 64, 1, 1"):
+        load_base(saved(state, tmp_path / "wide_resnet50_2.pth"))
 
 
 class Payload:

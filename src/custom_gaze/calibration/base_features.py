@@ -14,7 +14,7 @@ from custom_gaze.config.paths import Paths
 from custom_gaze.data.index import Sample, labels_deg, load_crop, targets_of
 from custom_gaze.faces.crops import normalise
 from custom_gaze.models.network import GazeNetwork
-from custom_gaze.weights.base import BinHeads, expected_angles
+from custom_gaze.weights.base_heads import Heads
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class BaseFeatures:
 
 
 def base_features_of(
-    network: GazeNetwork, heads: BinHeads | None, samples: Sequence[Sample], paths: Paths
+    network: GazeNetwork, heads: Heads | None, samples: Sequence[Sample], paths: Paths
 ) -> BaseFeatures:
     """Pass the samples' plain crops through a trunk, on the CPU.
 
@@ -75,13 +75,11 @@ def base_features_of(
     )
 
 
-def angles_of(features: Tensor, heads: BinHeads | None) -> Angles:
-    """The base's expected angles (N, 2) in degrees, float64, for features (N, F) float32."""
+def angles_of(features: Tensor, heads: Heads | None) -> Angles:
+    """The base's own angles (N, 2) in degrees, float64, for features (N, F) float32."""
     if heads is None:
         return np.zeros((len(features), 2))
-    yaw = features @ heads.yaw_weight.T + heads.yaw_bias
-    pitch = features @ heads.pitch_weight.T + heads.pitch_bias
-    angles: Angles = expected_angles(yaw, pitch, heads).numpy().astype(np.float64)
+    angles: Angles = heads.angles_deg(features).numpy().astype(np.float64)
     return angles
 
 

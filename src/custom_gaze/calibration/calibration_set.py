@@ -11,7 +11,7 @@ from custom_gaze.calibration.base_features import BaseFeatures
 from custom_gaze.calibration.cross_validation import Angles
 from custom_gaze.calibration.feature_cache import Part, Store
 from custom_gaze.models.network import GazeNetwork
-from custom_gaze.weights.base import BinHeads
+from custom_gaze.weights.base_heads import Heads
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class CalibrationSet:
 
     network: GazeNetwork
     trunk_state: dict[str, Tensor]
-    heads: BinHeads | None
+    heads: Heads | None
     frames: BaseFeatures
     store: Store
     samples_per_frame: int
@@ -60,7 +60,7 @@ class CalibrationSet:
             raise ValueError(f"{held} samples in the store, where {samples} are needed")
         if not np.isfinite(self.frames.true_deg).all():
             raise ValueError("a target's angle is no number")
-        if self.heads and self.heads.yaw_weight.shape[1] != self.frames.features.shape[1]:
+        if self.heads and self.heads.features != self.frames.features.shape[1]:
             raise ValueError("the features are not those of the heads")
 
     @property

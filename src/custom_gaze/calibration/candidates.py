@@ -34,7 +34,7 @@ from custom_gaze.config.candidate import Candidate
 from custom_gaze.models.checkpoint import CORRECTED, LINEAR
 from custom_gaze.models.heads import CorrectedHead
 from custom_gaze.models.network import GazeNetwork, linear_head
-from custom_gaze.weights.base import BinHeads
+from custom_gaze.weights.base_heads import Heads
 
 TERMS = ("curve", "gain", "offset_deg")  # of a polynomial
 Closed = dict[Candidate, LinearProbe]  # the two that are closed forms
@@ -78,15 +78,11 @@ def closed_held_out(frames: BaseFeatures, folds: Folds, seed: int) -> dict[Candi
     return {name: held_out(some, frames.true_deg, folds) for name, some in predictions.items()}
 
 
-def closed_head(heads: BinHeads, form: LinearProbe) -> CorrectedHead:
+def closed_head(heads: Heads, form: LinearProbe) -> CorrectedHead:
     """A closed form as a head, float32 on the CPU, on features that the base's `heads` were for."""
-    head = CorrectedHead(form.weight.shape[1], heads.bins)
+    head = heads.blank()
     numbers = {
-        "yaw.weight": heads.yaw_weight,
-        "yaw.bias": heads.yaw_bias,
-        "pitch.weight": heads.pitch_weight,
-        "pitch.bias": heads.pitch_bias,
-        "bins_deg": heads.bins_deg,
+        **heads.numbers(),
         **{name: torch.tensor(getattr(form.correction, name)) for name in TERMS},
         "residual.weight": torch.from_numpy(form.weight),
         "residual.bias": torch.from_numpy(form.bias_deg),
@@ -95,7 +91,7 @@ def closed_head(heads: BinHeads, form: LinearProbe) -> CorrectedHead:
     return head
 
 
-def closed_network(network: GazeNetwork, heads: BinHeads | None, form: LinearProbe) -> GazeNetwork:
+def closed_network(network: GazeNetwork, heads: Heads | None, form: LinearProbe) -> GazeNetwork:
     """Give `network`, in place, a closed form as its head; returns it, in eval mode.
 
     Args:

@@ -24,7 +24,7 @@ from custom_gaze.config.paths import Paths
 from custom_gaze.data.index import Sample, labels_deg, load_crop
 from custom_gaze.models.checkpoint import head_kind
 from custom_gaze.models.network import GazeNetwork
-from custom_gaze.weights.base import BinHeads
+from custom_gaze.weights.base_heads import Heads
 
 ASKED_FOR = "train.method asks for it"
 NO_ANGLES = "the base network is a trunk without heads: it has no angles to correct"
@@ -46,7 +46,7 @@ class Inputs:
     params: Params
     paths: Paths
     network: GazeNetwork
-    heads: BinHeads | None
+    heads: Heads | None
     train: tuple[Sample, ...]
     validation: tuple[Sample, ...]
     device: torch.device

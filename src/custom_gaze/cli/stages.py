@@ -52,7 +52,7 @@ def run_fetch(arguments: argparse.Namespace) -> None:
         result,
         f"face detector  {result.detector.value} → {paths.faces}",
         f"face mesh      {mesh}",
-        f"base network   {base.trunk}, {base.kind}, {base.source} → {paths.base}",
+        f"base network   {base.spec.name}, {base.kind}, {base.source} → {paths.base}",
     )
     for warning in base.warnings:
         warn(f"warning: {warning}")

@@ -22,8 +22,6 @@ from custom_gaze.evaluation.results import TESTED_AS, Figures, PredictionRow
 from custom_gaze.faces.crops import normalise
 from custom_gaze.geometry import ScreenGeometry, angular_error_deg
 from custom_gaze.models.checkpoint import CORRECTED
-from custom_gaze.models.heads import CorrectedHead
-from custom_gaze.models.network import GazeNetwork, trunk_spec
 from custom_gaze.weights.base import BaseNetwork
 
 Angles = NDArray[np.floating]  # (N, 2) [yaw, pitch] in degrees
@@ -197,12 +195,11 @@ class _FromBase:
         self, predictors: Predictors, known: Sequence[Sample], seed: int, paths: Paths
     ) -> None:
         base, self._closed = predictors.base, predictors.candidates.closed
-        spec = trunk_spec(base.trunk)
+        spec = base.spec
         if base.heads is None or self._closed[Candidate.BASE].weight.shape[1] != spec.features:
             raise _not_made_from(paths)
-        network = GazeNetwork(base.trunk, spec.frozen_through)
-        network.load_trunk(base.trunk_state)
-        self._base_features = partial(base_features_of, network.eval(), base.heads, paths=paths)
+        network = base.network(spec.frozen_through)
+        self._base_features = partial(base_features_of, network, base.heads, paths=paths)
         self.known = frames = self._base_features(samples=known)
         self._row = {sample: row for row, sample in enumerate(known)}
         fitted_on = frames.base_deg, frames.true_deg, frames.targets
@@ -233,14 +230,12 @@ def _fine_tuned(predictors: Predictors, paths: Paths) -> Run:
     assert candidates.fine_tuned is not None
     head = None
     if candidates.head == CORRECTED and base.heads is not None:
-        head = CorrectedHead(trunk_spec(base.trunk).features, base.heads.bins)
-    network = GazeNetwork(base.trunk, candidates.frozen_through, head)
-    network.load_trunk(base.trunk_state)
+        head = base.heads.blank()
+    network = base.network(candidates.frozen_through, head)
     try:
         network.load_trained_state(candidates.fine_tuned)
     except (ValueError, RuntimeError):
         raise _not_made_from(paths) from None
-    network.eval()
 
     def run(x: NDArray[np.float32]) -> Angles:
         with torch.inference_mode():

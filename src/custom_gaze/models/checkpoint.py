@@ -17,12 +17,13 @@ from custom_gaze.common.saved_tensors import (
 )
 from custom_gaze.common.untrusted import printable
 from custom_gaze.config.specification import Specification, specification_of
-from custom_gaze.models.heads import CorrectedHead
-from custom_gaze.models.network import GazeNetwork, trunk_spec
+from custom_gaze.models.graph import GraphTrunk, NodeList
+from custom_gaze.models.heads import CorrectedAngles, CorrectedBins, CorrectedHead
+from custom_gaze.models.network import GazeNetwork, Trunk, trunk_spec
 from custom_gaze.models.records import BaseProvenance, ChoiceRecord, TrainingRecord
 
 FORMAT = "custom-gaze-checkpoint"
-VERSION = 5
+VERSION = 6
 LINEAR, CORRECTED = "linear", "corrected"
 MOST_BINS = 360  # L2CS-Net has 90
 
@@ -31,9 +32,10 @@ MOST_BINS = 360  # L2CS-Net has 90
 class Checkpoint:
     """A network's weights and its provenance."""
 
-    trunk: str  # a name from TRUNKS
+    trunk: Trunk
     frozen_through: str  # its last block that was not trained
     head: str  # its kind, LINEAR or CORRECTED (heads.py)
+    angles: NodeList | None  # what CORRECTED corrects where the base's heads are no bins
     state: dict[str, Tensor]  # all weights and statistics by name, float32
     base: BaseProvenance
     code: str  # the version of the code that trained (common/provenance.py)
@@ -54,16 +56,26 @@ class Checkpoint:
 
         Raises:
             InputError: the trunk or its frozen block is unknown.
-            ValueError: the head is of an unknown kind, or its number of bins is none.
+            ValueError: the head is of an unknown kind, or its number of bins is none; the nodes of
+                the trunk or of the head are no network.
         """
+        if isinstance(self.trunk, GraphTrunk):
+            self.trunk.check(self.specification.preprocessing.size_px)
         if self.head not in (LINEAR, CORRECTED):
             raise ValueError(f"unknown head {self.head!r}")
-        head = None
-        if self.head == CORRECTED:
+        head: CorrectedHead | None = None
+        if self.head == CORRECTED and self.angles is not None:
+            head = CorrectedAngles(trunk_spec(self.trunk).features, self.angles)
+        elif self.head == CORRECTED:
             if not 2 <= self.base.bins <= MOST_BINS:
                 raise ValueError(f"a head of {self.base.bins} bins")
-            head = CorrectedHead(trunk_spec(self.trunk).features, self.base.bins)
+            head = CorrectedBins(trunk_spec(self.trunk).features, self.base.bins)
         return GazeNetwork(self.trunk, self.frozen_through, head)
+
+
+def corrected_angles(network: GazeNetwork) -> NodeList | None:
+    """What a head corrects, for `Checkpoint.angles`."""
+    return network.head.nodes if isinstance(network.head, CorrectedAngles) else None
 
 
 def head_kind(network: GazeNetwork) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from custom_gaze.common.errors import InputError
 from custom_gaze.models.devices import full_precision
+from custom_gaze.models.graph import LAYERS, GraphTrunk
 from custom_gaze.models.heads import CorrectedHead
 
 
@@ -21,6 +22,7 @@ from custom_gaze.models.heads import CorrectedHead
 class TrunkSpec:
     """One kind of trunk: how to build it, its blocks in order, the width of its features."""
 
+    name: str
     build: Callable[[], nn.Module]  # random weights, the classifier an nn.Identity
     blocks: tuple[str, ...]  # dotted names of sub-modules, in the order of the forward pass
     features: int
@@ -87,34 +89,44 @@ def _basic_block(channels: int, wider: int, stride: int) -> nn.Module:
     return block
 
 
-TRUNKS = {
-    "resnet18": TrunkSpec(_resnet("resnet18"), _RESNET_BLOCKS, 512, "layer3"),
-    "resnet34": TrunkSpec(_resnet("resnet34"), _RESNET_BLOCKS, 512, "layer3"),
-    "resnet50": TrunkSpec(_resnet("resnet50"), _RESNET_BLOCKS, 2048, "layer3"),
-    "slim18": TrunkSpec(_slim_resnet, ("shrink", *_RESNET_BLOCKS), SLIM_CHANNELS[-1], "layer3"),
-}
+def _trunks() -> dict[str, TrunkSpec]:
+    deep = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048}
+    specs = [
+        TrunkSpec(name, _resnet(name), _RESNET_BLOCKS, features, "layer3")
+        for name, features in {**deep, "resnet152": 2048}.items()
+    ]
+    slim = ("shrink", *_RESNET_BLOCKS)
+    specs.append(TrunkSpec("slim18", _slim_resnet, slim, SLIM_CHANNELS[-1], "layer3"))
+    return {spec.name: spec for spec in specs}
 
 
-def trunk_spec(name: str) -> TrunkSpec:
-    """Look a trunk up by name.
+TRUNKS = _trunks()  # those that have a name; every other one is a GraphTrunk
+Trunk = str | GraphTrunk
+
+
+def trunk_spec(trunk: Trunk) -> TrunkSpec:
+    """Look a trunk up by name, or say how one of another architecture is built.
 
     Raises:
         InputError: there is none of that name.
     """
+    if isinstance(trunk, GraphTrunk):
+        blocks = (*LAYERS, "flatten")
+        return TrunkSpec(trunk.name, trunk.build, blocks, trunk.features, "layer3")
     try:
-        return TRUNKS[name]
+        return TRUNKS[trunk]
     except KeyError:
-        raise InputError(f"unknown trunk {name!r}; known are {', '.join(TRUNKS)}") from None
+        raise InputError(f"unknown trunk {trunk!r}; known are {', '.join(TRUNKS)}") from None
 
 
 class GazeNetwork(nn.Module):
     """x float32 (N, 3, 448, 448), RGB, ImageNet-normalised → (N, 2) [yaw, pitch] in degrees."""
 
-    def __init__(self, trunk: str, frozen_through: str, head: nn.Module | None = None) -> None:
+    def __init__(self, trunk: Trunk, frozen_through: str, head: nn.Module | None = None) -> None:
         """Build with random weights.
 
         Args:
-            trunk: a key of TRUNKS.
+            trunk: a key of TRUNKS, or a trunk of another architecture.
             frozen_through: the name of the trunk's last frozen block.
             head: features (N, F) → (N, 2) degrees; None: a linear one.
 
@@ -126,10 +138,10 @@ class GazeNetwork(nn.Module):
         trainable = spec.blocks[:-1]  # the last block is the pooling
         if frozen_through not in trainable[:-1]:
             raise InputError(
-                f"train.frozen_through is {frozen_through!r}, which {trunk} has not as a block "
+                f"train.frozen_through is {frozen_through!r}, which {spec.name} has not as a block "
                 f"before its last; allowed are {', '.join(trainable[:-1])}"
             )
-        self.trunk_name = trunk
+        self.trunk_name = spec.name
         self.frozen_through = frozen_through
         self.trunk = spec.build()
         self.head = nn.Linear(spec.features, 2) if head is None else head

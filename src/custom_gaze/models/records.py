@@ -12,7 +12,7 @@ class BaseProvenance:
     source: str  # the file it came from, in words
     sha256: str  # of that file; '' where there was none
     kind: str  # one of weights/base.py's KINDS
-    trunk: str  # a name from `custom_gaze.models.network.TRUNKS`
+    trunk: str  # its name, or a few words for an architecture that has none
     bins: int  # of each of its heads; 0 where it had none
     batchnorm_folded: bool  # into its convolutions, in that file
 

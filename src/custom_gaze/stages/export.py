@@ -99,7 +99,7 @@ def _metadata(checkpoint: Checkpoint, prepared_by: Sequence[str], sha256: str) -
         validation_error_deg=checkpoint.training.validation_error_deg,
         specification=checkpoint.specification,
         base=checkpoint.base,
-        trunk=checkpoint.trunk,
+        trunk=checkpoint.base.trunk,
         method=checkpoint.choice.method,
         why=checkpoint.choice.reason,
         output=OUTPUT,

@@ -24,7 +24,7 @@ from custom_gaze.config.params import Params, TrainParams
 from custom_gaze.config.paths import Paths
 from custom_gaze.data.index import of_split, read_index, read_specification
 from custom_gaze.data.splits import TRAIN, VALIDATION
-from custom_gaze.models.checkpoint import Checkpoint, head_kind, save_checkpoint
+from custom_gaze.models.checkpoint import Checkpoint, corrected_angles, head_kind, save_checkpoint
 from custom_gaze.models.devices import pick_device
 from custom_gaze.models.records import ChoiceRecord, TrainingRecord
 from custom_gaze.weights.base import BaseNetwork, read_base
@@ -105,6 +105,7 @@ def _save(made: Made, base: BaseNetwork, params: Params, paths: Paths) -> None:
             trunk=base.trunk,
             frozen_through=params.train.frozen_through,
             head=head_kind(network),
+            angles=corrected_angles(network),
             state=network.state_dict(),
             base=base.provenance,
             code=code_version("stages.train"),

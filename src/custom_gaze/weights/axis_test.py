@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from custom_gaze.common.errors import InputError
 from custom_gaze.faces.crops import normalise, resize
-from custom_gaze.weights.base import BaseModule, BaseNetwork, expected_angles
+from custom_gaze.weights.base import BaseModule, BaseNetwork
 
 SIZE_PX = 448
 MAX_CROPS = 6  # more crops of one person tell no more
@@ -32,7 +32,10 @@ class Naming:
 
     yaw: str  # what was taken for yaw
     pitch: str
-    by: str  # 'name' where the names say so, 'order' where they do not
+    by: str  # 'name' where the names say so, 'order' where they do not, or SAID
+
+
+SAID = "metadata"  # the file is one of ours and says which is which
 
 
 def portrait_crops() -> NDArray[np.uint8]:
@@ -53,7 +56,8 @@ def settle_axes(
     """The base with its heads the right way round, as a mirror test on `crops` says.
 
     Where the test is not clear, as with weights that were never trained, `naming` stands and a
-    warning says so. It also warns where the test contradicts it.
+    warning says so, unless the file itself says which angle is which. It also warns where the test
+    contradicts it.
 
     Args:
         base: a base network with heads.
@@ -77,6 +81,8 @@ def settle_axes(
         return dataclasses.replace(
             base, heads=base.heads.swapped(), warnings=(*base.warnings, note)
         )
+    if naming.by == SAID:  # a person's model is centred on their screen: its mirror tells little
+        return base
     note = (
         f"a mirrored face does not tell which of {named} is the horizontal angle (scores "
         f"{yaw:.2f} and {pitch:.2f}); the first is taken for it, by its {naming.by}"
@@ -89,14 +95,12 @@ def mirror_scores(base: BaseNetwork, crops: NDArray[np.uint8]) -> tuple[float, f
 
     The mean product of the angle on a crop and on the mirrored crop, over their mean square.
     """
-    assert base.heads is not None
     module = BaseModule(base)
     angles = []
     for images in (crops, crops[:, :, ::-1]):
         with torch.inference_mode():
-            logits = [module(torch.from_numpy(normalise(image[None]))) for image in images]
-        yaw, pitch = (torch.cat(column) for column in zip(*logits, strict=True))
-        angles.append(expected_angles(yaw, pitch, base.heads).numpy())  # (N, 2)
+            rows = [module.angles_deg(torch.from_numpy(normalise(x[None]))) for x in images]
+        angles.append(torch.cat(rows).numpy())  # (N, 2)
     plain, mirrored = angles
     power = (plain**2 + mirrored**2).mean(axis=0) / 2
     scores = (plain * mirrored).mean(axis=0) / np.maximum(power, 1e-12)

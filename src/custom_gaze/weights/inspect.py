@@ -10,7 +10,9 @@ from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.common.untrusted import printable
 from custom_gaze.models import onnx_files
 from custom_gaze.weights import load, onnx_reader, torch_reader
-from custom_gaze.weights.base import FORMAT
+from custom_gaze.weights.base import FORMAT, BaseNetwork
+from custom_gaze.weights.base_heads import AngleHead
+from custom_gaze.weights.costs import costs_of, in_torch, latency_ms
 
 MAX_VALUE_LENGTH = 100  # characters of a checkpoint's or a model's entry that are shown
 
@@ -66,7 +68,8 @@ def _onnx_lines(content: bytes, path: Path) -> list[str]:
     lines = [f"{path}: ONNX, opset {opset}, made by {maker}", onnx_files.describe(model)]
     lines += _named({entry.key: entry.value for entry in model.metadata_props})
     outputs = [shape for _, shape in onnx_files.outputs_of(model)]
-    if len(outputs) == 2 and all(len(shape) == 2 for shape in outputs):
+    two = len(outputs) == 2 and all(len(shape) == 2 for shape in outputs)
+    if two or (len(outputs) == 1 and outputs[0][-1:] == (2,)):
         lines += _base_lines(path)
     return lines
 
@@ -79,12 +82,33 @@ def _base_lines(path: Path) -> list[str]:
         reason = str(error).removeprefix(f"{path}: ")
         return [f"no base network for custom-gaze: {reason}"]
     heads = "no heads, a trunk only"
-    if base.heads is not None:
+    if isinstance(base.heads, AngleHead):
+        heads = "one output of two angles"
+    elif base.heads is not None:
         width, first = base.heads.bin_width_deg, base.heads.first_bin_deg
         heads = f"two heads of {base.heads.bins} bins of {width:g}° from {first:g}°"
-    lines = [f"base network ({base.kind}) from {base.source}", f"{base.trunk}, {heads}"]
+    lines = [f"base network ({base.kind}) from {base.source}", f"{base.spec.name}, {heads}"]
     if base.batchnorm_folded:
         lines.append("BatchNorm was folded into the convolutions")
     if base.kind == "onnx":
         lines.append("the rebuilt network and onnxruntime agree")
+    lines += _cost_lines(base, path)
     return [*lines, *(f"warning: {warning}" for warning in base.warnings)]
+
+
+def _cost_lines(base: BaseNetwork, path: Path) -> list[str]:
+    """How large, how fast, where it is cut."""
+    costs = costs_of(base)
+    size_mb = path.stat().st_size / 1e6
+    kept = " × ".join(str(size) for size in costs.kept)
+    how, run = "PyTorch", in_torch(base)
+    if base.kind == "onnx" and path.suffix != ".pt":
+        session = onnx_files.open_session(path.read_bytes(), path, threads=0)
+        how, run = "onnxruntime", lambda x: onnx_files.run_session(session, x)
+    return [
+        f"{costs.parameters / 1e6:.1f} million parameters, {costs.multiplications / 1e9:.2f} "
+        f"billion multiplications an image, {size_mb:.1f} MB",
+        f"cut behind {base.spec.frozen_through}: {costs.frozen_share:.0%} of the multiplications "
+        f"are frozen, {kept} numbers are kept of a sample; {base.spec.features} features",
+        f"{latency_ms(run):.0f} ms an image here ({how})",
+    ]

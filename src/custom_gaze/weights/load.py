@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from custom_gaze.common.errors import InputError
-from custom_gaze.common.untrusted import MOST_MODEL_BYTES, read_file
-from custom_gaze.models.network import trunk_spec
-from custom_gaze.weights import onnx_reader, onnx_resnet, self_check, torch_reader
-from custom_gaze.weights.axis_test import Naming, settle_axes
-from custom_gaze.weights.base import FORMAT, BaseModule, BaseNetwork, bin_heads
+from custom_gaze.common.untrusted import MOST_MODEL_BYTES, printable, read_file
+from custom_gaze.models.onnx_metadata import OUTPUT, OUTPUT_KEY, props_of
+from custom_gaze.weights import anatomy, onnx_network, onnx_reader, self_check, torch_reader
+from custom_gaze.weights.axis_test import SAID, Naming, settle_axes
+from custom_gaze.weights.base import FORMAT, BaseModule, BaseNetwork
 
 # First bytes of files that are mistaken for weights.
 OTHER_FILES = {
@@ -26,8 +26,9 @@ OTHER_FILES = {
 def load_base(path: Path, crops: NDArray[np.uint8] | None = None) -> BaseNetwork:
     """Read a base network from any file a user may have; what it is, is seen in its content.
 
-    State dicts of L2CS-Net and MobileGaze, torchvision's ResNets, ONNX exports with two outputs
-    of bins, and our own base.pt. An ONNX file is compared with onnxruntime before it is accepted,
+    State dicts of L2CS-Net and MobileGaze, torchvision's ResNets, ONNX exports of any convolutional
+    network with two heads of bins or one output of two angles, and our own base.pt. An ONNX file is
+    compared with onnxruntime before it is accepted,
     and for every file with heads a mirror test settles which one is horizontal.
 
     Args:
@@ -81,20 +82,28 @@ def _from_torch(
 def _from_onnx(
     content: bytes, path: Path, sha256: str, crops: NDArray[np.uint8] | None
 ) -> BaseNetwork:
-    graph, source = onnx_reader.parse_onnx(content, path)
-    walked = onnx_resnet.walk(graph)
-    order, by = _order([head.output for head in walked.heads])
-    yaw, pitch = (walked.heads[index] for index in order)
-    features = trunk_spec(walked.trunk).features
-    heads = bin_heads((yaw.weight, yaw.bias), (pitch.weight, pitch.bias), features, f"{path}")
-    base = BaseNetwork(walked.trunk, walked.state, heads, source, sha256, "onnx", walked.folded)
-    self_check.self_check(graph, walked, BaseModule(base), heads, order, sha256)
-    return settle_axes(base, Naming(yaw.output, pitch.output, by), crops)
+    model, source = onnx_reader.parse_onnx(content, path)
+    network = onnx_network.read_network(model, f"{path}")
+    order, naming = _named(network)
+    found = anatomy.anatomy_of(network, order)
+    parts = found.trunk, found.state, found.heads, source, sha256, "onnx", found.folded
+    base = BaseNetwork(*parts)
+    self_check.self_check(network, found, BaseModule(base), sha256)
+    return settle_axes(base, naming, crops)
 
 
-def _order(names: list[str]) -> tuple[tuple[int, int], str]:
+def _named(network: onnx_network.OnnxNetwork) -> tuple[tuple[int, ...], Naming]:
     """Which outputs are yaw and pitch, by their names or else by their order."""
-    yaw, pitch = (["yaw" in name.lower() for name in names], ["pitch" in n.lower() for n in names])
-    if (yaw, pitch) == ([False, True], [True, False]):
-        return (1, 0), "name"
-    return (0, 1), "name" if (yaw, pitch) == ([True, False], [False, True]) else "order"
+    names = network.names
+    if len(names) == 1:
+        said = props_of(network.model).get(OUTPUT_KEY) == OUTPUT
+        of = printable(names[0], 40)
+        return (0,), Naming(f"{of}[0]", f"{of}[1]", SAID if said else "order")
+    order, by = (0, 1), "order"
+    if len(names) == 2:
+        yaw, pitch = (["yaw" in n.lower() for n in names], ["pitch" in n.lower() for n in names])
+        if (yaw, pitch) in (([False, True], [True, False]), ([True, False], [False, True])):
+            order, by = ((1, 0) if pitch[0] else (0, 1)), "name"
+        names = names[order[0]], names[order[1]]
+    yaw_name, pitch_name = (printable(name, 40) for name in (*names, "", "")[:2])
+    return order, Naming(yaw_name, pitch_name, by)

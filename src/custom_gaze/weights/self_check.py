@@ -14,12 +14,12 @@ from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.faces.crops import normalise, resize
 from custom_gaze.models.onnx_files import first_line, open_session, run_session
 from custom_gaze.models.onnx_trial import try_apart
+from custom_gaze.weights.anatomy import Anatomy
 from custom_gaze.weights.axis_test import SIZE_PX, portrait_crops
-from custom_gaze.weights.base import BaseModule, BinHeads, expected_angles
-from custom_gaze.weights.onnx_reader import OnnxGraph
-from custom_gaze.weights.onnx_resnet import Walked
+from custom_gaze.weights.base import BaseModule
+from custom_gaze.weights.base_heads import BinHeads, bins_deg
+from custom_gaze.weights.onnx_network import OnnxNetwork
 
-MOST_IMAGES = 64  # of a fixed batch
 LOGITS_TOLERANCE = 1e-4  # for logits up to 100; float32 resolves larger ones less finely
 ANGLES_TOLERANCE_DEG = 1e-3
 # Where the two networks are looked at layer by layer: far above rounding (1e-6 of the layer's
@@ -39,73 +39,42 @@ def check_images() -> NDArray[np.uint8]:
     return np.stack([plain, dark, noisy, blotches])
 
 
-def _batch_size(graph: OnnxGraph) -> int:
-    """The file's batch size, 1 where it is left open.
-
-    Raises:
-        InputError: it takes something else than images of 448 × 448.
-    """
-    value = next(value for value in graph.model.graph.input if value.name == graph.input)
-    sizes = [size.dim_value for size in value.type.tensor_type.shape.dim]
-    if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
-        raise InputError(f"{graph.where}: its input {graph.input!r} is not float32")
-    if len(sizes) != 4 or any(
-        size not in (0, wanted)
-        for size, wanted in zip(sizes[1:], (3, SIZE_PX, SIZE_PX), strict=True)
-    ):
-        shape = " × ".join(str(size or "?") for size in sizes)
-        raise InputError(
-            f"{graph.where}: takes images of {shape}, but the app feeds "
-            f"1 × 3 × {SIZE_PX} × {SIZE_PX}"
-        )
-    if not 0 <= sizes[0] <= MOST_IMAGES:
-        raise InputError(f"{graph.where}: takes {sizes[0]} images at once; export it for one")
-    return sizes[0] or 1
-
-
-def self_check(
-    graph: OnnxGraph,
-    walked: Walked,
-    module: BaseModule,
-    heads: BinHeads,
-    order: tuple[int, int],
-    sha256: str,
-) -> None:
+def self_check(network: OnnxNetwork, anatomy: Anatomy, module: BaseModule, sha256: str) -> None:
     """Compare the network rebuilt from a file with onnxruntime on the file's own graph.
 
     Args:
-        graph: the file.
-        walked: what was found in it.
+        network: the file.
+        anatomy: what was found in it.
         module: the network that was made of that.
-        heads: the module's heads, for the bins' angles.
-        order: which of the file's outputs are the module's yaw and pitch.
         sha256: of the file.
 
     Raises:
         CustomGazeError: they differ by more than 1e-4 in a logit or 1e-3 degrees; the message
             names the first layer that differs.
-        InputError: onnxruntime cannot run the file, or it takes no 448 × 448 images.
+        InputError: onnxruntime cannot run the file.
     """
-    copies = _batch_size(graph)
-    try_apart(graph.model, sha256, Path(graph.where), (copies, 3, SIZE_PX, SIZE_PX))
-    session = open_session(graph.model, Path(graph.where))
+    where, heads = network.graph.where, anatomy.heads
+    try_apart(network.model, sha256, Path(where), network.graph.shape(0))
+    session = open_session(network.model, Path(where))
     worst_logits = worst_deg = 0.0
     for image in normalise(check_images())[:, None]:  # (1, 3, 448, 448) each
-        outputs = _run(session, image, copies, graph)
-        theirs = [torch.from_numpy(outputs[index]) for index in order]
+        outputs = _run(session, image, network)
+        theirs = [torch.from_numpy(outputs[index]) for index in anatomy.order]
         with torch.inference_mode():
             ours = module(torch.from_numpy(image))
-        logits = [_logits_apart(a, b) for a, b in zip(ours, theirs, strict=True)]
-        angles_deg = expected_angles(ours[0], ours[1], heads)
-        angles_deg -= expected_angles(theirs[0], theirs[1], heads)
-        worst_logits = np.max([worst_logits, *logits])
-        worst_deg = np.max([worst_deg, angles_deg.abs().max().item()])
+        if isinstance(heads, BinHeads):
+            logits = [_logits_apart(a, b) for a, b in zip(ours, theirs, strict=True)]
+            worst_logits = np.max([worst_logits, *logits])
+            apart = bins_deg(ours[0], ours[1]) - bins_deg(theirs[0], theirs[1])
+        else:
+            apart = ours[0] - (theirs[0] if len(theirs) == 1 else bins_deg(theirs[0], theirs[1]))
+        worst_deg = np.max([worst_deg, apart.abs().max().item()])
         # Written so that NaN, which np.max keeps, fails.
         if not (worst_logits <= LOGITS_TOLERANCE and worst_deg <= ANGLES_TOLERANCE_DEG):
             raise CustomGazeError(
-                f"{graph.where}: the network rebuilt from this file does not predict as the file "
+                f"{where}: the network rebuilt from this file does not predict as the file "
                 f"does: {worst_logits:.2g} apart in the logits, {worst_deg:.2g}° in the "
-                f"angles. {_parting(graph, walked, module, image, copies)}"
+                f"angles. {_parting(network, anatomy, module, image)}"
             )
 
 
@@ -115,25 +84,22 @@ def _logits_apart(ours: Tensor, theirs: Tensor) -> float:
 
 
 def _parting(
-    graph: OnnxGraph,
-    walked: Walked,
-    module: BaseModule,
-    image: NDArray[np.float32],
-    copies: int,
+    network: OnnxNetwork, anatomy: Anatomy, module: BaseModule, image: NDArray[np.float32]
 ) -> str:
     """The first layer whose output differs, in words: both are run once more, layer by layer."""
     exposed = onnx.ModelProto()
-    exposed.CopyFrom(graph.model)
+    exposed.CopyFrom(network.model)
     del exposed.graph.output[:]
-    for tensor in walked.tensors.values():
+    for tensor in dict.fromkeys(anatomy.tensors.values()):
         value = onnx.helper.make_tensor_value_info(tensor, onnx.TensorProto.FLOAT, None)
         exposed.graph.output.append(value)
-    session = open_session(exposed, Path(graph.where))
-    theirs = dict(zip(walked.tensors, _run(session, image, copies, graph), strict=True))
-    ours = _layer_outputs(module, list(walked.tensors), image)
-    for layer, tensor in walked.tensors.items():
-        scale = max(float(np.abs(theirs[layer]).max()), 1.0)
-        difference = float(np.abs(ours[layer] - theirs[layer]).max())
+    session = open_session(exposed, Path(network.graph.where))
+    outputs = _run(session, image, network)
+    theirs = dict(zip(dict.fromkeys(anatomy.tensors.values()), outputs, strict=True))
+    ours = _layer_outputs(module, list(anatomy.tensors), image)
+    for layer, tensor in anatomy.tensors.items():
+        scale = max(float(np.abs(theirs[tensor]).max()), 1.0)
+        difference = float(np.abs(ours[layer].ravel() - theirs[tensor].ravel()).max())
         if not difference <= LAYER_TOLERANCE * scale:
             return f"They part at {layer} (tensor {tensor!r}), {difference:.2g} apart there"
     return "All layers agree; they part at the heads"
@@ -160,12 +126,12 @@ def _layer_outputs(
 
 
 def _run(
-    session: Any, image: NDArray[np.float32], copies: int, graph: OnnxGraph
+    session: Any, image: NDArray[np.float32], network: OnnxNetwork
 ) -> list[NDArray[np.float32]]:
-    """All outputs for one image, which a file of a larger fixed batch gets `copies` times."""
+    """All outputs for one image, which a file of a larger fixed batch gets several times."""
     try:
-        outputs = run_session(session, image.repeat(copies, axis=0))
+        outputs = run_session(session, image.repeat(network.images, axis=0))
     except Exception as error:  # onnxruntime's exceptions share no base of their own
         reason = first_line(error)
-        raise InputError(f"{graph.where}: onnxruntime cannot run it: {reason}") from None
+        raise InputError(f"{network.graph.where}: onnxruntime cannot run it: {reason}") from None
     return [output[:1] for output in outputs]

@@ -9,15 +9,12 @@ from torch import Tensor
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.tensor_files import UNREADABLE, read_tensors
 from custom_gaze.common.untrusted import printable
-from custom_gaze.models.network import trunk_spec
-from custom_gaze.weights.base import (
-    FORMAT,
-    BaseNetwork,
-    base_from_content,
-    bin_heads,
-    checked_state,
-    checked_tensor,
-)
+from custom_gaze.models.network import Trunk, trunk_spec
+from custom_gaze.weights import families
+from custom_gaze.weights.anatomy import graph_trunk
+from custom_gaze.weights.base import FORMAT, BaseNetwork, base_from_content, checked_state
+from custom_gaze.weights.base_heads import bin_heads, checked_tensor
+from custom_gaze.weights.simplify import simplified
 
 # Kind of state dict → the layers that give yaw and pitch.
 HEAD_LAYERS = {
@@ -27,7 +24,13 @@ HEAD_LAYERS = {
 # Layers a file may hold that gaze has no use for: L2CS-Net's third head, ImageNet's classifier.
 UNUSED_LAYERS = ("fc_finetune", "fc")
 WRAPPERS = ("state_dict", "model_state_dict")
-FIRST_BLOCK = "layer1.0.conv1.weight"  # every ResNet has it
+# A layer that every network of a family has → how it is built.
+FIRST_LAYERS = {
+    "layer1.0.conv1.weight": families.resnet,
+    "features.0.0.weight": families.mobilenet,
+    "stage0.reparam_conv.weight": families.mobileone,
+    "stage0.rbr_conv.0.conv.weight": families.mobileone,
+}
 
 
 def read_torch(content: bytes, where: str) -> dict[str, Any]:
@@ -65,16 +68,16 @@ def base_from_torch(content: dict[str, Any], where: str, source: str, sha256: st
         kind = printable(content["format"], 60)
         raise InputError(f"{where}: is a {kind!r} file and not a base network")
     state = state_dict(content, where)
-    trunk = _trunk_of(state, where)
     kinds = [kind for kind, of in HEAD_LAYERS.items() if any(_belongs(key, of) for key in state)]
     kind = kinds[0] if kinds else "torchvision"
+    used = HEAD_LAYERS.get(kind, ())
+    rest = {k: v for k, v in state.items() if not _belongs(k, (*used, *UNUSED_LAYERS))}
+    trunk, trunk_state = _trunk_of(rest, where)
     heads = None
     if kinds:
         yaw, pitch = (_linear(state, layer, where) for layer in HEAD_LAYERS[kind])
         heads = bin_heads(yaw, pitch, trunk_spec(trunk).features, where)
-    used = HEAD_LAYERS.get(kind, ())
-    rest = {k: v for k, v in state.items() if not _belongs(k, (*used, *UNUSED_LAYERS))}
-    return BaseNetwork(trunk, checked_state(trunk, rest, where), heads, source, sha256, kind)
+    return BaseNetwork(trunk, trunk_state, heads, source, sha256, kind)
 
 
 def state_dict(content: dict[str, Any], where: str) -> dict[str, Any]:
@@ -100,7 +103,8 @@ def state_dict(content: dict[str, Any], where: str) -> dict[str, Any]:
 def _prefix(state: dict[str, Any], where: str) -> str:
     """What stands before all keys, `module.` of DataParallel, `_orig_mod.` of torch.compile,
     `model.` of Lightning or any other."""
-    found = [key.removesuffix(FIRST_BLOCK) for key in state if key.endswith(FIRST_BLOCK)]
+    ends = [first for first in FIRST_LAYERS if any(key.endswith(first) for key in state)]
+    found = [key.removesuffix(ends[0]) for key in state if ends and key.endswith(ends[0])]
     prefix = min(found, key=len, default="")
     beside = [key for key in state if not key.startswith(prefix)]
     if beside:
@@ -111,16 +115,39 @@ def _prefix(state: dict[str, Any], where: str) -> str:
     return prefix
 
 
-def _trunk_of(state: dict[str, Any], where: str) -> str:
-    """ResNet-18, -34 or -50, by its blocks; `checked_state` then compares every key and shape."""
-    if "conv1.weight" not in state or FIRST_BLOCK not in state:
+def _trunk_of(state: dict[str, Any], where: str) -> tuple[Trunk, dict[str, Tensor]]:
+    """The trunk that a state dict without its heads is of, every key and shape checked."""
+    family = next((FIRST_LAYERS[first] for first in FIRST_LAYERS if first in state), None)
+    if family is None:
         raise InputError(
-            f"{where}: holds no ResNet (no conv1.weight and layer1.0.conv1.weight); base networks "
-            "are L2CS-Net, MobileGaze's ResNets and torchvision's ResNet-18, -34 and -50"
+            f"{where}: holds no network that is known by its keys; state dicts are L2CS-Net's and "
+            "MobileGaze's (ResNet, MobileNetV2, MobileOne) and torchvision's ResNets. Export "
+            "another network to ONNX"
         )
-    if "layer1.0.conv3.weight" in state:
-        return "resnet50"
-    return "resnet34" if "layer1.2.conv1.weight" in state else "resnet18"
+    if family is families.resnet:
+        trunk = _resnet_of(state)
+        return trunk, checked_state(trunk, state, where)
+    floats = {name: checked_tensor(value, name, where) for name, value in state.items()}
+    builder = families.Builder(floats, where)
+    features = family(builder)
+    left_over = builder.left_over()
+    graph, (features,) = simplified(builder.graph, [features])
+    name = families.family_of(graph, features)
+    if left_over or name is None:
+        odd = f"holds {printable(left_over[0], 80)}" if left_over else "has layers of other widths"
+        raise InputError(f"{where}: {odd}, which no MobileNetV2 or MobileOne of MobileGaze has")
+    graph_of, graph_state, _ = graph_trunk(graph, features)
+    return graph_of, graph_state
+
+
+def _resnet_of(state: dict[str, Any]) -> str:
+    """The ResNet of the same number of blocks, or the nearest below; `checked_state` then says
+    what is wrong with it."""
+    deep = "layer1.0.conv3.weight" in state
+    third = sum(f"layer3.{block}.conv1.weight" in state for block in range(64))
+    blocks = {36: "resnet152", 23: "resnet101", 6: "resnet50"} if deep else {6: "resnet34"}
+    shallow = "resnet50" if deep else "resnet18"
+    return next((name for count, name in blocks.items() if third >= count), shallow)
 
 
 def _linear(state: dict[str, Any], layer: str, where: str) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,7 @@ from custom_gaze.demo.pretrain.params import LearnParams
 from custom_gaze.models.heads import BIN_LAYOUTS, bin_angles_deg
 from custom_gaze.models.network import trunk_spec
 from custom_gaze.weights.base import BaseNetwork
+from custom_gaze.weights.base_heads import BinHeads
 
 TRUNK = "slim18"
 BINS = 90
@@ -63,7 +64,7 @@ def bin_network(base: BaseNetwork) -> BinNetwork:
     Raises:
         ValueError: it has another trunk, or no heads of 90 bins.
     """
-    if base.trunk != TRUNK or base.heads is None or base.heads.bins != BINS:
+    if base.trunk != TRUNK or not isinstance(base.heads, BinHeads) or base.heads.bins != BINS:
         raise ValueError(f"{base.source}: is no {TRUNK} with heads of {BINS} bins")
     network = BinNetwork().eval()
     state = {f"trunk.{name}": tensor for name, tensor in base.trunk_state.items()}

@@ -28,7 +28,8 @@ from custom_gaze.demo.pretrain.learning import (
 )
 from custom_gaze.demo.pretrain.params import load_pretrain_params
 from custom_gaze.models.devices import pick_device
-from custom_gaze.weights.base import BaseNetwork, BinHeads, save_base
+from custom_gaze.weights.base import BaseNetwork, save_base
+from custom_gaze.weights.base_heads import BinHeads
 from custom_gaze.weights.embedded import EMBEDDED, load_embedded, provenance_of
 
 
