@@ -58,7 +58,7 @@ def run(params: Params, paths: Paths, progress: Progress = SILENT) -> TrainResul
     train, validation = of_split(samples, TRAIN), of_split(samples, VALIDATION)
     device = pick_device(params.train.device, "train.device")
     base = read_base(paths.base)
-    progress.about(base.trunk, base.source)
+    progress.about(base.spec.name, base.source)
     method = _method(params.train, base)
     torch.manual_seed(params.train.seed)
     network = trunk_network(base, params.train, train, paths)
