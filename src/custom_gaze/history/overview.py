@@ -90,11 +90,14 @@ class Overview:
         left_out += agreed
         shown_columns = {name: cells for name, cells in columns.items() if name not in left_out}
         width = shutil.get_terminal_size((WIDTH_UNKNOWN, 24)).columns
-        for name in ("commit", *COMMON, "deployed"):
+        for name in ("commit", *COMMON, "made", "deployed"):
             table = _table(shown_columns)
             if max(map(len, table)) <= width:
                 break
-            shown_columns.pop(name, None)
+            if name == "made":  # the day is enough
+                shown_columns[name] = [cell.partition(" ")[0] for cell in shown_columns[name]]
+            else:
+                shown_columns.pop(name, None)
         lines = _table(shown_columns)
         if agreed:
             lines.append("all: " + ", ".join(f"{name} {columns[name][0]}" for name in agreed))
