@@ -65,10 +65,11 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def run_run(arguments: argparse.Namespace) -> None:
-    _, paths = project()
+    params, paths = project()
     from custom_gaze.data.dvc_sessions import ensure_session_file
     from custom_gaze.evaluation import report
     from custom_gaze.evaluation.results import read_metrics
+    from custom_gaze.history.restored import record_restored
 
     changes = changes_of(arguments.sessions, arguments.test, arguments.set)
     name = _checked(changes, arguments.sessions, arguments.name, paths)
@@ -86,7 +87,9 @@ def run_run(arguments: argparse.Namespace) -> None:
             "parameters before"
         )
     ran = Ran(name, _equal_experiment(name, paths.root), read_metrics(paths.figures))
-    tell(arguments, ran, "", *report.closing_table(paths).split("\n"), *_next(ran))
+    restored = record_restored(params.tracking, paths)  # where no stage ran
+    table = report.closing_table(paths).split("\n")
+    tell(arguments, ran, "", *table, *restored, *_next(ran))
 
 
 def changes_of(sessions: Sequence[str], test: Sequence[str], changes: Sequence[str]) -> list[str]:

@@ -20,9 +20,12 @@ MOST_FIGURES = 100
 def record_restored(tracking: TrackingParams, paths: Paths) -> list[str]:
     """Record each DVC experiment that MLflow has no run of, as what it is; returns what to tell.
 
-    A store that cannot be read is asked again by the next command.
+    A store or a DVC configuration that cannot be read is tried again by the next command.
     """
-    known = history(paths)
+    try:
+        known = history(paths)
+    except InputError:
+        return []
     if known.notes:
         return []
     recorded = {run.experiment for each in known.calibrations for run in each.runs} | _waiting()
