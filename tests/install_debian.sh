@@ -1,12 +1,14 @@
 #!/bin/sh
 # Debian's packages that tests need: openssh-server, an sshd of their own for `custom-gaze remote`,
-# chromium, which looks at the pages, and zsh, which completes commands. What is missing is installed if the user may do that;
-# otherwise those tests say why they are skipped.
+# chromium, which looks at the pages, zsh, which completes commands, and slurm-wlm with munge, a
+# cluster of one machine for the accuracy bench. What is missing is installed if the user may do
+# that; otherwise those tests say why they are skipped.
 PATH="$PATH:/usr/sbin:/sbin"
 missing=
 command -v sshd >/dev/null || missing="$missing openssh-server"
 command -v chromium >/dev/null || missing="$missing chromium"
 command -v zsh >/dev/null || missing="$missing zsh"
+command -v slurmctld >/dev/null || missing="$missing slurm-wlm munge"
 [ -n "$missing" ] || exit 0
 command -v apt-get >/dev/null || exit 0
 as_root=
@@ -30,6 +32,10 @@ $install </dev/null >/dev/null 2>&1 || {
   apt-get update -qq </dev/null
   $install </dev/null >/dev/null
 }
-if [ -d /run/systemd/system ]; then systemctl --quiet disable ssh.service ssh.socket; fi
+# Nor does it do so at the next start, where it was not there before.
+new=
+case " $* " in *" openssh-server "*) new="$new ssh.service ssh.socket" ;; esac
+case " $* " in *" slurm-wlm "*) new="$new munge.service slurmctld.service slurmd.service" ;; esac
+if [ -n "$new" ] && [ -d /run/systemd/system ]; then systemctl --quiet disable $new; fi
 ROOT
 exit 0

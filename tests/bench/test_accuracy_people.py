@@ -1,11 +1,12 @@
 """bench/accuracy.py over sessions of a project, and its jobs elsewhere."""
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,17 @@ from slurm_site import NotAtHand, slurm
 from test_accuracy_bench import small_base
 
 from conftest import REPOSITORY
+from custom_gaze.common.errors import InputError
 from custom_gaze.demo.session import write_session
 from custom_gaze.weights.base import save_base
 
 sys.path.append(str(REPOSITORY / "bench"))  # the bench is a program, no package
 
+import pretend_job
+
 import accuracy
+import accuracy_jobs
+from accuracy_jobs import LOCAL, SLURM, Elsewhere, _last_line, _submitter, run_elsewhere
 from accuracy_people import People, people_of
 from accuracy_person import Settings
 from accuracy_results import OTHER, SAME
@@ -147,14 +153,31 @@ def test_a_calibration_that_fails_is_named_and_the_others_go_on(
     assert accuracy.main(words) == 1
     said = capsys.readouterr()
     assert "person bert, 6 targets, small.pt base: done" in said.out
-    assert said.err.startswith(
-        "accuracy: person bert, 4 targets, small.pt base: ZeroDivisionError: on purpose; see "
-    )
+    failed = "accuracy: person bert, 4 targets, small.pt base: ZeroDivisionError: on purpose; see "
+    assert failed in said.err  # behind progress bars
     log = Path(said.err.rpartition("see ")[2].strip())
     assert "fails" in log.read_text()
     monkeypatch.setitem(accuracy.run_here.__globals__, "measured", really)
     assert accuracy.main(words) == 0
     assert "1 of 2 calibrations to do" in capsys.readouterr().out
+
+
+def test_what_an_executor_needs_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", types.ModuleType("submitit"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="--executor slurm: there is no sbatch here"):
+        _submitter(tmp_path, Elsewhere("slurm", 1, 1, {}))
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(InputError, match="--executor local: needs submitit: pip install submitit"):
+        _submitter(tmp_path, Elsewhere("local", 1, 1, {}))
+
+
+def test_of_a_traceback_what_was_raised_is_said() -> None:
+    rule = "-" * 22
+    said = f"Job failed with trace:\n{rule}\nTraceback\n  x\nInputError: no\n{rule}\nlogs:\n - a"
+    assert _last_line(said) == "InputError: no"
+    assert _last_line("killed\n") == "killed"
+    assert _last_line("") == "no message"
 
 
 def elsewhere(*words: str, **changed: str) -> "subprocess.Popen[str]":
@@ -190,42 +213,43 @@ def test_local_processes_give_the_same_results(
     assert bert_s(results(tmp_path)) == bert_s(results(measured))
 
 
-@pytest.fixture
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A SLURM of this machine alone, with room for two jobs."""
+@contextlib.contextmanager
+def cluster(name: str, folder: Path) -> Iterator[dict[str, str]]:
+    """What is needed for jobs of an executor: for SLURM one of this machine alone."""
     pytest.importorskip("submitit", reason="submitit is not installed")
+    if name == LOCAL:
+        yield {}
+        return
+    folder.mkdir()
     try:
-        with slurm(tmp_path_factory.mktemp("slurm"), processors=4) as environment:
+        with slurm(folder, processors=4) as environment:
             yield environment
     except NotAtHand as reason:
         pytest.skip(f"SLURM is not at hand: {reason}")
 
 
 @pytest.mark.long
-def test_jobs_of_slurm_give_the_same_results(
-    project: Path, measured: Path, tmp_path: Path, cluster: dict[str, str]
+@pytest.mark.parametrize("name", [LOCAL, SLURM])
+def test_jobs_elsewhere_end_each_in_its_own_way(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One of them is killed: it is named, the other goes on, and the same command finishes it."""
-    words = command(project, tmp_path, "--sessions", "bert=bert-1", "--executor", "slurm")
-    words += ["--slurm", "comment=bench"]
-    done = elsewhere(*words, **cluster)
-    around = {**os.environ, **cluster}
-    queue = ["squeue", "--noheader", "--states=running", "--format=%A %k"]
-    until = time.monotonic() + 120
-    running: list[str] = []
-    while not running and time.monotonic() < until:
-        found = subprocess.run(queue, env=around, capture_output=True, text=True, check=True)
-        running = found.stdout.split()
-        time.sleep(0.1)
-    assert running[1] == "bench"
-    subprocess.run(["scancel", "--signal=KILL", running[0]], env=around, check=True)
-    out, said = done.communicate(timeout=300)
-    assert done.returncode == 1, out
-    assert "targets, small.pt base: ended without a result; see " in said
-    assert len(said.splitlines()) == 1
-    assert len(results(tmp_path)) == 1
-    done = elsewhere(*words, **cluster)
-    out, said = done.communicate(timeout=300)
-    assert done.returncode == 0, said
-    assert "1 of 2 calibrations to do" in out
-    assert bert_s(results(tmp_path)) == bert_s(results(measured))
+    """One that raises or is killed is named with its log, and those behind it run."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.setattr(accuracy_jobs, "run_job", pretend_job.run)
+    monkeypatch.setenv("PYTHONPATH", str(Path(pretend_job.__file__).parent), prepend=os.pathsep)
+    words = ("raises", "is killed", "ends well", "ends as well")
+    jobs: list[Any] = [pretend_job.PretendJob(what, work) for what in words]
+    told: dict[str, str | None] = {}
+    with cluster(name, tmp_path / "slurm") as environment:
+        for key, value in environment.items():
+            monkeypatch.setenv(key, value)
+        where = Elsewhere(name, 2, 5, {"comment": "bench"} if name == SLURM else {})
+        run_elsewhere(jobs, where, lambda job, reason: told.update({str(job): reason}))
+    assert set(told) == set(words)
+    assert told["ends well"] is told["ends as well"] is None
+    assert (told["raises"] or "").startswith("ValueError: on purpose; see ")
+    assert (told["is killed"] or "").startswith("ended without a result; see ")
+    ran = [path.name.split(".") for path in work.iterdir() if path.is_file()]
+    assert sorted(what for what, _ in ran) == sorted(words)
+    assert all(number.isdecimal() == (name == SLURM) for _, number in ran)
