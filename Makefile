@@ -18,9 +18,10 @@ demo: .venv/installed
 	else dvc exp run $(DEMO_CHANGES); fi
 	@echo; custom-gaze report
 
-# One line an experiment: its sessions, the test error in degrees and pixels, the frames.
+# One line an experiment: its error, the cross-session one, and the parameters that differ.
 experiments: .venv/installed
-	@dvc exp show --drop '^(?!test\.(error|frames|constant)|sessions|Experiment|Created)'
+	@dvc exp show --only-changed --hide-workspace --keep '(error_deg|cross_session_deg)$$' \
+	  --drop '.*/|(Created|error_px|frames|targets)$$'
 
 # One process more than cores, since tests of DVC and sshd wait for other processes; a thread each.
 PYTEST := OMP_NUM_THREADS=1 pytest --dist worksteal --maxprocesses 5 \

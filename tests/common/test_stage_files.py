@@ -349,8 +349,10 @@ def test_a_figure_that_there_is_none_of_is_a_dash(
     content = {"headline": HEADLINE, "choice": CHOICE, "test": {**few, "targets": 2}}
     project.paths.figures.write_text(json.dumps({**content, "train": FIGURES}))
     assert main(["report"]) == 0
-    header, _, test, train, *_ = capsys.readouterr().out.splitlines()
-    assert header.split("  ")[-1].strip() == "pixels"
-    assert test.split()[-3:] == ["1.50°", "–", "2"]
-    assert train.split()[-3:] == ["1.50°", "1.00–2.00°", "2"]
-    assert test.split()[-6:-3] == ["–"] * 3  # best correction, probe, fine-tuned
+    said = capsys.readouterr().out.splitlines()
+    cells = {line[:15].strip(): line[15:].split() for line in said}
+    assert cells["exported"] == ["1.50°", "1.50°"]
+    assert cells["95 % interval"] == ["–", "1.00–2.00°"]
+    assert cells["pixels"] == ["2", "2"]
+    for name in ("best correction", "probe", "fine-tuned"):
+        assert cells[name] == ["–", "–"]

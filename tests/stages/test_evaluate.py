@@ -157,7 +157,9 @@ def test_the_same_model_gives_the_same_reports(
 def test_the_closing_table(evaluated: Project) -> None:
     table = report.closing_table(evaluated.paths)
     error = json.loads(evaluated.paths.figures.read_text())["test"]["error_deg"]
-    assert f"{error:.2f}°" in table
+    lines = {line[:15].strip(): line[15:].split("  ") for line in table.split("\n")}
+    assert next(filter(None, lines["exported"])).strip() == f"{error:.2f}°"
+    assert max(map(len, table.split("\n\n")[0].split("\n"))) <= 100
     assert "custom_gaze.onnx" in table
     evaluated.paths.figures.unlink()
     with pytest.raises(InputError, match="figures.json: not found; run `dvc repro`"):

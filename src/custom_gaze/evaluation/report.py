@@ -48,8 +48,10 @@ def closing_table(paths: Paths) -> str:
         InputError: nothing was evaluated yet, or figures.json is damaged.
     """
     metrics = read_metrics(paths.figures)
+    # A column for each group of frames: the other way round it is too wide for a terminal.
+    header, *rows = zip(HEADER, *error_rows(metrics), strict=True)
     lines = [
-        aligned(HEADER, error_rows(metrics)),
+        aligned(header, rows),
         "",
         f"error     {headline_line(metrics.headline)}",
         f"exported  {exported_line(metrics.choice)}",
