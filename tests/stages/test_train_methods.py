@@ -227,7 +227,7 @@ def test_the_best_correction_is_one_of_all_the_app_has(
     assert metrics.headline.correction_deg == 3.0  # on the headline's frames, not the test part's
     assert asked == [(14, ("constant", "gain_offset", "quadratic", "svr"))]
     assert test.best_correction_deg != test.corrected_deg
-    assert "<td>best correction</td><td>svr</td>" in chosen.paths.report.read_text()
+    assert "<dt>best correction</dt><dd>svr</dd>" in chosen.paths.report.read_text()
     shown = f"{test.best_correction_deg:.2f}°"
     [line] = [
         line
