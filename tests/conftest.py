@@ -152,7 +152,8 @@ def copy_working_tree(root: Path) -> None:
     )
     for name in filter(None, listed.stdout.split("\0")):
         source = REPOSITORY / name
-        if source.is_file() and name != "dvc.lock" and not name.startswith("data/sessions/"):
+        a_session_s = name.startswith("data/sessions/") and not name.endswith(".gitignore")
+        if source.is_file() and name != "dvc.lock" and not a_session_s:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, root / name)
 

@@ -159,7 +159,7 @@ def test_the_closing_table(evaluated: Project) -> None:
     error = json.loads(evaluated.paths.figures.read_text())["test"]["error_deg"]
     lines = {line[:15].strip(): line[15:].split("  ") for line in table.split("\n")}
     assert next(filter(None, lines["exported"])).strip() == f"{error:.2f}°"
-    assert max(map(len, table.split("\n\n")[0].split("\n"))) <= 100
+    assert max(map(len, table.split("\n\n")[0].split("\n"))) <= 80
     assert "custom_gaze.onnx" in table
     evaluated.paths.figures.unlink()
     with pytest.raises(InputError, match="figures.json: not found; run `dvc repro`"):

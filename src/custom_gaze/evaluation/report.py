@@ -26,6 +26,7 @@ MEASURED_ON = {
     CROSS_SESSION: TESTED_AS[CROSS_SESSION],
     TRAIN: "frames it was trained on",
 }
+COLUMNS = {**TESTED_AS, TRAIN: "trained on"}  # the same, in the terminal
 # What is measured beside the exported file, by its key in the metrics; first what a user has
 # without training. The corrected base, a candidate, is among the metrics and not here: it is the
 # best correction without the support vector regressor, and mostly the same.
@@ -49,9 +50,9 @@ def closing_table(paths: Paths) -> str:
     """
     metrics = read_metrics(paths.figures)
     # A column for each group of frames: the other way round it is too wide for a terminal.
-    header, *rows = zip(HEADER, *error_rows(metrics), strict=True)
+    _, *rows = zip(HEADER, *error_rows(metrics), strict=True)
     lines = [
-        aligned(header, rows),
+        aligned((HEADER[0], *(COLUMNS[name] for name in metrics.groups())), rows),
         "",
         f"error     {headline_line(metrics.headline)}",
         f"exported  {exported_line(metrics.choice)}",
