@@ -1,5 +1,6 @@
 """Small projects on disk: the shipped params.yaml made small, in a folder of their own."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -22,7 +23,7 @@ from filelock import FileLock
 import custom_gaze  # noqa: F401  sets what torch and onnxruntime read when they are loaded
 from custom_gaze.config.params import Params, load_params
 from custom_gaze.config.paths import Paths
-from custom_gaze.config.specification import Preprocessing, Specification
+from custom_gaze.config.specification import Preprocessing
 from custom_gaze.data.prepared import COLUMNS, MANIFEST_FORMAT
 from custom_gaze.models import onnx_trial
 from custom_gaze.models.network import GazeNetwork
@@ -228,7 +229,9 @@ def write_synthetic(
         "code": "0.1.0+prepared",
         "detector": {"kind": "CenterFace", "sha256": "0" * 64, "min_score": 0.7},
         "mesh": None,
-        **Specification(geometry, Preprocessing(size_px=size_px), "detector box").as_dict(),
+        "geometry": dataclasses.asdict(geometry),
+        "preprocessing": Preprocessing(size_px=size_px).as_dict(),
+        "crop_from": "detector box",
         "jpeg_quality": 100,
         "counts": {"frames": frames + 1, "used": frames, "left_out": 1},
         "left_out": [{"filename": "img_1.jpg", "reason": "no <face> in it"}],

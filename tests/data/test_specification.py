@@ -26,7 +26,7 @@ def test_the_index_keeps_what_was_prepared_whatever_params_say(
     project.change(geometry={"deg_per_pixel": 0.05}, prepare={"margin": 2.0, "size_px": 96})
     index.run(project.params, project.paths)
     kept = read_specification(project.paths.specification)
-    assert kept == replace(SPEC, preprocessing=Preprocessing(size_px=64))
+    assert kept == replace(SPEC, preprocessing=Preprocessing(size_px=64), detector_sha256="0" * 64)
 
 
 def test_sessions_that_were_prepared_differently_are_named(
@@ -46,6 +46,9 @@ def test_sessions_that_were_prepared_differently_are_named(
     other = replace(SPEC, preprocessing=Preprocessing(margin=1.6), crop_from="mesh")
     with pytest.raises(InputError, match="a and c .*: preprocessing.margin is 1.5 .* and 1.6 in"):
         agreed([("a", SPEC), ("b", SPEC), ("c", other)])
+    by_one, by_another = (replace(SPEC, mesh_sha256=digit * 64) for digit in "12")
+    with pytest.raises(InputError, match="a and b .*: mesh_sha256 is '1+' in the one and '2+' in"):
+        agreed([("a", by_one), ("b", by_another)])
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
@@ -79,6 +82,8 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         (changed("preprocessing", [1]), "not one of this version's"),
         (changed("crop_from", "\x1b[2J" * 99), r"crop_from is '\\\\x1b\[2J"),
         (changed("crop_from", ["mesh"]), "crop_from is "),
+        (changed("detector_sha256", "0" * 63), "detector_sha256 is '0+…', no SHA-256"),
+        (changed("mesh_sha256", [1]), "mesh_sha256 is "),
     ],
 )
 def test_what_prepare_did_not_write_is_refused_in_one_line(content: Any, said: str) -> None:
@@ -90,4 +95,12 @@ def test_what_prepare_did_not_write_is_refused_in_one_line(content: Any, said: s
 
 
 def test_it_comes_back_as_it_was_written() -> None:
-    assert specification_of(json.loads(json.dumps(SPEC.as_dict())), Path("m"), "") == SPEC
+    found = replace(SPEC, detector_sha256="a" * 64, mesh_sha256="b" * 64)
+    for spec in (SPEC, found):
+        assert specification_of(json.loads(json.dumps(spec.as_dict())), Path("m"), "") == spec
+
+
+def test_a_file_of_an_earlier_version_does_not_say_which_files_found_the_faces() -> None:
+    content = changed("detector_sha256", ...)
+    del content["mesh_sha256"]
+    assert specification_of(content, Path("m.json"), "").detector_sha256 is None

@@ -28,7 +28,7 @@ def checkpoint() -> Checkpoint:
         code="1",
         sessions=["a"],
         params={"train": {"learning_rate": 1e-4, "method": "probe"}},
-        specification=Specification(ScreenGeometry(), Preprocessing(), "mesh"),
+        specification=Specification(ScreenGeometry(), Preprocessing(), "mesh", "1" * 64, "2" * 64),
         training=TrainingRecord(["train"], 0, 1.0, 9.0, 3.0),
         choice=ChoiceRecord(Candidate.PROBE, "why", {Candidate.PROBE: 3.0}),
     )

@@ -9,7 +9,7 @@ from custom_gaze.common.errors import InputError
 from custom_gaze.config.candidate import Candidate
 from custom_gaze.config.specification import Preprocessing, Specification
 from custom_gaze.geometry import ScreenGeometry
-from custom_gaze.models.onnx_metadata import OUTPUT, PREFIX, ModelMetadata
+from custom_gaze.models.onnx_metadata import OUTPUT, PREFIX, ModelMetadata, facts_in
 from custom_gaze.models.records import BaseProvenance
 
 MODEL = Path("models/custom_gaze.onnx")
@@ -19,7 +19,9 @@ METADATA = ModelMetadata(
     prepared_by=["0.1.0+def"],
     trained_on=["train", "validation"],
     validation_error_deg=2.5,
-    specification=Specification(ScreenGeometry(800.0), Preprocessing(2.0, 64), "mesh"),
+    specification=Specification(
+        ScreenGeometry(800.0), Preprocessing(2.0, 64), "mesh", "12" * 32, "34" * 32
+    ),
     base=BaseProvenance("a file", "ab" * 32, "onnx", "resnet18", 90, True),
     trunk="resnet18",
     method=Candidate.PROBE,
@@ -50,6 +52,7 @@ def test_what_is_written_comes_back() -> None:
         ("preprocessing", '{"margin": 2.0}'),
         ("geometry", "[" * 100_000),
         ("crop_from", "elsewhere"),
+        ("mesh_sha256", '"34"'),
         ("another", "1"),
     ],
 )
@@ -57,3 +60,12 @@ def test_metadata_has_to_be_whole(name: str, value: str | None) -> None:
     props = METADATA.to_props() | {PREFIX + name: value}
     with pytest.raises(InputError, match=r"onnx: does not say what it was trained on.*export"):
         ModelMetadata.from_props({k: v for k, v in props.items() if v is not None}, MODEL)
+
+
+def test_a_model_of_an_earlier_version_is_read_without_the_hashes_of_its_faces() -> None:
+    hashes = {PREFIX + "detector_sha256", PREFIX + "mesh_sha256"}
+    props = {key: value for key, value in METADATA.to_props().items() if key not in hashes}
+    said = facts_in(props, "").specification
+    assert said == ModelMetadata.from_props(props, MODEL).specification
+    assert said is not None
+    assert (said.crop_from, said.detector_sha256, said.mesh_sha256) == ("mesh", None, None)

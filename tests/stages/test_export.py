@@ -60,6 +60,8 @@ def test_the_metadata_says_where_the_model_is_from(trained: Project) -> None:
     assert json.loads(metadata["custom_gaze.geometry"])["deg_per_pixel"] == 0.0307
     assert json.loads(metadata["custom_gaze.preprocessing"])["size_px"] == 64
     assert metadata["custom_gaze.crop_from"] == "detector box"
+    assert metadata["custom_gaze.detector_sha256"] == f'"{"0" * 64}"'
+    assert metadata["custom_gaze.mesh_sha256"] == "null"
     assert json.loads(metadata["custom_gaze.base"])["kind"] == "random"
     assert float(metadata["custom_gaze.validation_error_deg"]) == pytest.approx(
         checkpoint.training.validation_error_deg

@@ -7,12 +7,13 @@ from typing import Any, Literal, get_args
 from pydantic.dataclasses import dataclass
 
 from custom_gaze.common.errors import InputError
-from custom_gaze.common.stage_files import CHECKED
+from custom_gaze.common.stage_files import CHECKED, SHA256
 from custom_gaze.common.untrusted import printable
 from custom_gaze.config.sections import section_of
 from custom_gaze.geometry import ScreenGeometry
 
 CropFrom = Literal["mesh", "detector box"]
+HASHES = ("detector_sha256", "mesh_sha256")  # of a Specification, in its order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,29 +62,40 @@ PREPROCESSING = Preprocessing()
 
 @dataclass(frozen=True, config=CHECKED)
 class Specification:
-    """The screen of the labels, and how the crops were cut."""
+    """The screen of the labels, and how the crops were cut.
+
+    The two hashes are those of the files that found the faces. `detector_sha256` is None where a
+    model of an earlier version does not say; where it does, `mesh_sha256` None means no mesh.
+    """
 
     geometry: ScreenGeometry
     preprocessing: Preprocessing
     crop_from: CropFrom
+    detector_sha256: str | None = None
+    mesh_sha256: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values; manifest.json and data/specification.json have them by these keys."""
+        """Plain JSON values; data/specification.json has them by these keys, and manifest.json all
+        but the hashes."""
         return {
             "geometry": dataclasses.asdict(self.geometry),
             "preprocessing": self.preprocessing.as_dict(),
             "crop_from": self.crop_from,
+            "detector_sha256": self.detector_sha256,
+            "mesh_sha256": self.mesh_sha256,
         }
 
 
 def specification_of(content: Any, source: Path, remedy: str) -> Specification:
-    """The specification among the keys of a manifest.json or of data/specification.json.
+    """The specification among the keys of a data/specification.json, a checkpoint or a model.
 
     Raises:
-        InputError: a key is missing, or holds no value that `prepare` writes.
+        InputError: a key is missing, beside the hashes that earlier versions did not write, or
+            holds no value that `prepare` writes.
     """
     names = [entry.name for entry in dataclasses.fields(Specification)]
-    missing = [name for name in names if not isinstance(content, dict) or name not in content]
+    needed = [name for name in names if name not in HASHES]
+    missing = [name for name in needed if not isinstance(content, dict) or name not in content]
     if missing:
         raise InputError(
             f"{source}: does not say by which {missing[0]} it was made, as files of an earlier "
@@ -94,8 +106,15 @@ def specification_of(content: Any, source: Path, remedy: str) -> Specification:
         preprocessing = Preprocessing.of(content["preprocessing"])
         if content["crop_from"] not in get_args(CropFrom):
             raise ValueError(f"crop_from is {printable(content['crop_from'], 40)!r}")
+        hashes = [_hash(name, content.get(name)) for name in HASHES]
     except InputError as error:
         raise InputError(f"{error}; {remedy}") from None
     except ValueError as error:
         raise InputError(f"{source}: {error}; {remedy}") from None
-    return Specification(geometry, preprocessing, content["crop_from"])
+    return Specification(geometry, preprocessing, content["crop_from"], *hashes)
+
+
+def _hash(name: str, value: Any) -> str | None:
+    if value is None or (isinstance(value, str) and SHA256.fullmatch(value)):
+        return value
+    raise ValueError(f"{name} is {printable(value, 40)!r}, no SHA-256")

@@ -145,7 +145,9 @@ class Manifest(Strict):
     @property
     def specification(self) -> Specification:
         """The screen of its labels, and how its crops were cut."""
-        return Specification(self.geometry, self.preprocessing, self.crop_from)
+        mesh_sha256 = None if self.mesh is None else self.mesh.sha256
+        how = self.preprocessing, self.crop_from, self.detector.sha256, mesh_sha256
+        return Specification(self.geometry, *how)
 
     @property
     def unusable(self) -> tuple[LeftOut, ...]:

@@ -13,7 +13,12 @@ from custom_gaze.common.errors import InputError
 from custom_gaze.common.plain_records import from_plain
 from custom_gaze.common.untrusted import printable
 from custom_gaze.config.candidate import Candidate
-from custom_gaze.config.specification import Preprocessing, Specification, specification_of
+from custom_gaze.config.specification import (
+    HASHES,
+    Preprocessing,
+    Specification,
+    specification_of,
+)
 from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.models.records import BaseProvenance
 
@@ -21,7 +26,7 @@ PREFIX = "custom_gaze."
 CHECKPOINT_KEY = PREFIX + "checkpoint_sha256"
 OUTPUT_KEY = PREFIX + "output"
 QUANTISATION_KEY = PREFIX + "quantisation"
-SPECIFICATION = ("preprocessing", "geometry", "crop_from")
+SPECIFICATION = ("preprocessing", "geometry", "crop_from", *HASHES)
 TEXTS = ("code_version", "crop_from", "trunk", "method", "why", "output", "checkpoint_sha256")
 OUTPUT = "[yaw, pitch] in degrees, right and down positive"
 
@@ -70,7 +75,7 @@ class ModelMetadata:
                 name: value if name in TEXTS else json.loads(value)
                 for name, value in _ours(props).items()
             }
-            parts = {name: plain.pop(name) for name in SPECIFICATION}
+            parts = {name: plain.pop(name) for name in SPECIFICATION if name in plain}
             plain["specification"] = specification_of(parts, path, "")
             return from_plain(cls, plain, "metadata")
         except (InputError, LookupError, ValueError, RecursionError):
@@ -148,7 +153,9 @@ def _base(said: Any) -> BaseProvenance | None:
 def _specification(said: Mapping[str, str]) -> Specification | None:
     with suppress(InputError, LookupError, ValueError, RecursionError):
         parts = {
-            name: said[name] if name in TEXTS else json.loads(said[name]) for name in SPECIFICATION
+            name: said[name] if name in TEXTS else json.loads(said[name])
+            for name in SPECIFICATION
+            if name in said
         }
         return specification_of(parts, Path(), "")
     return None

@@ -13,7 +13,7 @@ from custom_gaze.common.errors import InputError
 from custom_gaze.common.files import sha256_of, write_json, write_text
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
-from custom_gaze.config.specification import Specification
+from custom_gaze.config.specification import HASHES, Specification
 from custom_gaze.data.index import HEADER, Manifests, Sample, of_split, targets_of
 from custom_gaze.data.prepared_samples import prepared_samples
 from custom_gaze.data.splits import CROSS_SESSION, SIDES, number_targets, points_px, split_by_target
@@ -96,9 +96,8 @@ def agreed(specifications: Sequence[tuple[str, Specification]]) -> Specification
 
 def _flat(specification: Specification) -> dict[str, object]:
     crops = specification.preprocessing.as_dict()
-    return {f"preprocessing.{key}": crops[key] for key in crops} | {
-        "crop_from": specification.crop_from
-    }
+    by_key = {f"preprocessing.{key}": crops[key] for key in crops}
+    return by_key | {name: getattr(specification, name) for name in ("crop_from", *HASHES)}
 
 
 def _on_screen(

@@ -300,6 +300,7 @@ def _made_with(evaluation: Evaluation, comparison: Comparison) -> TABLE:
         ("exported", model.method.label),
         ("best correction", provenance.correction),
         ("face detector", f"{manifest.detector.kind}, {manifest.detector.sha256[:12]}"),
+        ("face mesh", manifest.mesh.sha256[:12] if manifest.mesh else ""),
         ("crop from", manifest.crop_from),
         ("code that trained", model.code_version),
         ("model (SHA-256)", provenance.model_sha256),
