@@ -34,6 +34,7 @@ def write_network(
     margin: float | None = None,
     geometry: ScreenGeometry | None = None,
     scale: float = 1.0,
+    crop_from: str | None = None,
 ) -> Path:
     """Write a network that answers a linear function of the mean colours of the crop's halves.
 
@@ -74,6 +75,8 @@ def write_network(
         said["custom_gaze.preprocessing"] = json.dumps(spec.as_dict())
     if geometry is not None:
         said["custom_gaze.geometry"] = json.dumps(vars(geometry))
+    if crop_from is not None:
+        said["custom_gaze.crop_from"] = crop_from
     helper.set_model_props(model, said)
     onnx.checker.check_model(model)
     path.parent.mkdir(parents=True, exist_ok=True)

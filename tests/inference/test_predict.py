@@ -69,6 +69,18 @@ def test_a_session_as_training_would_see_it(ready: Project) -> None:
     assert result.trained_on == "one"
 
 
+def test_a_model_trained_on_crops_by_a_mesh_that_is_not_there_is_a_warning(ready: Project) -> None:
+    assert predict.run("one", ready.params, ready.paths).other_faces == ""
+    crops = 1.5, GEOMETRY
+    write_network(ready.paths.model, 64, (2,), ["one"], *crops, crop_from="detector box")
+    assert predict.run("one", ready.params, ready.paths).other_faces == ""
+    write_network(ready.paths.model, 64, (2,), ["one"], *crops, crop_from="mesh")
+    result = predict.run("one", ready.params, ready.paths)
+    said = "warning: the model was trained on crops by a face mesh, models/faces has none: expect"
+    assert predict_output.as_text(result).splitlines()[-1].startswith(said)
+    assert json.loads(predict_output.as_json(result))["other_faces"] == result.other_faces
+
+
 def test_the_models_own_crop_and_geometry_win(ready: Project) -> None:
     before = predict.run("one", ready.params, ready.paths).predictions[0]
     other = ScreenGeometry(500.0, 400.0, 0.05)

@@ -107,6 +107,17 @@ def test_a_video_gives_a_smoothed_line_a_frame(ready: Project, video: Path) -> N
     assert [line.split()[0] for line in lines[1:]] == ["0.00", "0.20", "0.40", "0.60", "0.80"]
 
 
+def test_a_model_trained_on_crops_by_a_mesh_that_is_not_there_is_a_warning(
+    ready: Project, video: Path, tmp_path: Path
+) -> None:
+    write_network(ready.paths.model, 64, (2,), ["one"], 1.5, ScreenGeometry(), crop_from="mesh")
+    lines: list[str] = []
+    picture = tmp_path / "last.png"
+    watch.run(str(video), ready.params, ready.paths, output=picture, say=lines.append)
+    (line,) = lines
+    assert line.startswith("warning: the model was trained on crops by a face mesh, models/faces ")
+
+
 def test_mirrored_frames_are_turned_round(ready: Project, video: Path) -> None:
     lines: list[str] = []
     watch.run(str(video), ready.params, ready.paths, mirror=True, say=lines.append)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from custom_gaze.common.errors import CustomGazeError, InputError
+from custom_gaze.config.specification import Preprocessing, Specification
 from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.models.onnx_metadata import PREFIX
 from custom_gaze.rustyeyes.deploy import DeployPlan, deploy, plan_deploy, rollback
@@ -624,3 +625,34 @@ def test_a_folder_that_may_not_be_read(app: Path, model: Path) -> None:
 def test_the_screen_is_the_specifications() -> None:
     assert (2 * GEOMETRY.center_x_px, 2 * GEOMETRY.center_y_px) == SCREEN_PX
     assert GEOMETRY.deg_per_pixel == DEG_PER_PIXEL
+
+
+def faces_of(config: Path, detector: object, mesh: object) -> None:
+    """Let the app's config.json name these files."""
+    content = json.loads(config.read_text())
+    content["models"] |= {"face_detection_path": detector, "face_mesh_path": mesh}
+    config.write_text(json.dumps(content, indent=2))
+
+
+def test_the_app_s_own_detector_and_mesh_are_compared_with_the_models(
+    app: Path, tmp_path: Path
+) -> None:
+    """A warning in the plan, no refusal; the app's files stay as they are."""
+    trained = Specification(GEOMETRY, Preprocessing(), "mesh", "1" * 64, "2" * 64)
+    said = trained.as_dict()
+    metadata = {
+        PREFIX + key: value if key == "crop_from" else json.dumps(value)
+        for key, value in said.items()
+    }
+    model = color_model(tmp_path / "mine.onnx", metadata=metadata)
+    assert plan_deploy(app, model, GEOMETRY).other_faces == ""  # it names none
+    faces_of(app / "config.json", 3, "models/mesh.onnx")
+    assert plan_deploy(app, model, GEOMETRY).other_faces == ""
+    faces_of(app / "config.json", "models/detector.onnx", "models/mesh.onnx")
+    plan = plan_deploy(app, model, GEOMETRY)
+    assert "by a face mesh, the app has none: expect" in plan.other_faces
+    assert plan.lines()[-1] == f"warning: {plan.other_faces}"
+    (app / "models/mesh.onnx").write_bytes(b"another")
+    plan = deploy(app, model, GEOMETRY).plan
+    assert "by the face mesh 222222222222, the app has ae448ac86c4e" in plan.other_faces
+    assert (app / "models/mesh.onnx").read_bytes() == b"another"

@@ -69,6 +69,7 @@ def run(
         without_prediction=tuple(failed),
         mean_error_deg=float(np.mean(errors_deg)) if errors_deg else None,
         trained_on=folder.resolve().name if trained_on else None,
+        other_faces=reader.other_faces,
         picture=output,
     )
     if output is not None:

@@ -47,7 +47,8 @@ class PredictResult:
     frames it cannot read and why.
 
     `trained_on` is the session's id where the network was trained on it: then the errors tell
-    how well it fits and not how well it will do.
+    how well it fits and not how well it will do. `other_faces` says what it means that its crops
+    were found by other files than models/faces, '' where they were not.
     """
 
     name: str
@@ -57,6 +58,7 @@ class PredictResult:
     without_prediction: tuple[LeftOut, ...]
     mean_error_deg: float | None
     trained_on: str | None
+    other_faces: str
     picture: Path | None
 
 
@@ -127,6 +129,8 @@ def as_text(result: PredictResult) -> str:
             f"the network was trained on {result.trained_on}: this tells how well it fits, "
             "`custom-gaze report` how well it does on targets it never saw"
         )
+    if result.other_faces:
+        lines.append(f"warning: {result.other_faces}")
     return "\n".join(lines)
 
 

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from custom_gaze.common.errors import InputError
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
-from custom_gaze.config.specification import PREPROCESSING, Preprocessing
+from custom_gaze.config.specification import PREPROCESSING, Preprocessing, Specification
 from custom_gaze.faces.crops import gaze_crop, normalise
 from custom_gaze.faces.eye_points import EyeFinder, Point, load_eye_finder
 from custom_gaze.faces.finder import FaceFinder, FoundFace, load_finder
+from custom_gaze.faces.other_files import other_files
 from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.models.onnx_files import (
     describe,
@@ -43,7 +44,8 @@ SMALLEST_PX, LARGEST_PX = 32, 1024  # of a network's input, as prepare.size_px a
 class GazeModel:
     """A network whose outputs are read as the app reads them.
 
-    `sessions` are those it was trained on; None where the file does not say.
+    `sessions` are those it was trained on, `specification` says how its crops were cut; None where
+    the file does not say.
     """
 
     path: Path
@@ -51,6 +53,7 @@ class GazeModel:
     spec: Preprocessing
     geometry: ScreenGeometry
     sessions: tuple[str, ...] | None
+    specification: Specification | None
 
     def angles_deg(self, crop: NDArray[np.uint8]) -> NDArray[np.float64]:
         """A crop uint8 (size_px, size_px, 3) RGB → float64 (2,) [yaw, pitch] in degrees.
@@ -86,6 +89,15 @@ class GazeReader:
     finder: FaceFinder
     eyes: EyeFinder
     model: GazeModel
+
+    @property
+    def other_faces(self) -> str:
+        """What it means that the model's crops were found by other files than these, in a line;
+        '' where they were not, or that is not known."""
+        finder = self.finder
+        mesh_sha256 = None if finder.mesh is None else finder.mesh.sha256
+        found = self.model.specification, finder.detector.sha256, mesh_sha256
+        return other_files(*found, "models/faces")
 
     def read(self, frame: NDArray[np.uint8]) -> Gaze:
         """The gaze in a frame uint8 (H, W, 3) RGB.
@@ -123,7 +135,8 @@ def load_gaze_model(path: Path, params: Params) -> GazeModel:
     facts = facts_of(proto, sha256)
     try_apart(proto, sha256, path, (1, 3, spec.size_px, spec.size_px))
     session = cpu_session(proto.SerializeToString())
-    model = GazeModel(path, session, spec, facts.geometry or params.geometry, facts.sessions)
+    geometry = facts.geometry or params.geometry
+    model = GazeModel(path, session, spec, geometry, facts.sessions, facts.specification)
     try:
         model.angles_deg(np.zeros((spec.size_px, spec.size_px, 3), np.uint8))
     except InputError as error:

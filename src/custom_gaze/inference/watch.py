@@ -105,7 +105,8 @@ def run(
         output: an .avi or .mp4 with everything that was seen, or a .png of the last frame.
         mirror: turn the frames round. None: a webcam's, since the app shows and captures them
             turned round unless it is told otherwise; a file's are taken as they are.
-        say: takes one line for each frame, where neither a window nor `output` shows them.
+        say: takes a warning, and one line for each frame, where neither a window nor `output` shows
+            them.
 
     Raises:
         InputError: there is no such webcam or no readable video, the model or detector cannot be
@@ -116,6 +117,8 @@ def run(
         raise InputError(f"{output}: give the output a name ending in .avi, .mp4 or .png")
     with _opened(source, mirror) as opened:
         reader = load_reader(params, paths, model)
+        if reader.other_faces:
+            say(f"warning: {reader.other_faces}")
         if output is not None:
             sink = written(output, opened.fps, opened.live)
         elif problem := no_display():

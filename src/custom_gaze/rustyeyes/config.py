@@ -21,6 +21,7 @@ from custom_gaze.rustyeyes.contract import Correction
 CONFIG_FILE = "config.json"
 MODEL_FILE = "models/custom_gaze.onnx"
 CORRECTION_AT = ("calibration", "models", "l2cs")  # the keys that lead to it
+FACE_KEYS = ("face_detection_path", "face_mesh_path")
 MOST_LEVELS = 127  # of objects and lists within each other, as in serde_json
 
 
@@ -62,6 +63,12 @@ class AppConfig:
     def model_path(self) -> str:
         """The gaze network that the app loads, relative to its folder."""
         return str(self._models["l2cs_path"])
+
+    def face_files(self) -> tuple[str, str] | None:
+        """Detector and mesh that the app loads, relative to its folder; None where the file does
+        not name both."""
+        detector, mesh = (self._models.get(key) for key in FACE_KEYS)
+        return (str(detector), str(mesh)) if _is_text(detector) and _is_text(mesh) else None
 
     def correction(self) -> Correction | None:
         """The correction that the app applies, None where it is not whole."""

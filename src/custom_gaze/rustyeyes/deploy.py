@@ -13,6 +13,7 @@ from pathlib import Path
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.files import sha256_of
 from custom_gaze.common.untrusted import MOST_TEXT_BYTES, printable, read_file
+from custom_gaze.faces.other_files import other_files
 from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.models.onnx_metadata import ModelFacts
 from custom_gaze.rustyeyes.config import CONFIG_FILE, MODEL_FILE, AppConfig, Edit
@@ -48,6 +49,7 @@ class DeployPlan:
     changes: tuple[Change, ...]
     edits: tuple[Edit, ...]
     scale_note: str
+    other_faces: str  # what it means that the app finds faces by other files; '' where it does not
     interrupted: bool
 
     def lines(self) -> list[str]:
@@ -69,7 +71,8 @@ class DeployPlan:
             lines.append(f"backup of all this: {self.app / BACKUPS}")
         else:
             lines.append(f"{self.app}: this model is deployed already, nothing to change")
-        return [*lines, self.scale_note]
+        lines.append(self.scale_note)
+        return [*lines, f"warning: {self.other_faces}"] if self.other_faces else lines
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,8 @@ def plan_deploy(
         changes.append(Change(CONFIG_FILE, before, hashlib.sha256(fresh).hexdigest(), fresh))
     note = _scale_note(geometry, wanted, app_pixels_per_degree)
     named = called or f"{model}"
-    plan = tuple(changes), tuple(edits), note, is_interrupted(app)
+    faces = _other_faces(config, facts, app)
+    plan = tuple(changes), tuple(edits), note, faces, is_interrupted(app)
     return DeployPlan(app, model, named, facts, *plan)
 
 
@@ -262,6 +266,14 @@ def _correction(geometry: ScreenGeometry, app_pixels_per_degree: float | None) -
         )
     gain = 1 / (geometry.deg_per_pixel * app_pixels_per_degree)
     return Correction(yaw_gain=gain, pitch_gain=gain)
+
+
+def _other_faces(config: AppConfig, facts: ModelFacts, app: Path) -> str:
+    files = config.face_files()
+    if files is None:
+        return ""
+    detector, mesh = (_sha256(app / name) for name in files)
+    return other_files(facts.specification, detector, mesh, "the app")
 
 
 def _scale_note(
