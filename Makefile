@@ -18,10 +18,9 @@ demo: .venv/installed
 	else dvc exp run $(DEMO_CHANGES); fi
 	@echo; custom-gaze report
 
-# One line an experiment: its error, the cross-session one, and the parameters that differ.
+# Each experiment's figures, and the parameters that differ.
 experiments: .venv/installed
-	@dvc exp show --only-changed --hide-workspace --keep '(error_deg|cross_session_deg)$$' \
-	  --drop '.*/|(Created|error_px|frames|targets)$$'
+	@custom-gaze experiments
 
 # One process more than cores, since tests of DVC and sshd wait for other processes; a thread each.
 PYTEST := OMP_NUM_THREADS=1 pytest --dist worksteal --maxprocesses 5 \

@@ -119,7 +119,8 @@ def _commit_pipeline(root: Path, made: Path) -> None:
         stages[name] = {
             "cmd": " ".join([sys.executable, "-I", "-S", "put.py", str(made), *outs, *figures]),
             "params": ["sessions", "split.seed"],
-            "outs": [*outs, *({figure: {"cache": False}} for figure in figures)],
+            "outs": [*outs, *({figure: {"cache": False}} for figure in figures[1:])],
+            "metrics": [{figure: {"cache": False}} for figure in figures[:1]],
         }
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
     (root / "put.py").write_text(PUT)

@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_sessions import put
 
 from conftest import Project
 from custom_gaze.cli import main
 from custom_gaze.data.session_file import session_file
+from session_frames import put
 
 
 @pytest.fixture

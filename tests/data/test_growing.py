@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_sessions import jpeg, put
 
 from conftest import REPOSITORY
 from custom_gaze.cli import main
@@ -23,6 +22,7 @@ from custom_gaze.data.session_file import Exclusion, SessionFile, write_session_
 from custom_gaze.geometry import ScreenGeometry
 from killed import comes_to_its_end
 from project_files import run, tree
+from session_frames import jpeg, put
 
 pytest_plugins = ["import_fixtures"]
 

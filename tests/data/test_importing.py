@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 from PIL import ExifTags, Image
-from test_sessions import jpeg, put
 
 from conftest import REPOSITORY
 from custom_gaze.cli import main
@@ -28,6 +27,7 @@ from custom_gaze.data.sessions import read_session
 from custom_gaze.geometry import ScreenGeometry
 from killed import code_of, comes_to_its_end
 from project_files import run, tree
+from session_frames import jpeg, put
 
 pytest_plugins = ["import_fixtures"]
 

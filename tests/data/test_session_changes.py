@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_sessions import jpeg, put
 
 from conftest import REPOSITORY, Once, Project
 from custom_gaze.common.errors import InputError
@@ -30,6 +29,7 @@ from custom_gaze.data.session_list import list_sessions, show_session
 from custom_gaze.data.session_merge import merge
 from custom_gaze.geometry import ScreenGeometry
 from killed import comes_to_its_end
+from session_frames import jpeg, put
 
 GEOMETRY = ScreenGeometry()
 PREPARE = {

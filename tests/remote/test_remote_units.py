@@ -344,6 +344,7 @@ def test_every_verb_says_what_to_do_before_setup(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / ".dvc").mkdir()
+    (tmp_path / "params.yaml").touch()
     monkeypatch.chdir(tmp_path)
     for words in (["train"], ["status"], ["logs", "x"], ["fetch", "x"], ["queue", "a", "b"]):
         assert main(["remote", *words]) == 2

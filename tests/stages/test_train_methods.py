@@ -204,7 +204,7 @@ def test_what_auto_trained_on_is_said_to_be_trained_on(chosen: Project) -> None:
     known = [sample for sample in samples if sample.split in ("train", "validation")]
     assert len(known) == 14
     assert json.loads(chosen.paths.figures.read_text())["train"]["frames"] == 14
-    assert "<td>frames trained on</td><td>14</td>" in chosen.paths.report.read_text()
+    assert "<dt>frames trained on</dt><dd>14</dd>" in chosen.paths.report.read_text()
     assert load_checkpoint(chosen.paths.checkpoint).training.trained_on == [
         "train",
         "validation",

@@ -1,4 +1,4 @@
-"""The verbs about the RustyEyes app and what may go there: history, deploy, rollback, status."""
+"""The verbs about the RustyEyes app, and about what may go there: history and experiments too."""
 
 import argparse
 import shlex
@@ -28,6 +28,11 @@ def add_verbs(verbs: Verbs) -> None:
     text = "a prepared session; default: the newest that the most can be compared on"
     sub.add_argument("--reference", metavar="SESSION", help=text)
     sub.add_argument("--output", type=Path, metavar="PNG", help="default: reports/history.png")
+
+    text = "DVC's experiments: their figures and the parameters that differ"
+    sub = add_verb(verbs, "experiments", run_experiments, text, json=True)
+    text = "those of all commits; default: of the newest"
+    sub.add_argument("-A", "--all-commits", action="store_true", help=text)
 
     sub = add_verb(verbs, "deploy", run_deploy, "put the model into RustyEyes; shows what changes")
     sub.add_argument("app", type=Path, metavar="APP_DIR")
@@ -61,6 +66,14 @@ def run_history(arguments: argparse.Namespace) -> None:
 
     result = overview.run(params, paths, arguments.reference, arguments.output)
     tell(arguments, result, *result.lines())
+
+
+def run_experiments(arguments: argparse.Namespace) -> None:
+    _, paths = project()
+    from custom_gaze.history.experiments import as_text, experiments
+
+    found = experiments(paths, arguments.all_commits)
+    tell(arguments, found, *as_text(found))
 
 
 def run_deploy(arguments: argparse.Namespace) -> None:
@@ -97,8 +110,11 @@ class _Chosen:
     def made_by(self) -> dict[str, str]:
         """What the record of the deploy says of the calibration."""
         from custom_gaze.common.files import sha256_of
+        from custom_gaze.common.untrusted import MOST_MODEL_BYTES
 
-        of_it = self.known.of_model(sha256_of(self.path)) if self.path.is_file() else None
+        if not self.path.is_file() or self.path.stat().st_size > MOST_MODEL_BYTES:
+            return {}  # which deploy refuses
+        of_it = self.known.of_model(sha256_of(self.path))
         return {"experiment": of_it.name, "commit": of_it.commit} if of_it else {}
 
 

@@ -33,12 +33,14 @@ Ids = Annotated[
     BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
 ]
 Section = TypeVar("Section")
+NEWER = ("show_faces",)
 
 
 def section_of(kind: type[Section], content: Any, where: str, source: str) -> Section:
     """The pydantic dataclass `kind` from the mapping `content`; `where` is its key so far.
 
-    Every key has to be there, those with a default too: a file says all that a run does.
+    Every key has to be there, those with a default too: a file says all that a run does. Only
+    what came with a later version (`NEWER`) may be missing in a project that was there before.
 
     Raises:
         InputError: it is no mapping, a key is unknown or missing, or a value has the wrong type or
@@ -53,7 +55,7 @@ def section_of(kind: type[Section], content: Any, where: str, source: str) -> Se
         raise InputError(
             f"{label} has the unknown key {unknown[0]}; allowed are {', '.join(hints)}"
         )
-    missing = [name for name in hints if name not in content]
+    missing = [name for name in hints if name not in content and name not in NEWER]
     if missing:
         raise InputError(
             f"{label} lacks the key {missing[0]!r}; all of {', '.join(hints)} are needed"
@@ -63,6 +65,7 @@ def section_of(kind: type[Section], content: Any, where: str, source: str) -> Se
         if is_pydantic_dataclass(hint)
         else content[name]
         for name, hint in hints.items()
+        if name in content
     }
     try:
         return kind(**values)

@@ -28,7 +28,7 @@ def parse_onnx(content: bytes, path: Path) -> tuple[Any, str]:
     files = _load_external_weights(model, path)
     try:  # attributes of the right kind, each node behind those that feed it
         onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, UnicodeDecodeError) as error:  # a name that is no text
         raise InputError(f"{path}: is no valid ONNX: {first_line(error)}") from None
     source = [path.name, *(f"{file.name} (sha256 {sha256_of(file)})" for file in sorted(files))]
     return model, " with ".join(source)

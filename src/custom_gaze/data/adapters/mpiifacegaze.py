@@ -90,7 +90,10 @@ ADAPTER = Adapter("MPIIFaceGaze", knows, read)
 
 
 def _person(path: Path) -> Path:
-    path = path.resolve()
+    try:
+        path = path.resolve()
+    except (OSError, RuntimeError):  # a loop of links, which Python 3.10 to 3.12 say so
+        return path
     return path.parent if DAY.fullmatch(path.name) else path
 
 

@@ -13,6 +13,7 @@ With pixels the screen is params.yaml's, until `custom-gaze screen` says another
 for degrees a screen is made up on which the angles come out exactly.
 """
 
+import codecs
 import csv
 import io
 from collections import Counter
@@ -111,7 +112,7 @@ def _csv_of(path: Path) -> Path | None:
 
 def _rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The header's names in small letters, and each further line's number and cells."""
-    text = read_text(path, MOST_TABLE_BYTES).removeprefix("\ufeff")
+    text = read_text(path, MOST_TABLE_BYTES).removeprefix(codecs.BOM_UTF8.decode())
     reader = csv.reader(io.StringIO(text, newline=""))
     try:
         rows = [(reader.line_num, cells) for cells in reader if cells]

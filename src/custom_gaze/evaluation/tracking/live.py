@@ -15,6 +15,7 @@ from custom_gaze.calibration.progress import SILENT, Progress
 from custom_gaze.calibration.recipe import Epoch
 from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.common.files import sha256_of
+from custom_gaze.common.untrusted import MOST_MODEL_BYTES, regular_file
 from custom_gaze.config.candidate import Candidate
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
@@ -53,7 +54,8 @@ def following(stage: str, params: Params, paths: Paths) -> Iterator[None]:
         yield
     except BaseException as error:
         with suppress(OSError, CustomGazeError):
-            told = journal.awaiting(sha256_of(paths.checkpoint), params)
+            checkpoint = regular_file(paths.checkpoint, MOST_MODEL_BYTES)
+            told = journal.awaiting(sha256_of(checkpoint), params)
             if told is not None:
                 if not isinstance(error, KeyboardInterrupt):  # nobody waits for more after that
                     journal.wait_for_courier(told.opening.id)
