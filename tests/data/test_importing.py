@@ -369,3 +369,4 @@ def test_targets_beside_the_screen_are_said(
     said = capsys.readouterr().err
     assert "beside the screen of 1728 × 1117 pixels, the first at (2400, 300)" in said
     assert "set the screen of the capture with `custom-gaze screen --size …`" in said
+    assert said.count("the embedded base network has seen drawings of one face only") == 1

@@ -151,6 +151,7 @@ def test_a_session_is_one_the_product_reads(session: Path) -> None:
     expected = sorted((round(y), round(x)) for x, y in grid_targets((3, 2), GEOMETRY))
     assert found == expected
     assert [f.target_x_px for f in read.frames] != sorted(f.target_x_px for f in read.frames)
+    assert all(frame.drawn for frame in read.frames)
     for frame in read.frames:
         assert load_frame(frame.image).shape == (720, 1280, 3)
         record = json.loads(frame.image.with_suffix(".json").read_text())

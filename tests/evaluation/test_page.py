@@ -183,6 +183,24 @@ def with_faces(project: Project, demo: Path) -> None:
     project.paths.index_manifests.write_text(json.dumps(manifests))
 
 
+def test_the_page_says_that_the_embedded_base_knows_drawings_alone(
+    chosen: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluation, comparison, *_ = found_by(chosen, monkeypatch)
+    provenance = evaluation.provenance
+    base = dataclasses.replace(provenance.model.base, kind="embedded")
+    model = dataclasses.replace(provenance.model, base=base)
+    first, *others = provenance.manifests
+    all_drawn = [each.model_copy(update={"drawn": True}) for each in provenance.manifests]
+    said = "The embedded base network has seen drawings of one face only"
+    for manifests, warned in (([first, *others], True), (all_drawn, False)):
+        made = dataclasses.replace(provenance, model=model, manifests=manifests)
+        page = page_of(
+            dataclasses.replace(evaluation, provenance=made), comparison, [], GEOMETRY, []
+        )
+        assert any(said in warning for warning in page.warnings) == warned
+
+
 def test_faces_are_shown_where_they_are_asked_for_and_never_in_what_mlflow_gets(
     chosen: Project, demo: Path
 ) -> None:

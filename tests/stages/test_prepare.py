@@ -124,6 +124,7 @@ def test_manifest_says_what_made_the_dataset(paths):
     }
     assert manifest["mesh"] is None
     assert manifest["crop_from"] == "detector box"
+    assert manifest["drawn"] is False
     assert manifest["preprocessing"]["margin"] == 1.6
     assert manifest["preprocessing"]["size_px"] == 224
     assert manifest["preprocessing"]["mean"] == [0.485, 0.456, 0.406]

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ from custom_gaze.models.network import GazeNetwork
 from custom_gaze.models.onnx_metadata import CHECKPOINT_KEY
 from custom_gaze.models.onnx_runtime import cpu_session, predict_onnx
 from custom_gaze.models.records import ChoiceRecord
-from custom_gaze.stages import evaluate, export, train
+from custom_gaze.stages import evaluate, export, index, train
 from custom_gaze.weights.base import read_base
 
 BASE, PROBE, FINETUNE = Candidate
@@ -364,7 +365,31 @@ def test_what_train_says_of_the_frames(
         result = train.TrainResult(FINETUNE, "asked for", 2, epoch, 14 - held_out, held_out)
         monkeypatch.setattr(train, "run", lambda *_, result=result: result)
         assert main(["train"]) == 0
-        assert said in capsys.readouterr().out
+        printed = capsys.readouterr()
+        assert said in printed.out
+        assert "warning" not in printed.err
+
+
+@pytest.mark.parametrize(("drawn", "base"), [(False, "embedded"), (True, "embedded"), (False, "x")])
+def test_train_says_that_the_embedded_base_knows_drawings_alone(
+    project: Project,
+    prepare_synthetic: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    drawn: bool,
+    base: str,
+) -> None:
+    prepare_synthetic("one")
+    manifest = project.paths.dataset / "one" / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "drawn": drawn}))
+    index.run(project.params, project.paths)
+    project.paths.specification.unlink()  # nothing is recorded without it
+    project.change(fetch={"base": base})
+    result = train.TrainResult(FINETUNE, "asked for", 2, Epoch(2, 1.0, 2.0, 3.0), 14, 0)
+    monkeypatch.setattr(train, "run", lambda *_: result)
+    assert main(["train"]) == 0
+    said = "warning: the embedded base network has seen drawings of one face only, and these frames"
+    assert capsys.readouterr().err.startswith(said) == (base == "embedded" and not drawn)
 
 
 def test_a_dead_fine_tune_leaves_the_other_candidates_or_its_start(

@@ -70,6 +70,7 @@ def run_import(arguments: argparse.Namespace) -> None:
     from custom_gaze.config.list_comments import settle_list_comments
     from custom_gaze.data.flagging import exclude_suspects, load_examiner
     from custom_gaze.data.growing import import_by_day, update_session
+    from custom_gaze.data.known_accuracy import drawn_base
 
     if arguments.update is not None and arguments.session is not None:
         raise InputError("import: give --session ID for a new session, or --update ID, not both")
@@ -99,6 +100,8 @@ def run_import(arguments: argparse.Namespace) -> None:
                 say(f"excluded: {suspect.filename}: {suspect.why}")
             taken_back = f" (custom-gaze session include {result.session_id} FRAME)"
             say(f"{len(flagged)} frames excluded{taken_back if flagged else ''}")
+    if known := drawn_base(params.fetch.base, (result.is_drawn for result in results)):
+        warn(f"warning: {known}")
     for key in settle_list_comments(paths.params):
         warn(f"{paths.params}: the comment behind {key} stands above it now: -S writes into it")
     say(f"next: {_next_command([result.session_id for result in results], params)}")

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from custom_gaze.cli.verbs import Verbs, add_verb, project, tell
@@ -86,9 +87,17 @@ def run_index(arguments: argparse.Namespace) -> None:
 
 def run_train(arguments: argparse.Namespace) -> None:
     params, paths = project()
+    from custom_gaze.data.index import read_manifests
+    from custom_gaze.data.known_accuracy import drawn_base
     from custom_gaze.evaluation.tracking import live
     from custom_gaze.stages import train
 
+    drawn = [True]
+    with suppress(InputError):  # the stage itself does not need the manifests
+        read = read_manifests(paths.index_manifests)
+        drawn = [each.drawn for each in read if each.session in params.sessions]
+    if known := drawn_base(params.fetch.base, drawn):
+        warn(f"warning: {known}")
     with live.training(params, paths) as progress:
         result = train.run(params, paths, progress)
     held_out = result.validation_frames

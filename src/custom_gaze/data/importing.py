@@ -48,6 +48,11 @@ class ImportResult:
     added: int | None
     again: bool
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether all its frames are the demo's."""
+        return all(frame.drawn for frame in self.session.frames)
+
     def copied_frames(self) -> list[Frame]:
         """The session's usable frames where they are now; a data set's were read elsewhere."""
         return [replace(f, image=self.folder / f.image.name) for f in self.session.frames]

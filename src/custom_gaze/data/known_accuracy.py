@@ -4,12 +4,27 @@ From docs/demo_world.md, "What calibration gains": the mean error over ten simul
 is exported (auto, embedded base). A test holds these figures to that page.
 """
 
+from collections.abc import Iterable
+
 # Degrees, by the number of targets that were calibrated on.
 SAME_DAY_DEG = {9: 4.35, 16: 3.00, 25: 2.52, 50: 3.08, 100: 2.88}
 OTHER_DAY_DEG = {9: 9.75, 16: 6.68, 25: 5.07, 50: 6.29, 100: 5.84}
 
 FEW, GOOD = 9, 25  # targets: a 3 x 3 grid, a 5 x 5 grid
 ENOUGH = 16
+
+
+EMBEDDED = "embedded"  # fetch.base, and the kind of base that it gives
+DRAWN_BASE = (
+    "the embedded base network has seen drawings of one face only, and these frames are of a real "
+    "person; docs/real_people.md says how that went, fetch.base names another network"
+)
+
+
+def drawn_base(base: str, drawn: Iterable[bool]) -> str:
+    """What to know where the base network of this word or kind has seen drawings alone and not all
+    frames are `drawn`; '' elsewhere."""
+    return DRAWN_BASE if base == EMBEDDED and not all(drawn) else ""
 
 
 def few_targets(targets: int) -> tuple[str, str] | None:

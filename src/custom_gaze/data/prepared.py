@@ -141,6 +141,7 @@ class Manifest(Strict):
     counts: Counts
     left_out: tuple[LeftOut, ...]
     suspects: tuple[Suspect, ...]  # of the frames that are used
+    drawn: bool = False  # all of these are the demo's; an earlier version did not say
 
     @property
     def specification(self) -> Specification:

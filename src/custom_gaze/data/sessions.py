@@ -30,6 +30,8 @@ from custom_gaze.geometry import ScreenGeometry
 
 FRAME_NAME = re.compile(r"img_([0-9]{1,18})\.(jpg|json)")
 TARGET_KEYS = (("screen_x", "screen_y"), ("target_x", "target_y"))  # the second is the older one
+# What the demo writes where the app has the gaze that its network found: exactly 0, all of it.
+DRAWN_GAZE = {"yaw": 0.0, "pitch": 0.0, "roll": 0.0, "vector": {"x": 0.0, "y": 0.0, "z": 1.0}}
 TURNED = "to be shown turned (EXIF orientation), which the app and training ignore"
 UPRIGHT = "see that the picture is upright as it is stored"
 MAX_JSON_BYTES = 4 << 20  # a frame's JSON has about 1 kB, with all 468 landmarks about 60 kB
@@ -42,7 +44,8 @@ MAX_IMAGE_PIXELS = 50_000_000  # six times a 4K frame; decoded, that is 150 MB
 class Frame:
     """One usable frame and the screen point the user looked at.
 
-    `eyes_px` is (left, right) as (x, y) in frame pixels where the app recorded them.
+    `eyes_px` is (left, right) as (x, y) in frame pixels where the app recorded them; `drawn` says
+    that it is one of the demo's.
     """
 
     image: Path
@@ -50,6 +53,7 @@ class Frame:
     target_x_px: float
     target_y_px: float
     eyes_px: tuple[tuple[float, float], tuple[float, float]] | None
+    drawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -217,7 +221,8 @@ def _read_frame(folder: Path, name: str, names: set[str], geometry: ScreenGeomet
         raise _Unusable(f"{twin} {error}") from None
     record = _parse(twin, content)
     x_px, y_px = _target(twin, record, geometry)
-    return Frame(folder / name, int(match[1]), x_px, y_px, _eyes(record))
+    found = int(match[1]), x_px, y_px, _eyes(record), _is_drawn(record)
+    return Frame(folder / name, *found)
 
 
 def _read_inside(folder: Path, name: str, limit_bytes: int) -> bytes:
@@ -299,6 +304,12 @@ def _eyes(record: dict[str, Any]) -> tuple[tuple[float, float], tuple[float, flo
         return None
     left, right = _point(gaze.get("left_eye")), _point(gaze.get("right_eye"))
     return None if left is None or right is None else (left, right)
+
+
+def _is_drawn(record: dict[str, Any]) -> bool:
+    inference = record.get("inference")
+    gaze = inference.get("Gaze") if isinstance(inference, dict) else None
+    return isinstance(gaze, dict) and all(gaze.get(k) == v for k, v in DRAWN_GAZE.items())
 
 
 def _point(value: Any) -> tuple[float, float] | None:

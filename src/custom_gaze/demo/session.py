@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from custom_gaze.common.console import bar
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.files import whole_folder
+from custom_gaze.data.sessions import DRAWN_GAZE
 from custom_gaze.demo.seeds import STREAM_TARGETS, check_person_seed, check_session_seed, stream
 from custom_gaze.demo.world.camera import as_jpeg
 from custom_gaze.demo.world.conditions import Conditions, Moment, draw_conditions, draw_moment
@@ -48,9 +49,10 @@ def write_session(
     """Write a session of `grid` (columns, rows) targets to `folder`; returns the frames' number.
 
     The files are `img_<unix ms>.jpg` and `.json` as the app writes them. `inference` holds the
-    eyes' true places in the frame, the angles in it are 0: no network of the app has looked. The
-    same arguments write the same bytes. The label is the target; the eyes scatter about it by the
-    person's fixation noise (0.3 to 0.5 degrees), and in a few frames the person blinks.
+    eyes' true places in the frame, the angles in it are 0: no network of the app has looked, which
+    tells these frames from real ones. The same arguments write the same bytes. The label is the
+    target; the eyes scatter about it by the person's fixation noise (0.3 to 0.5 degrees), and in a
+    few frames the person blinks.
 
     Raises:
         InputError: a seed, the day, the grid or the number of frames is out of range, or the
@@ -166,10 +168,7 @@ def _record(scene: Scene, frame: DemoFrame) -> dict[str, Any]:
     gaze = {
         "left_eye": left,
         "right_eye": right,
-        "yaw": 0.0,
-        "pitch": 0.0,
-        "roll": 0.0,
-        "vector": {"x": 0.0, "y": 0.0, "z": 1.0},
+        **DRAWN_GAZE,
         "landmarks": None,
     }
     return {

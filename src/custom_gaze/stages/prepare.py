@@ -101,9 +101,7 @@ def run(session_id: str, params: Params, paths: Paths, progress: bool = True) ->
         _check_share(session, len(used), left_out, settings.max_unusable_share)
         write_bytes(folder / LABELS_FILE, _labels(used, session_id, geometry))
         suspects = suspects_among(used, geometry, params.split.same_target_px)
-        manifest = _manifest(
-            session_id, finder, params, geometry, spec, len(used), left_out, suspects
-        )
+        manifest = _manifest(session_id, finder, params, geometry, spec, used, left_out, suspects)
         write_json(folder / MANIFEST_FILE, manifest.model_dump(mode="json"))
     return PrepareResult(
         session_id=session_id,
@@ -214,7 +212,7 @@ def _manifest(
     params: Params,
     geometry: ScreenGeometry,
     spec: Preprocessing,
-    used: int,
+    used: list[FrameLook],
     left_out: tuple[LeftOut, ...],
     suspects: tuple[Suspect, ...],
 ) -> Manifest:
@@ -229,9 +227,10 @@ def _manifest(
         mesh=UsedMesh(sha256=mesh.sha256) if mesh else None,
         geometry=geometry,
         preprocessing=spec,
+        drawn=all(entry.frame.drawn for entry in used),
         crop_from=finder.crop_from,
         jpeg_quality=params.prepare.jpeg_quality,
-        counts=Counts(frames=used + len(left_out), used=used, left_out=len(left_out)),
+        counts=Counts(frames=len(used) + len(left_out), used=len(used), left_out=len(left_out)),
         left_out=left_out,
         suspects=suspects,
     )

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from custom_gaze.data.index import Sample, labels_deg
+from custom_gaze.data.known_accuracy import drawn_base
 from custom_gaze.data.splits import TEST, points_px
 from custom_gaze.evaluation import report
 from custom_gaze.evaluation.capture_next import Suggestion, capture_next
@@ -194,6 +195,9 @@ def _warnings(evaluation: Evaluation) -> list[str]:
     found = []
     if evaluation.provenance.model.base.kind == "random":
         found.append(report.UNTRAINED_BASE)
+    provenance = evaluation.provenance
+    known = drawn_base(provenance.model.base.kind, (each.drawn for each in provenance.manifests))
+    found += [f"{known[0].upper()}{known[1:]}."] if known else []
     if evaluation.metrics.headline.few:
         found.append(
             f"Only {evaluation.metrics.headline.targets} targets were left to test on: take the "
