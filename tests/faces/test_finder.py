@@ -16,9 +16,11 @@ from custom_gaze.faces.detectors import (
     load_detector,
     rfb_priors,
 )
+from custom_gaze.faces.eye_points import load_eye_finder
 from custom_gaze.faces.finder import (
     DETECTOR_FILE,
     MESH_FILE,
+    FaceFinder,
     load_finder,
     load_mesh,
 )
@@ -363,6 +365,18 @@ def test_points_that_make_no_box_are_named(tmp_path):
     mesh = load_mesh(tmp_path / "m.onnx")
     with pytest.raises(InputError, match="the face mesh found no face in the detector's box"):
         mesh.box(np.full((480, 640, 3), 255, np.uint8), (100.0, 100.0, 200.0, 200.0))
+
+
+@pytest.mark.skipif(not (SHARED / MESH_FILE).is_file(), reason="a real face mesh is not at hand")
+def test_a_real_mesh_lies_on_the_portraits_face(centerface, astronaut):
+    """The box of its points, and its eyes where CenterFace, which knows nothing of it, has them."""
+    finder = FaceFinder(load_detector(centerface), load_mesh(SHARED / MESH_FILE), 0.7)
+    found = finder.find(astronaut)
+    np.testing.assert_allclose(found.box, (180.2, 69.0, 269.7, 177.5), atol=1.0)
+    points = finder.mesh.points(astronaut, found.detected)
+    corners = points[[[33, 133], [362, 263]]]  # MediaPipe's, of the image's left eye and the other
+    eyes = load_eye_finder().find(astronaut, found.detected)
+    np.testing.assert_allclose(corners.mean(axis=1), eyes, atol=3.0)
 
 
 # ----------------------------------------------------------------------------- the finder

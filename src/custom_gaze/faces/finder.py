@@ -31,13 +31,23 @@ SECOND_FACE_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Mesh:
-    """A checked MediaPipe Face Mesh; `box` may be called from several threads at once."""
+    """A checked MediaPipe Face Mesh; it may be asked from several threads at once."""
 
     sha256: str
     session: Any  # onnxruntime.InferenceSession, which mypy cannot see
 
     def box(self, frame: NDArray[np.uint8], face: Box) -> Box:
         """The bounding box of the 468 mesh points, in pixels of `frame` uint8 (H, W, 3) RGB.
+
+        Raises:
+            InputError: as `points`.
+        """
+        points = self.points(frame, face)
+        (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+        return float(left), float(top), float(right), float(bottom)
+
+    def points(self, frame: NDArray[np.uint8], face: Box) -> NDArray[np.float64]:
+        """The mesh points float64 (468, 2) [x, y], in pixels of `frame` uint8 (H, W, 3) RGB.
 
         `face` is the detector's box. As in the app it is grown by 25 %, clipped, cut in whole
         pixels and resized to 192×192; the points come in pixels of that crop.
@@ -52,13 +62,8 @@ class Mesh:
         low, high = points.min(axis=0), points.max(axis=0)
         if not (np.isfinite(points).all() and (high > low).all()):
             raise InputError("the face mesh found no face in the detector's box")
-        scale_x, scale_y = (x2 - x1) / MESH_SIDE_PX, (y2 - y1) / MESH_SIDE_PX
-        return (
-            x1 + float(low[0]) * scale_x,
-            y1 + float(low[1]) * scale_y,
-            x1 + float(high[0]) * scale_x,
-            y1 + float(high[1]) * scale_y,
-        )
+        scale = (x2 - x1) / MESH_SIDE_PX, (y2 - y1) / MESH_SIDE_PX
+        return np.asarray((x1, y1) + points * scale)
 
 
 @dataclass(frozen=True)
