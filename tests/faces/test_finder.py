@@ -21,6 +21,7 @@ from custom_gaze.faces.finder import (
     DETECTOR_FILE,
     MESH_FILE,
     FaceFinder,
+    box_around,
     load_finder,
     load_mesh,
 )
@@ -329,7 +330,7 @@ def test_mesh_box_comes_back_in_frame_pixels(tmp_path):
     frame[150:290, 200:300, 0] = 255
     frame[:, :, 2] = 255  # were blue taken for red, the box would be the whole crop
     # Grown from 120x160 to 150x200 pixels: (175, 120) … (325, 320), so x and y scale differently.
-    box = mesh.box(frame, (190.0, 140.0, 310.0, 300.0))
+    box = box_around(mesh.points(frame, (190.0, 140.0, 310.0, 300.0)))
     np.testing.assert_allclose(box, (200, 150, 300, 290), atol=0.5)
 
 
@@ -347,13 +348,13 @@ def test_mesh_sees_exactly_the_grown_clipped_truncated_box(tmp_path, face):
     mesh = load_mesh(write_mesh(tmp_path / "m.onnx"))
     frame = np.full((480, 640, 3), 255, dtype=np.uint8)
     seen = mesh_crop_box(face, 640, 480)
-    np.testing.assert_allclose(mesh.box(frame, face), seen, atol=0.05)
+    np.testing.assert_allclose(box_around(mesh.points(frame, face)), seen, atol=0.05)
 
 
 def test_a_box_outside_the_frame_has_no_mesh(tmp_path):
     mesh = load_mesh(write_mesh(tmp_path / "m.onnx"))
     with pytest.raises(InputError, match="outside the frame"):
-        mesh.box(np.zeros((480, 640, 3), np.uint8), (700.0, 10.0, 760.0, 70.0))
+        mesh.points(np.zeros((480, 640, 3), np.uint8), (700.0, 10.0, 760.0, 70.0))
 
 
 def test_points_that_make_no_box_are_named(tmp_path):
@@ -364,7 +365,7 @@ def test_points_that_make_no_box_are_named(tmp_path):
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     mesh = load_mesh(tmp_path / "m.onnx")
     with pytest.raises(InputError, match="the face mesh found no face in the detector's box"):
-        mesh.box(np.full((480, 640, 3), 255, np.uint8), (100.0, 100.0, 200.0, 200.0))
+        mesh.points(np.full((480, 640, 3), 255, np.uint8), (100.0, 100.0, 200.0, 200.0))
 
 
 @pytest.mark.skipif(not (SHARED / MESH_FILE).is_file(), reason="a real face mesh is not at hand")
@@ -373,10 +374,8 @@ def test_a_real_mesh_lies_on_the_portraits_face(centerface, astronaut):
     finder = FaceFinder(load_detector(centerface), load_mesh(SHARED / MESH_FILE), 0.7)
     found = finder.find(astronaut)
     np.testing.assert_allclose(found.box, (180.2, 69.0, 269.7, 177.5), atol=1.0)
-    points = finder.mesh.points(astronaut, found.detected)
-    corners = points[[[33, 133], [362, 263]]]  # MediaPipe's, of the image's left eye and the other
     eyes = load_eye_finder().find(astronaut, found.detected)
-    np.testing.assert_allclose(corners.mean(axis=1), eyes, atol=3.0)
+    np.testing.assert_allclose(found.eyes, eyes, atol=3.0)
 
 
 # ----------------------------------------------------------------------------- the finder

