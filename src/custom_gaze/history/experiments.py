@@ -66,7 +66,7 @@ def experiments(paths: Paths, all_commits: bool = False) -> list[Experiment]:
     differ = [key for key in keys if len({each.get(key) for each in params if each}) > 1]
     return [
         Experiment(
-            name=printable(entry.get("name") or entry["rev"][:7], LONGEST_NAME),
+            name=printable(entry.get("name") or _revision(entry["rev"]), LONGEST_NAME),
             created=str((entry.get("data") or {}).get("timestamp") or "")[:16].replace("T", " "),
             figures=_figures(entry),
             differing={key: mine[key] for key in differ if key in mine},
@@ -79,6 +79,10 @@ def _entries(state: dict[str, Any]) -> list[dict[str, Any]]:
     """A commit of DVC's list, and below it the last revision of each of its experiments."""
     below = [each["revs"][0] for each in state.get("experiments") or [] if each.get("revs")]
     return [state, *below]
+
+
+def _revision(name: str) -> str:
+    return name if name == "workspace" else name[:7]
 
 
 def _figures(entry: dict[str, Any]) -> dict[str, float]:
