@@ -4,7 +4,7 @@ BIN := .venv/bin
 # DVC runs the stages' commands through the shell: they have to find custom-gaze.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo deps experiments fuzz test types tests test-long test-matrix test-remote mlflow lock
+.PHONY: demo deps experiments fuzz test types tests test-long test-matrix test-stories test-remote mlflow lock
 
 # What the demo asks for beside params.yaml: its second session, and less of what takes long.
 DEMO_PERSON := 17
@@ -38,8 +38,13 @@ types: .venv/installed
 tests: .venv/installed
 	@$(PYTEST) -m 'not long'
 
-# What `make test` leaves out: the whole pipeline in a clone, the benches' quick forms, the largest
-# networks, pretraining that is interrupted, and remote's whole story.
+# A week of one person, and `custom-gaze remote` from end to end.
+test-stories: .venv/installed
+	@sh tests/install_debian.sh
+	@$(PYTEST) -m story
+
+# What `make test` leaves out: these stories, the whole pipeline in a clone, the benches' quick forms,
+# the largest networks, SLURM, and whatever is killed at each of its steps.
 test-long: .venv/installed
 	@sh tests/install_debian.sh
 	@$(PYTEST) -m long

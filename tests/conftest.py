@@ -50,6 +50,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.stem.removeprefix("test_") in NUMERIC:
             item.add_marker("numeric")
+    # The longest begins first, so that no process goes on alone at the end.
+    items.sort(key=lambda item: item.path.stem != "test_week")
 
 
 Make = Callable[[Path], object]

@@ -12,7 +12,7 @@ from clone import empty_clone
 from custom_gaze.demo.session import write_session
 from pretend_app import CONFIG, make_app
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.story]
 
 PERSON = 5
 FEW = ("-S", "augment.samples=1", "-S", "train.method=probe")

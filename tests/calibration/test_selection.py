@@ -98,7 +98,10 @@ def read_state(path: Path) -> dict:
     return load_tensors(path, "state", "")
 
 
-@pytest.mark.parametrize(("frames", "recipe"), [(7, "cosine"), (20, "cosine"), (20, "constant")])
+@pytest.mark.parametrize(
+    ("frames", "recipe"),
+    [(7, "cosine"), pytest.param(20, "cosine", marks=pytest.mark.long), (20, "constant")],
+)
 def test_a_base_that_only_needs_a_correction_gets_no_more(
     frames: int, recipe: str, tmp_path: Path
 ) -> None:

@@ -47,6 +47,7 @@ def pairs(*stamps: int) -> set[str]:
     return {f"img_{stamp}.{ending}" for stamp in stamps for ending in ("jpg", "json")}
 
 
+@pytest.mark.long
 def test_a_week_of_one_folder(tmp_path: Path, paths: Paths) -> None:
     """With git and DVC as they are."""
     source = capture(tmp_path / "calibration_data", 1, 2, 3)

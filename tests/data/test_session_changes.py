@@ -122,6 +122,7 @@ def test_excluding_reruns_one_session_and_including_none(project: Project) -> No
     assert frames(folder) == raw
 
 
+@pytest.mark.long
 def test_what_is_removed_stays_away_and_comes_back_when_asked(
     project: Project, tmp_path: Path
 ) -> None:

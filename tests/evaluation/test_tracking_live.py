@@ -143,6 +143,7 @@ def test_a_failed_training_is_failed_and_says_no_path(
     assert str(Path.home()) not in said
 
 
+@pytest.mark.long
 def test_train_and_evaluate_make_one_run_and_a_second_evaluation_one_of_its_own(
     ready: Project,
 ) -> None:

@@ -63,6 +63,7 @@ def record_two() -> None:
         record.deliver(client, made, [])
 
 
+@pytest.mark.long
 def test_the_page_is_one_process_that_shows_the_headline_and_ends_when_told(
     project: Project,
 ) -> None:

@@ -19,7 +19,11 @@ from custom_gaze.config.paths import Paths
 from remote_site import Site, finish, read_until, running_machine
 from sshd import NO_SSHD, SSHD, Machine, command_of, free_port, wait_until
 
-pytestmark = [pytest.mark.skipif(SSHD is None, reason=NO_SSHD), pytest.mark.long]
+pytestmark = [
+    pytest.mark.skipif(SSHD is None, reason=NO_SSHD),
+    pytest.mark.long,
+    pytest.mark.story,
+]
 
 
 @pytest.fixture
@@ -164,8 +168,10 @@ def see_mlflow_through_the_tunnel(site: Site) -> None:
         experiment = client.get_experiment_by_name("custom-gaze")
         runs = client.search_runs([experiment.experiment_id], order_by=["start_time"])
         assert [run.info.run_name for run in runs] == ["story", "one"]
-        folder = site.far_folder / "project" / "mlartifacts" / runs[1].info.run_id / "artifacts"
-        sent = folder / "model" / "custom_gaze.onnx"
+        its = f"source_run_id = '{runs[1].info.run_id}'"
+        [logged] = client.search_logged_models([experiment.experiment_id], its)
+        kept = (site.far_folder / "project" / "mlartifacts").rglob("model.onnx")
+        [sent] = [path for path in kept if logged.model_id in path.parts]
         assert sha256(sent) == sha256(site.project / "models" / "custom_gaze.onnx")
     finally:
         page.send_signal(signal.SIGINT)

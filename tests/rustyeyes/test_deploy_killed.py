@@ -133,6 +133,7 @@ def test_rollback_killed_at_each_step(tmp_path: Path, changed: bool) -> None:
     assert not all(rolled_back[10:])
 
 
+@pytest.mark.long
 def test_clearing_up_can_be_killed_too(tmp_path: Path) -> None:
     """A deploy is killed, then the rollback that clears it up is killed at each of its steps."""
     template = make_app(tmp_path / "app")

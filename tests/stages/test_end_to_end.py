@@ -202,7 +202,7 @@ def test_no_sessions_is_an_error_and_not_an_empty_run(reproduced: Clone) -> None
 
 def test_import_and_run_as_the_readme_says(stubbed: Clone, tmp_path: Path) -> None:
     captured = tmp_path / "calibration_data"
-    shutil.copytree(stubbed.root / "data" / "sessions" / "two", captured)
+    write_session(captured, person=17, day=3, grid=(3, 3), frames_per_target=1)
     raw = {path.name: path.read_bytes() for path in captured.iterdir()}
     said = stubbed.run("custom-gaze", "import", str(captured), "--session", "mine")
     assert "dvc exp run -S 'sessions=[mine]'" in said.stdout

@@ -295,6 +295,7 @@ def _train_in_a_process(project: Project) -> None:
     train.run(project.params, project.paths)
 
 
+@pytest.mark.long
 def test_a_killed_choice_ends_with_the_same_weights(chosen: Project) -> None:
     expected = outputs(chosen)
     for path in (chosen.paths.checkpoint, chosen.paths.candidates):

@@ -152,7 +152,7 @@ def test_every_named_trunk_can_be_recognised() -> None:
     ("name", "current", "folded"),
     [
         ("mobilenet_v2", False, True),
-        ("mobilenet_v2", True, False),
+        pytest.param("mobilenet_v2", True, False, marks=pytest.mark.long),
         ("mobileone_s0", False, False),
         ("mobileone_s4", False, True),
         pytest.param("mobileone_s0", True, True, marks=pytest.mark.long),
@@ -175,6 +175,7 @@ def test_onnx_of_both_exporters(tmp_path: Path, name: str, current: bool, folded
     ]
 
 
+@pytest.mark.long
 def test_mobilenet_loads_with_all_its_checks_and_is_described(tmp_path: Path) -> None:
     network = families.family_network("mobilenet_v2", bins=28)
     path = nets.export(network, tmp_path / "mobilenetv2_gaze.onnx")

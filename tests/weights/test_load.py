@@ -54,6 +54,7 @@ def test_a_folded_resnet50_answers_as_its_pytorch_twin(tmp_path: Path, current: 
     assert_answers(base, network)
 
 
+@pytest.mark.long
 def test_28_bins_with_weights_beside_the_file(tmp_path: Path) -> None:
     network = nets.gaze_network("resnet18", bins=28)
     more = {"external_data": True, "optimize": False}
@@ -115,10 +116,10 @@ PITCH_FIRST = ("fc_pitch", "fc_yaw")
 @pytest.mark.parametrize(
     ("returned", "names", "warned"),
     [
-        (YAW_FIRST, ("out_1", "out_2"), False),
+        pytest.param(YAW_FIRST, ("out_1", "out_2"), False, marks=pytest.mark.long),
         (PITCH_FIRST, ("pitch", "yaw"), False),
         (PITCH_FIRST, ("yaw", "pitch"), True),
-        (PITCH_FIRST, ("out_1", "out_2"), True),
+        pytest.param(PITCH_FIRST, ("out_1", "out_2"), True, marks=pytest.mark.long),
     ],
 )
 def test_the_mirror_tells_which_output_is_horizontal(

@@ -50,7 +50,7 @@ def assert_same(base: BaseNetwork, state: dict[str, Tensor], heads: tuple[str, s
     assert torch.equal(base.heads.pitch_bias, state[f"{pitch}.bias"])
 
 
-@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("legacy", [pytest.param(False, marks=pytest.mark.long), True])
 def test_the_official_file_gives_its_own_angles(tmp_path: Path, legacy: bool) -> None:
     network = nets.gaze_network("resnet50", nets.L2CS)
     state = network.state_dict()
