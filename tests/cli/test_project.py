@@ -12,6 +12,7 @@ import pytest
 from conftest import Project
 from custom_gaze.cli import main
 from custom_gaze.config.paths import project_root
+from session_frames import put
 
 
 @pytest.fixture
@@ -64,6 +65,22 @@ def test_json_is_the_result_itself(ready: Project, capsys: pytest.CaptureFixture
     result = json.loads(capsys.readouterr().out)
     assert result.keys() == {"frames", "targets"}
     assert sum(result["frames"].values()) >= sum(result["targets"].values()) > 0
+
+
+def test_json_is_one_document_whatever_is_said_besides(
+    project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["screen", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["deg_per_pixel"] == 0.0307
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet", "--no-scm"], check=True)
+    for number in range(12):
+        record = {"screen_x": 100.0 + 120 * number, "screen_y": 50.0 + 80 * number}
+        put(tmp_path / "captured", 1768123456789 + number, record)
+    assert main(["import", str(tmp_path / "captured"), "--session", "monday", "--json"]) == 0
+    out, err = capsys.readouterr()
+    [imported] = json.loads(out)["sessions"]
+    assert (imported["session"], imported["frames"], imported["targets"]) == ("monday", 12, 12)
+    assert "12 usable frames of 12 targets" in err
 
 
 BASH = """

@@ -1,25 +1,26 @@
 """The verbs of calibration sessions: import, screen, demo, sheet, doctor, crop."""
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from custom_gaze.cli.imports import add_options, import_any, refuse_options_of_formats
-from custom_gaze.cli.verbs import Verbs, add_verb, project
+from custom_gaze.cli.verbs import Verbs, add_verb, aside, project, tell
 from custom_gaze.common.console import say, warn
 from custom_gaze.common.errors import InputError
 
 if TYPE_CHECKING:
     from custom_gaze.config.params import Params
     from custom_gaze.data.importing import ImportResult
+    from custom_gaze.data.prepared import LeftOut
     from custom_gaze.data.sessions import Session
     from custom_gaze.geometry import ScreenGeometry
 
 
 def add_verbs(verbs: Verbs) -> None:
-    sub = add_verb(
-        verbs, "import", run_import, "check a captured folder and add it to data/sessions"
-    )
+    text = "check a captured folder and add it to data/sessions"
+    sub = add_verb(verbs, "import", run_import, text, json=True)
     sub.add_argument("path", type=Path, help="the folder that RustyEyes captured, or a data set")
     sub.add_argument(
         "--session", metavar="ID", help="its name here; of days what their names begin with"
@@ -31,7 +32,8 @@ def add_verbs(verbs: Verbs) -> None:
     text = "exclude the frames that doctor would flag: eyes, labels, duplicates"
     sub.add_argument("--drop-flagged", action="store_true", help=text)
 
-    sub = add_verb(verbs, "screen", run_screen, "tell or set the screen that the labels are for")
+    text = "tell or set the screen that the labels are for"
+    sub = add_verb(verbs, "screen", run_screen, text, json=True)
     sub.add_argument("session", metavar="ID", nargs="?", help="its own; default: params.yaml's")
     sub.add_argument("--size", metavar="WxH", help="the screen's pixels, like 2560x1440: set it")
     wide = sub.add_mutually_exclusive_group()
@@ -65,7 +67,35 @@ def add_verbs(verbs: Verbs) -> None:
     sub.add_argument("--output", type=Path, default=Path("crop.png"), help="default: crop.png")
 
 
+@dataclass(frozen=True)
+class Imported:
+    """What `import --json` says of each session; `added` is None for a new one, `held` the images
+    that were left out, each with the session that holds it."""
+
+    session: str
+    folder: Path
+    frames: int
+    targets: int
+    added: int | None
+    left_out: "tuple[LeftOut, ...]"
+    held: dict[str, str]
+
+
 def run_import(arguments: argparse.Namespace) -> None:
+    with aside(arguments):
+        results, next_command = _import(arguments)
+    if arguments.json:
+        sessions = [
+            Imported(
+                *(each.session_id, each.folder, each.frames, each.targets, each.added),
+                *(each.left_out, each.held.sessions),
+            )
+            for each in results
+        ]
+        tell(arguments, {"sessions": sessions, "next": next_command})
+
+
+def _import(arguments: argparse.Namespace) -> "tuple[list[ImportResult], str]":
     params, paths = project()
     from custom_gaze.config.list_comments import settle_list_comments
     from custom_gaze.data.flagging import exclude_suspects, load_examiner
@@ -104,7 +134,9 @@ def run_import(arguments: argparse.Namespace) -> None:
         warn(f"warning: {known}")
     for key in settle_list_comments(paths.params):
         warn(f"{paths.params}: the comment behind {key} stands above it now: -S writes into it")
-    say(f"next: {_next_command([result.session_id for result in results], params)}")
+    next_command = _next_command([result.session_id for result in results], params)
+    say(f"next: {next_command}")
+    return results, next_command
 
 
 def _next_command(ids: list[str], params: "Params") -> str:
@@ -167,6 +199,14 @@ def _warn_of_screen(session: "Session", geometry: "ScreenGeometry", params: "Par
 
 
 def run_screen(arguments: argparse.Namespace) -> None:
+    with aside(arguments):
+        geometry = _screen(arguments)
+    if arguments.json:
+        tell(arguments, geometry)
+
+
+def _screen(arguments: argparse.Namespace) -> "ScreenGeometry":
+    """Do what `screen` does; returns the screen in force, or what would be."""
     params, paths = project()
     from custom_gaze.config.screen import described, screen_of, write_geometry
     from custom_gaze.data.session_changes import set_geometry
@@ -194,13 +234,14 @@ def run_screen(arguments: argparse.Namespace) -> None:
         if not _warn_of_screen(session, geometry, params):
             say(f"the targets of {name} lie on it")
     if arguments.size is None or arguments.dry_run:
-        return
+        return geometry
     if folder is None:
         write_geometry(geometry, paths.params)
         say(f"→ {paths.params}; the next `dvc repro` or `dvc exp run` labels the frames anew")
-        return
+        return geometry
     set_geometry(name, geometry, paths)
     say(f"→ {session_file(folder)}; the next `dvc repro` or `dvc exp run` labels its frames anew")
+    return geometry
 
 
 def run_demo(arguments: argparse.Namespace) -> None:

@@ -26,7 +26,7 @@ def add_verbs(verbs: Verbs) -> None:
     )
 
     text = "say what a weights or model file is"
-    sub = add_verb(verbs, "inspect", run_inspect, text, anywhere=True)
+    sub = add_verb(verbs, "inspect", run_inspect, text, anywhere=True, json=True)
     sub.add_argument("file", type=Path)
 
     sub = add_verb(verbs, "mlflow", run_mlflow, "open MLflow's page on this machine's loopback")
@@ -59,7 +59,8 @@ def run_pretrain(arguments: argparse.Namespace) -> None:
 def run_inspect(arguments: argparse.Namespace) -> None:
     from custom_gaze.weights.inspect import describe
 
-    say(*describe(arguments.file).split("\n"))
+    facts = describe(arguments.file).split("\n")
+    tell(arguments, {"file": arguments.file, "facts": facts}, *facts)
 
 
 def run_mlflow(arguments: argparse.Namespace) -> None:

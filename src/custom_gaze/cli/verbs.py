@@ -7,7 +7,9 @@ read, so that a mistake in it is named at once too.
 
 import argparse
 import os
+import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -53,6 +55,11 @@ def tell(arguments: argparse.Namespace, result: object, *lines: object) -> None:
 
     content = to_jsonable_python(result, fallback=str, inf_nan_mode="null")
     say(*json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False).split("\n"))
+
+
+def aside(arguments: argparse.Namespace) -> AbstractContextManager[object]:
+    """With --json what is said inside goes to standard error: standard output is one document."""
+    return redirect_stdout(sys.stderr) if arguments.json else nullcontext()
 
 
 def enter_project(arguments: argparse.Namespace) -> None:
