@@ -48,7 +48,6 @@ class Models:
     """The models of one project."""
 
     def __init__(self, paths: Paths) -> None:
-        self._paths = paths
         self._cache = Cache(paths.root)
         self._cards = Kept(Card, paths)
 
