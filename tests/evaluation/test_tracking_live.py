@@ -92,6 +92,15 @@ def test_a_training_is_seen_while_it_runs_and_killed_when_it_is(
     assert not list(journal.folder().glob("*.jsonl"))  # nothing is left to be told
 
 
+def test_a_training_killed_before_its_courier_has_begun_leaves_none_behind(ready: Project) -> None:
+    process = start()
+    process.kill()
+    process.wait()
+    until(no_courier)
+    [run] = runs(ready)
+    assert run.info.status == "KILLED"
+
+
 @pytest.mark.long
 def test_a_training_and_its_courier_killed_at_once_are_told_of_by_the_next_command(
     ready: Project,

@@ -1,8 +1,9 @@
-"""Carries a training's journal to MLflow while it is written: `python -m … JOURNAL`.
+"""Carries a training's journal to MLflow while it is written: `python -m … JOURNAL PID`.
 
-It has a new session and inherits the journal's lock. It ends with what it carries: after the
-training has ended, or was killed, and MLflow was told so. Where MLflow does not answer it ends at
-once, and the journal stays for the next command that delivers.
+PID is the training's, its parent: whoever asked for that here would miss one that was killed while
+this program started. It has a new session and inherits the journal's lock. It ends with what it
+carries: after the training has ended, or was killed, and MLflow was told so. Where MLflow does not
+answer it ends at once, and the journal stays for the next command that delivers.
 """
 
 import contextlib
@@ -18,9 +19,8 @@ LATEST_S = 120  # after the training's end, whatever the store does
 
 
 def main() -> None:
-    parent = os.getppid()
     os.nice(10)
-    path = Path(sys.argv[1])
+    path, parent = Path(sys.argv[1]), int(sys.argv[2])
     with contextlib.suppress(Exception):  # whatever a server, a database or a proxy may answer
         _carry(path, parent)
 

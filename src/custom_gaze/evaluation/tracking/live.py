@@ -24,6 +24,8 @@ from custom_gaze.evaluation.tracking import journal
 from custom_gaze.evaluation.tracking.journal import Journal, now_ms
 from custom_gaze.evaluation.tracking.record import first_tags
 
+COURIER = "custom_gaze.evaluation.tracking.courier"
+
 
 @contextmanager
 def training(params: Params, paths: Paths) -> Iterator[Progress]:
@@ -83,7 +85,7 @@ def _open(params: Params, paths: Paths) -> Journal | None:
 def _send_courier(opened: Journal) -> None:
     root = str(Paths().main_root)
     courier = subprocess.Popen(
-        [sys.executable, "-m", "custom_gaze.evaluation.tracking.courier", str(opened.path)],
+        [sys.executable, "-m", COURIER, str(opened.path), str(os.getpid())],
         env={**os.environ, "DVC_ROOT": root},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
