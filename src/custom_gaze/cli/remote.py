@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from custom_gaze.cli.verbs import Verbs, add_verb
+from custom_gaze.cli.verbs import Verbs, add_changes, add_verb
 from custom_gaze.common.errors import InputError
 from custom_gaze.remote.display import Traffic, print_now
 
@@ -38,7 +38,7 @@ def add_verbs(verbs: Verbs) -> None:
     sub.add_argument("--yes", action="store_true", help="agree to what setup would ask")
 
     sub = add_verb(verbs, "train", run_train, "train there, read along, bring the experiment back")
-    _add_changes(sub)
+    add_changes(sub)
     sub.add_argument("--name", help="of the experiment; default: made from session and time")
     sub.add_argument("--apply", action="store_true", help="take its model into the workspace")
 
@@ -46,7 +46,7 @@ def add_verbs(verbs: Verbs) -> None:
     sub = add_verb(verbs, "queue", run_queue, text)
     sub.add_argument("session", nargs="+", metavar="SESSION")
     sub.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="N at once; default: 1")
-    _add_changes(sub)
+    add_changes(sub)
     sub.add_argument("--name", help="the experiments are called NAME-SESSION")
 
     add_verb(verbs, "status", run_status, "what runs there, on which epoch, graphics card and disk")
@@ -63,17 +63,6 @@ def add_verbs(verbs: Verbs) -> None:
     text = "MLflow's page of the machine there, through a tunnel"
     sub = add_verb(verbs, "mlflow", run_mlflow, text)
     sub.add_argument("--port", type=int, default=5001, help="on this machine; default: 5001")
-
-
-def _add_changes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        *("-S", "--set-param"),
-        dest="set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a parameter for this run; may be repeated",
-    )
 
 
 def run_setup(arguments: argparse.Namespace) -> None:

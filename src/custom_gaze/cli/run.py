@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from custom_gaze.cli.verbs import Verbs, add_verb, project, tell
+from custom_gaze.cli.verbs import Verbs, add_changes, add_verb, project, tell
 from custom_gaze.common.console import Stopped, say, warn
 from custom_gaze.common.errors import CustomGazeError, InputError
 
@@ -54,14 +54,7 @@ def add_verbs(verbs: Verbs) -> None:
         help="only tested on: another day of the same person; default: none",
     )
     sub.add_argument("--name", help="of the experiment; default: made from the sessions")
-    sub.add_argument(
-        *("-S", "--set-param"),
-        dest="set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a parameter, as with `dvc exp run`; may be repeated",
-    )
+    add_changes(sub)
 
 
 def run_run(arguments: argparse.Namespace) -> None:

@@ -44,6 +44,18 @@ def add_verb(
     return parser
 
 
+def add_changes(parser: argparse.ArgumentParser) -> None:
+    """Add -S KEY=VALUE, as `dvc exp run` has it: `set`, a list."""
+    parser.add_argument(
+        *("-S", "--set-param"),
+        dest="set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a parameter for this run, as with `dvc exp run`; may be repeated",
+    )
+
+
 def tell(arguments: argparse.Namespace, result: object, *lines: object) -> None:
     """Print what a verb found: `lines`, or with --json `result`, of dataclasses or models."""
     if not arguments.json:
