@@ -20,7 +20,7 @@ LAYERS = (
     ("data", "weights"),
     ("calibration", "rustyeyes"),
     ("evaluation",),
-    ("stages", "inference", "remote", "demo"),
+    ("stages", "inference", "remote", "demo", "capture"),
     ("history",),  # takes DVC's cache from remote, tracking from evaluation
     ("doctor",),
     ("cli",),

@@ -1,0 +1,1 @@
+"""Pages in the browser that this machine alone can open: a session captured there."""
