@@ -5,9 +5,9 @@ blocks behind it and the head are trained. BatchNorm stays in eval mode everywhe
 blocks too: calibration batches are far too few and too alike for running statistics.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from custom_gaze.common.errors import InputError
 from custom_gaze.models.devices import full_precision
 from custom_gaze.models.graph import LAYERS, GraphTrunk
 from custom_gaze.models.heads import CorrectedHead
+from custom_gaze.models.resnet import SLIM_CHANNELS, STAGES, STEM, resnet, slim_resnet
 
 
 @dataclass(frozen=True)
@@ -29,74 +30,17 @@ class TrunkSpec:
     frozen_through: str  # the first three quarters end here
 
 
-def _resnet(name: str) -> Callable[[], nn.Module]:
-    def build() -> nn.Module:
-        import torchvision
-
-        network: nn.Module = getattr(torchvision.models, name)(weights=None)
-        network.fc = nn.Identity()
-        return network
-
-    return build
-
-
-_STEM = ("conv1", "bn1", "relu", "maxpool")
-_STAGES = ("layer1", "layer2", "layer3", "layer4")
-_RESNET_BLOCKS = (*_STEM, *_STAGES, "avgpool")
-SLIM_CHANNELS = (24, 48, 96, 256)
-
-
-def _slim_resnet() -> nn.Module:
-    """A ResNet-18 of fewer channels that first averages each 2 × 2 pixels of the image into one.
-
-    At 448 × 448 it costs about a sixth of ResNet-18 at 224 × 224. Faces of up to 180 pixels, which
-    is what it was trained on, lose nothing by being halved after they were enlarged to 448.
-    """
-    stages, channels = [], SLIM_CHANNELS[0]
-    for index, wider in enumerate(SLIM_CHANNELS):
-        first = _basic_block(channels, wider, 1 if index == 0 else 2)
-        stages.append(nn.Sequential(first, _basic_block(wider, wider, 1)))
-        channels = wider
-    stem = (
-        nn.Conv2d(3, SLIM_CHANNELS[0], 7, 2, 3, bias=False),
-        nn.BatchNorm2d(SLIM_CHANNELS[0]),
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(3, 2, 1),
-    )
-    blocks = {
-        "shrink": nn.AvgPool2d(2),
-        **dict(zip(_STEM, stem, strict=True)),
-        **dict(zip(_STAGES, stages, strict=True)),
-        "avgpool": nn.AdaptiveAvgPool2d(1),
-        "flatten": nn.Flatten(1),
-    }
-    for block in blocks.values():
-        for module in block.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    return nn.Sequential(OrderedDict(blocks))
-
-
-def _basic_block(channels: int, wider: int, stride: int) -> nn.Module:
-    from torchvision.models.resnet import BasicBlock
-
-    shortcut = None
-    if stride != 1 or channels != wider:
-        shortcut = nn.Sequential(
-            nn.Conv2d(channels, wider, 1, stride, bias=False), nn.BatchNorm2d(wider)
-        )
-    block: nn.Module = BasicBlock(channels, wider, stride, shortcut)
-    return block
+_RESNET_BLOCKS = (*STEM, *STAGES, "avgpool")
 
 
 def _trunks() -> dict[str, TrunkSpec]:
     deep = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048}
     specs = [
-        TrunkSpec(name, _resnet(name), _RESNET_BLOCKS, features, "layer3")
+        TrunkSpec(name, partial(resnet, name), _RESNET_BLOCKS, features, "layer3")
         for name, features in {**deep, "resnet152": 2048}.items()
     ]
     slim = ("shrink", *_RESNET_BLOCKS)
-    specs.append(TrunkSpec("slim18", _slim_resnet, slim, SLIM_CHANNELS[-1], "layer3"))
+    specs.append(TrunkSpec("slim18", slim_resnet, slim, SLIM_CHANNELS[-1], "layer3"))
     return {spec.name: spec for spec in specs}
 
 

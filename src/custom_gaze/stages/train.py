@@ -134,7 +134,7 @@ def _key(params: Params, paths: Paths, device: torch.device) -> str:
         device.type,
         code_version("stages.train"),
     ]
-    parts += [version(name) for name in ("torch", "torchvision", "albumentations")]
+    parts += [version(name) for name in ("torch", "albumentations")]
     return "train-" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
