@@ -6,7 +6,6 @@ its reason, never repaired and never filled in with defaults.
 """
 
 import hashlib
-import io
 import json
 import math
 import os
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.untrusted import lies_inside, printable
+from custom_gaze.data.pictures import NoPicture, decoded
 from custom_gaze.data.prepared import LeftOut
 from custom_gaze.geometry import ScreenGeometry
 
@@ -37,7 +37,6 @@ UPRIGHT = "see that the picture is upright as it is stored"
 MAX_JSON_BYTES = 4 << 20  # a frame's JSON has about 1 kB, with all 468 landmarks about 60 kB
 MAX_IMAGE_BYTES = 64 << 20
 NOTHING: Mapping[str, str] = MappingProxyType({})
-MAX_IMAGE_PIXELS = 50_000_000  # six times a 4K frame; decoded, that is 150 MB
 
 
 @dataclass(frozen=True)
@@ -148,8 +147,8 @@ def load_frame(path: Path) -> NDArray[np.uint8]:
         FrameError: the file is missing, empty, truncated, no JPEG, or absurdly large.
     """
     try:
-        return _decode(_read_regular(path, MAX_IMAGE_BYTES))
-    except _Unusable as error:
+        return decoded(_read_regular(path, MAX_IMAGE_BYTES))
+    except (_Unusable, NoPicture) as error:
         raise FrameError(path, str(error)) from None
 
 
@@ -322,21 +321,3 @@ def _point(value: Any) -> tuple[float, float] | None:
         if not -1e6 < number < 1e6:  # NaN and infinity fail this too
             return None
     return float(numbers[0]), float(numbers[1])
-
-
-def _decode(content: bytes) -> NDArray[np.uint8]:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked below
-            with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
-                if image.width * image.height > MAX_IMAGE_PIXELS:
-                    raise _Unusable(f"has {image.width} x {image.height} pixels, far too many")
-                return np.array(image.convert("RGB"), dtype=np.uint8)
-    except Image.DecompressionBombError:
-        raise _Unusable("has far too many pixels") from None
-    except UnidentifiedImageError:
-        raise _Unusable("is no JPEG image") from None
-    except (OSError, SyntaxError, ValueError, MemoryError) as error:
-        raise _Unusable(f"is damaged ({' '.join(str(error).split())})") from None

@@ -14,14 +14,14 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.untrusted import regular_file
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
 from custom_gaze.inference.drawing import Picture
-from custom_gaze.inference.predictor import Gaze, GazeReader, load_reader
+from custom_gaze.inference.predictor import GazeReader, load_reader
+from custom_gaze.inference.smoothing import Exponential
 from custom_gaze.inference.watch_output import (
     ENDINGS,
     Moment,
@@ -32,7 +32,6 @@ from custom_gaze.inference.watch_output import (
     written,
 )
 
-SMOOTHING = 0.4  # share of the newest prediction in what is shown, as in the app
 USUAL_FPS = 25.0  # of a file that does not say
 MOST_VIDEO_BYTES = 1 << 40  # it is read frame by frame
 MOST_WEBCAMS = 100  # OpenCV reads higher numbers as a choice of driver
@@ -69,21 +68,6 @@ class Source:
             seconds = time.monotonic() - start if self.live else number / self.fps
             yield seconds, np.ascontiguousarray(frame[..., ::-1])
             number += 1
-
-
-class Smoother:
-    """The app's exponential smoothing of the angles; the first prediction counts in full."""
-
-    def __init__(self) -> None:
-        self._angles_deg: NDArray[np.float64] | None = None
-
-    def __call__(self, gaze: Gaze) -> Gaze:
-        """The gaze with its angles drawn towards those before it."""
-        newest = np.array([gaze.yaw_deg, gaze.pitch_deg])
-        before = newest if self._angles_deg is None else self._angles_deg
-        self._angles_deg = SMOOTHING * newest + (1 - SMOOTHING) * before
-        yaw_deg, pitch_deg = self._angles_deg.tolist()
-        return dataclasses.replace(gaze, yaw_deg=yaw_deg, pitch_deg=pitch_deg)
 
 
 def run(
@@ -136,14 +120,16 @@ def run(
 
 def _watch(source: Source, reader: GazeReader, put: Put) -> tuple[int, int]:
     """Read every frame and hand it to `put`; returns how many, and how many had a gaze."""
-    smooth = Smoother()
+    smooth = Exponential()
     frames = with_gaze = 0
     try:
         for seconds, frame in source.frames():
             frames += 1
             gaze, reason = None, ""
             try:
-                gaze = smooth(reader.read(frame))
+                seen = reader.read(frame)
+                yaw_deg, pitch_deg = smooth((seen.yaw_deg, seen.pitch_deg)).tolist()
+                gaze = dataclasses.replace(seen, yaw_deg=yaw_deg, pitch_deg=pitch_deg)
                 with_gaze += 1
             except InputError as error:
                 reason = str(error)

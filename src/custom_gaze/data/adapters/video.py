@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.untrusted import regular_file
-from custom_gaze.data.sessions import MAX_IMAGE_PIXELS
+from custom_gaze.data.pictures import MAX_IMAGE_PIXELS
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm"}
 MOST_VIDEO_BYTES = 1 << 40  # it is read frame by frame

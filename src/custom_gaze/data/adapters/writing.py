@@ -19,8 +19,9 @@ from custom_gaze.common.files import no_more_open_than
 from custom_gaze.common.untrusted import printable, read_file
 from custom_gaze.data.adapters.foreign import ForeignFrame, ForeignSession
 from custom_gaze.data.adapters.video import frames_of
+from custom_gaze.data.pictures import MAX_IMAGE_PIXELS
 from custom_gaze.data.prepared import LeftOut
-from custom_gaze.data.sessions import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
+from custom_gaze.data.sessions import MAX_IMAGE_BYTES
 from custom_gaze.faces.crops import jpeg
 
 QUALITY = 98
