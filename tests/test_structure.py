@@ -21,7 +21,7 @@ LAYERS = (
     ("calibration", "rustyeyes"),
     ("evaluation",),
     ("stages", "inference", "remote", "demo", "capture"),
-    ("history",),  # takes DVC's cache from remote, tracking from evaluation
+    ("history",),  # takes tracking from evaluation
     ("doctor",),
     ("cli",),
     ("__main__",),

@@ -276,4 +276,6 @@ def test_listed_files_of_a_damaged_list(tmp_path: Path, plain: Paths) -> None:
     kept.write_text(
         json.dumps([{"md5": digest, "relpath": "../out"}, {"md5": digest, "relpath": "in"}])
     )
+    assert listed_files(folder, plain) is None  # of such a list nothing is believed
+    kept.write_text(json.dumps([{"md5": digest, "relpath": "in"}]))
     assert listed_files(folder, plain) == {"in": digest}

@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 
 from custom_gaze.common.errors import CustomGazeError, InputError
+from custom_gaze.data.dvc_cache import Cache
 from custom_gaze.remote import fetch, mlflow_runs, repository, runs, setup
 from custom_gaze.remote.connection import AgentError, Connection
 from custom_gaze.remote.display import Traffic
-from custom_gaze.remote.objects import Cache, send_objects
+from custom_gaze.remote.objects import send_objects
 from custom_gaze.remote.replies import AllTracked, Hello, NotAsked, Run, Status, understood
 from custom_gaze.remote.settings import Settings
 from custom_gaze.remote.ssh import Lost

@@ -15,10 +15,10 @@ import yaml
 from conftest import REPOSITORY, Project
 from custom_gaze.cli import main
 from custom_gaze.common.errors import InputError
+from custom_gaze.data.dvc_cache import Cache
 from custom_gaze.remote import agent_launch, agent_mlflow, payload, repository, request, setup
 from custom_gaze.remote.agent import Link, Refused
 from custom_gaze.remote.committed import outs_of
-from custom_gaze.remote.objects import Cache
 from custom_gaze.remote.replies import Torch, understood
 from custom_gaze.remote.settings import Settings, load_settings, read_config
 

@@ -17,6 +17,7 @@ from custom_gaze.config.params import SplitParams
 from custom_gaze.config.paths import Paths
 from custom_gaze.config.session_ids import check_new_session_id, check_session_id
 from custom_gaze.data.capture import Capture, copy_file, read_capture, read_member
+from custom_gaze.data.dvc_cache import Cache
 from custom_gaze.data.dvc_sessions import (
     dvc_file,
     ensure_session_file,
@@ -24,7 +25,7 @@ from custom_gaze.data.dvc_sessions import (
     put_under_dvc,
     sessions_lock,
 )
-from custom_gaze.data.held import held_images, listed_files, object_path
+from custom_gaze.data.held import held_images, listed_files
 from custom_gaze.data.importing import (
     ImportResult,
     held_besides,
@@ -224,7 +225,8 @@ def _lost(folder: Path, paths: Paths) -> dict[str, Path]:
     """
     listed = listed_files(folder, paths) or {}
     lost = {name: md5 for name, md5 in listed.items() if not (folder / name).is_file()}
-    found = {name: object_path(md5, paths) for name, md5 in lost.items()}
+    cache = Cache(paths.root)
+    found = {name: cache.path(md5) for name, md5 in lost.items()}
     gone = [name for name, path in found.items() if not path.is_file()]
     if gone:
         raise InputError(

@@ -1,23 +1,20 @@
 """Which images the project's sessions hold already, by content: nobody calibrates on one twice."""
 
 import hashlib
-import json
 import os
-import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from custom_gaze.common.errors import InputError
-from custom_gaze.common.untrusted import MOST_TABLE_BYTES, read_file, stays_inside
+from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.yaml_files import read_yaml
 from custom_gaze.config.paths import Paths
 from custom_gaze.config.session_ids import SESSION_ID
+from custom_gaze.data.dvc_cache import Cache
 from custom_gaze.data.sessions import FRAME_NAME
 
 DVC_SUFFIX = ".dvc"
-_OBJECT = re.compile(r"([0-9a-f]{2})([0-9a-f]{30}(?:\.dir)?)")
 
 
 @dataclass(frozen=True)
@@ -100,33 +97,9 @@ def listed_files(folder: Path, paths: Paths) -> dict[str, str] | None:
         return None
     try:
         first = read_yaml(named)["outs"][0]
-        path = object_path(str(first["md5"]), paths)
-        entries = json.loads(read_file(path, MOST_TABLE_BYTES))
-        return {entry["relpath"]: entry["md5"] for entry in entries if _is_sound(entry)}
-    except (InputError, ValueError, TypeError, LookupError, RecursionError):
+        return Cache(paths.root).listed(str(first["md5"]))
+    except (CustomGazeError, TypeError, LookupError):
         return None
-
-
-def object_path(name: str, paths: Paths) -> Path:
-    """Where an object of DVC's cache lies, if it does.
-
-    Raises:
-        ValueError: that is no object's name.
-    """
-    from dvc.config import Config, ConfigError
-
-    found = _OBJECT.fullmatch(name)
-    if found is None:
-        raise ValueError(f"{name!r} is no object of DVC's cache")
-    try:
-        folder = Config(str(paths.root / ".dvc"))["cache"].get("dir")
-    except ConfigError:  # said by `dvc add`, which reads it too
-        folder = None
-    return paths.root / ".dvc" / (folder or "cache") / "files" / "md5" / found[1] / found[2]
-
-
-def _is_sound(entry: dict[str, str]) -> bool:
-    return stays_inside(entry["relpath"]) and _OBJECT.fullmatch(entry["md5"]) is not None
 
 
 def _md5(content: bytes) -> str:

@@ -18,10 +18,10 @@ from custom_gaze.common.files import sha256_of
 from custom_gaze.common.temporary import temporary_place
 from custom_gaze.common.untrusted import MOST_MODEL_BYTES, regular_file
 from custom_gaze.config.paths import Paths
+from custom_gaze.data.dvc_cache import Cache
 from custom_gaze.history.kept import Kept
 from custom_gaze.models.onnx_files import read_onnx
 from custom_gaze.models.onnx_metadata import PREFIX, ModelFacts, facts_in, props_of
-from custom_gaze.remote.objects import Cache
 
 _MOST_SAID = 64 << 10  # characters of metadata; ours has 3,000
 _OPEN = 0o644  # the cache's files may not be written, which the app's have to be

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.untrusted import printable
+from custom_gaze.data.dvc_cache import Cache
 from custom_gaze.remote import repository
 from custom_gaze.remote.committed import outs_of
 from custom_gaze.remote.connection import Connection
 from custom_gaze.remote.display import Say, Traffic
 from custom_gaze.remote.mlflow_runs import import_tracked
-from custom_gaze.remote.objects import Cache, fetch_objects
+from custom_gaze.remote.objects import fetch_objects
 from custom_gaze.remote.programs import DVC, call, last_line
 from custom_gaze.remote.replies import Done, Run, not_asked
 from custom_gaze.remote.settings import Settings

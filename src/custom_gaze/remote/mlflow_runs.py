@@ -11,10 +11,11 @@ from typing import Any
 
 from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.common.untrusted import printable
+from custom_gaze.data.dvc_cache import Cache
 from custom_gaze.evaluation.tracking import addresses, registry, store, upload
 from custom_gaze.remote.committed import Out
 from custom_gaze.remote.connection import Connection
-from custom_gaze.remote.objects import Cache, fetch_objects
+from custom_gaze.remote.objects import fetch_objects
 from custom_gaze.remote.replies import AllTracked, Done, FreePort, Tracked
 from custom_gaze.remote.settings import Settings
 from custom_gaze.remote.ssh import OPTIONS, VERIFY, explain

@@ -1,89 +1,26 @@
-"""DVC's cache here, and moving its objects to and from the far machine's store.
-
-An object is a file named by its MD5; `<md5>.dir` is the JSON list of a folder's files.
-"""
+"""Moving the objects of DVC's cache to and from the far machine's store."""
 
 import hashlib
 import io
-import json
 import shutil
-from collections.abc import Iterable
-from pathlib import Path
 from typing import IO
 
 from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.common.files import whole_file, write_bytes
-from custom_gaze.common.untrusted import printable, stays_inside
+from custom_gaze.common.untrusted import printable
+from custom_gaze.data.dvc_cache import FOLDER, Cache, files_in
 from custom_gaze.remote.committed import Out
 from custom_gaze.remote.connection import Connection
 from custom_gaze.remote.frames import pieces
-from custom_gaze.remote.replies import OBJECT, Done, Lacking, Listed, Piece, not_asked
-from custom_gaze.remote.settings import read_config
+from custom_gaze.remote.replies import Done, Lacking, Listed, Piece, not_asked
 
-FOLDER = ".dir"  # how the name of a folder's list ends
 _MOST_LIST_BYTES = 1 << 27  # about 100 bytes a file
 _PROTECTED = 0o444
 
 
-class Cache:
-    """The objects of one project."""
-
-    def __init__(self, root: Path) -> None:
-        folder = ""
-        for name in ("config", "config.local"):
-            config = read_config(root / ".dvc" / name)
-            folder = config.get("cache", "dir", fallback=folder)
-        self.folder = (root / ".dvc" / (folder or "cache")).resolve()
-
-    def path(self, name: str) -> Path:
-        """Where an object lies.
-
-        Raises:
-            CustomGazeError: that is no object's name.
-        """
-        if not OBJECT.fullmatch(name):
-            raise CustomGazeError(f"{printable(name, 80)!r} is no object of DVC's cache")
-        return self.folder / "files" / "md5" / name[:2] / name[2:]
-
-    def has(self, name: str) -> bool:
-        return self.path(name).is_file()
-
-    def members(self, name: str) -> list[str]:
-        """The objects of a folder's files.
-
-        Raises:
-            CustomGazeError: the object is damaged.
-        """
-        try:
-            return members_of(self.path(name).read_bytes())
-        except ValueError:
-            raise CustomGazeError(f"{self.path(name)}: damaged; remove it and `dvc pull`") from None
-
-    def whole(self, names: Iterable[str]) -> tuple[list[str], list[str]]:
-        """These objects with their folders' files, files first; and those that are not here."""
-        found: dict[str, None] = {}
-        gone: dict[str, None] = {}
-        for name in names:
-            inside = self.members(name) if name.endswith(".dir") and self.has(name) else []
-            for entry in [*inside, name]:
-                (found if self.has(entry) else gone)[entry] = None
-        return list(found), list(gone)
-
-
 def members_of(content: bytes) -> list[str]:
-    """The objects that a folder's list names.
-
-    Raises:
-        ValueError: it is no such list, or a path in it would lead out of the folder.
-    """
-    try:
-        entries = [(entry["md5"], entry["relpath"]) for entry in json.loads(content)]
-        for name, path in entries:
-            if not OBJECT.fullmatch(name) or name.endswith(FOLDER) or not stays_inside(path):
-                raise ValueError(f"{printable(path, 80)!r} is no file inside a folder")
-    except (KeyError, TypeError, AttributeError, RecursionError):
-        raise ValueError("no list of files") from None
-    return [name for name, _ in entries]
+    """The objects that a folder's list names; ValueError where it is no such list."""
+    return list(files_in(content).values())
 
 
 def send_objects(connection: Connection, cache: Cache, store: str, names: list[str]) -> list[str]:
@@ -129,7 +66,9 @@ def fetch_objects(connection: Connection, cache: Cache, store: str, outs: list[O
     files = [name for name in wanted if not name.endswith(FOLDER)]
     for name in wanted:
         if name.endswith(FOLDER):
-            files += members_of(folders[name]) if name in folders else cache.members(name)
+            files += (
+                members_of(folders[name]) if name in folders else list(cache.listed(name).values())
+            )
     missing = [name for name in dict.fromkeys(files) if not cache.has(name)]
     _check_in_store(connection.host, missing, answer, cache, outs)
     _check_room(cache, sum(answer.sizes[name] for name in missing))

@@ -10,9 +10,9 @@ import yaml
 from custom_gaze.common.download import is_address
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.config.params import FetchParams
+from custom_gaze.data.dvc_cache import Cache
 from custom_gaze.remote import repository
 from custom_gaze.remote.committed import Out, outs_of, yaml_of
-from custom_gaze.remote.objects import Cache
 from custom_gaze.remote.programs import DVC, call, last_line
 from custom_gaze.remote.request import Request
 

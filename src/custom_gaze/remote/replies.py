@@ -5,7 +5,6 @@ answer is used before it has been checked here: names are of the form that we gi
 range, words that are shown are made printable. What was asked for is compared where it was asked.
 """
 
-import re
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -19,10 +18,10 @@ from pydantic import (
 
 from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.common.untrusted import printable, stays_inside, visible
+from custom_gaze.data.dvc_cache import OBJECT
 from custom_gaze.remote.frames import Header
 
 RUN_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
-OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 _MOST_OBJECT_BYTES = 1 << 40
 _MOST_ROWS = 100_000  # of one kind, in one MLflow run

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from custom_gaze.common.errors import CustomGazeError, InputError
+from custom_gaze.data.dvc_cache import Cache
 from custom_gaze.remote import repository
 from custom_gaze.remote.connection import AgentError, Connection
 from custom_gaze.remote.display import (
@@ -17,7 +18,7 @@ from custom_gaze.remote.display import (
     progress,
     readable,
 )
-from custom_gaze.remote.objects import Cache, send_objects
+from custom_gaze.remote.objects import send_objects
 from custom_gaze.remote.payload import check_committed, check_sessions_saved, pack
 from custom_gaze.remote.replies import (
     Done,

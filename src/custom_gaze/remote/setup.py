@@ -12,11 +12,11 @@ from pathlib import Path
 
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.untrusted import printable
+from custom_gaze.data.dvc_cache import Cache
 from custom_gaze.remote import repository
 from custom_gaze.remote.connection import AgentError, Connection
 from custom_gaze.remote.display import Say
 from custom_gaze.remote.hostkeys import Consent, check_entry, include_for_dvc, learn
-from custom_gaze.remote.objects import Cache
 from custom_gaze.remote.programs import call
 from custom_gaze.remote.replies import Changed, Done, Hello, Installing, Torch, not_asked
 from custom_gaze.remote.settings import Settings, read_config
