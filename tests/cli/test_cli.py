@@ -15,6 +15,7 @@ from custom_gaze.cli import (
     completion,
     gaze,
     main,
+    pages,
     parser,
     remote,
     run,
@@ -55,7 +56,7 @@ def test_help_takes_less_than_a_seventh_of_a_second() -> None:
 
 
 def test_every_command_has_a_verb() -> None:
-    families = (sessions, session, run, stages, gaze, tools, app, remote, completion)
+    families = (sessions, session, pages, run, stages, gaze, tools, app, remote, completion)
     commands = {
         function
         for family in families

@@ -10,7 +10,18 @@ import sys
 from typing import NoReturn
 
 from custom_gaze import __version__
-from custom_gaze.cli import app, completion, gaze, remote, run, session, sessions, stages, tools
+from custom_gaze.cli import (
+    app,
+    completion,
+    gaze,
+    pages,
+    remote,
+    run,
+    session,
+    sessions,
+    stages,
+    tools,
+)
 from custom_gaze.cli.verbs import enter_project
 from custom_gaze.common.console import StopSignals, flush, leave, readable_streams, warn
 from custom_gaze.common.errors import CustomGazeError
@@ -41,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--version", action="version", version=f"custom-gaze {__version__}")
     verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for family in (sessions, session, run, stages, gaze, tools, app, remote, completion):
+    for family in (sessions, session, pages, run, stages, gaze, tools, app, remote, completion):
         family.add_verbs(verbs)
     return made
 
@@ -80,6 +91,6 @@ def main(argv: list[str] | None = None) -> int:
 def _how_to_go_on(verb: str) -> str:
     if verb in ("train", "pretrain"):
         return "the same command goes on from what was saved last"
-    if verb in ("import", "remote", "run", "session"):
+    if verb in ("capture", "import", "remote", "run", "session"):
         return "the same command goes on"
     return "nothing is left half done; the same command starts anew"

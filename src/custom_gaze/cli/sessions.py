@@ -123,7 +123,7 @@ def _import(arguments: argparse.Namespace) -> "tuple[list[ImportResult], str]":
             "import: give --session ID (a new one), --update ID (what is new) or --split-by-day"
         )
     for result in results:
-        _say_imported(result, params)
+        say_imported(result, params)
         if examiner is not None:
             flagged = exclude_suspects(result.session_id, examiner, params, paths)
             for suspect in flagged:
@@ -150,7 +150,8 @@ def _next_command(ids: list[str], params: "Params") -> str:
     return f"dvc exp run {sessions_option(ids)}{alone}"
 
 
-def _say_imported(result: "ImportResult", params: "Params") -> None:
+def say_imported(result: "ImportResult", params: "Params") -> None:
+    """Say what was imported, and what is worth knowing of it."""
     from custom_gaze.data.importing import held_words
     from custom_gaze.data.known_accuracy import few_targets
     from custom_gaze.data.session_file import read_session_file

@@ -83,6 +83,8 @@ class Paths:
 
     # What an interrupted run leaves for the next one.
     unfinished = _Below(".dvc/tmp/custom-gaze", shared=True)
+    # Sessions that `capture` has not imported yet, a folder each.
+    captures = _Below(".dvc/tmp/custom-gaze-captures", shared=True)
     # What `history` has found once: each model's figures on a reference session, and the like.
     history_cache = _Below(".dvc/tmp/custom-gaze-history", shared=True)
     # When which model was deployed, a line each; it outlives every branch and experiment.

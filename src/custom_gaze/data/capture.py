@@ -22,7 +22,9 @@ from custom_gaze.data.sessions import (
 )
 from custom_gaze.geometry import ScreenGeometry
 
-SIDE_FILES = ("calibration.json", "dataset.csv")  # the app's own: kept, never read
+CAPTURE_FILE = "capture.json"  # of `custom-gaze capture`: camera, screen, targets
+# Kept, never read: the app's own, and of `capture`.
+SIDE_FILES = ("calibration.json", "dataset.csv", CAPTURE_FILE)
 REPORTS_FOLDER = "reports"  # the app's own too: JSON files, in folders by date
 REPORTS_DEPTH = 3  # folders below it
 

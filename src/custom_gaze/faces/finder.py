@@ -31,6 +31,10 @@ EYE_CORNERS = np.array([[33, 133], [362, 263]])  # of the points; the image's le
 SECOND_FACE_SHARE = 0.5
 
 
+class SeveralFaces(InputError):
+    """More than one face of like size: whose the frame is cannot be told."""
+
+
 @dataclass(frozen=True)
 class Mesh:
     """A checked MediaPipe Face Mesh; it may be asked from several threads at once."""
@@ -152,7 +156,7 @@ def _only_face(faces: list[Face], min_score: float) -> Face:
     best = faces[0]
     rivals = [face for face in faces[1:] if _size(face) >= SECOND_FACE_SHARE * _size(best)]
     if rivals:
-        raise InputError(
+        raise SeveralFaces(
             f"{len(rivals) + 1} faces of like size (scores "
             f"{', '.join(f'{face.score:.2f}' for face in [best, *rivals])})"
         )

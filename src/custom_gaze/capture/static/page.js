@@ -3,6 +3,7 @@
 import { TEXTS } from "./texts.js";
 
 const token = location.hash.slice(1);
+const tab = crypto.randomUUID(); // of this page as it is now: loaded again, it is another
 const LANGUAGES = { en: "English", de: "Deutsch" };
 
 // ------------------------------------------------------------------ words
@@ -72,7 +73,7 @@ export class Refused extends Error {
 
 /** Ask /api/`path`; with a `body` (an object, or a Blob) it is a POST. Returns what it answers. */
 export async function ask(path, body, { keepalive = false } = {}) {
-  const headers = { "x-custom-gaze-token": token };
+  const headers = { "x-custom-gaze-token": token, "x-custom-gaze-tab": tab };
   const init = { headers, keepalive, cache: "no-store" };
   if (body !== undefined) {
     init.method = "POST";
@@ -94,3 +95,5 @@ export const end = () => ask("end", {});
 
 /** The element with an id. */
 export const element = (id) => document.getElementById(id);
+
+export const pause = (ms) => new Promise((done) => setTimeout(done, ms));

@@ -1,0 +1,43 @@
+// A webcam for tests: a canvas that shows what window.demoFrame(target) answers, a base64 JPEG, for
+// the page's current target ("index x y", or "" before one), with a speck of noise in each frame.
+// window.pretendCamera: fail (an error's name), unplug(), pause.
+(() => {
+  const canvas = document.createElement("canvas");
+  Object.assign(canvas, { width: 1280, height: 720 });
+  const context = canvas.getContext("2d");
+  let bitmap = null;
+  let asked = null;
+  const pretend = { fail: null, still: false, stream: null };
+  window.pretendCamera = pretend;
+  const draw = () => {
+    const target = document.getElementById("stage")?.hidden === false
+      ? document.getElementById("stage").dataset.target ?? "" : "";
+    if (target !== asked) {
+      asked = target;
+      window.demoFrame(target).then(async (text) => {
+        const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+        const made = await createImageBitmap(new Blob([bytes], { type: "image/jpeg" }));
+        if (asked === target) bitmap = made;
+      });
+    }
+    if (bitmap) context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+    if (!pretend.still) {
+      context.fillStyle = `hsl(${Math.random() * 360} 80% 50%)`;
+      context.fillRect(0, 0, 16, 16);
+    }
+  };
+  setInterval(draw, 40);
+  const device = { kind: "videoinput", deviceId: "pretend", label: "Pretend camera" };
+  navigator.mediaDevices.enumerateDevices = async () => (pretend.fail === "NotFoundError" ? [] : [device]);
+  navigator.mediaDevices.getUserMedia = async () => {
+    if (pretend.fail) throw new DOMException("pretended", pretend.fail);
+    draw();
+    pretend.stream = canvas.captureStream(25);
+    return pretend.stream;
+  };
+  pretend.unplug = () => {
+    const [track] = pretend.stream.getVideoTracks();
+    track.stop();
+    track.dispatchEvent(new Event("ended"));
+  };
+})();
