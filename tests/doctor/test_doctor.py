@@ -288,6 +288,21 @@ def test_pictures_are_the_same_only_if_every_block_is(grey_levels: int, same: bo
         assert [f.severity for f in findings] == ([Severity.NOTE] if same else [])
 
 
+@pytest.mark.parametrize(("moved", "same"), [(0.1, True), (0.3, False)])
+def test_a_still_face_is_another_picture_where_its_eyes_are(moved: float, same: bool) -> None:
+    """Real people keep still: all that changes with the target is the eyes."""
+    small = np.full((90, 160), 90, np.uint8)
+    eyes = np.random.default_rng(2).normal(size=1120).astype(np.float32)
+    first, second = targets_of(np.array([[100.0, 100.0], [900.0, 500.0]]))
+    other = eyes + np.float32(moved) * np.where(np.arange(1120) % 2, 1, -1).astype(np.float32)
+    pair = [
+        FrameLook(first, None, small=small, eyes=eyes),
+        FrameLook(second, None, small=small, eyes=other),
+    ]
+    findings = [f for f in frames.check_frames(pair, 20.0) if f.check == "duplicate"]
+    assert [f.severity for f in findings] == ([Severity.ERROR] if same else [])
+
+
 def test_sessions_of_the_parameters(ready: Project) -> None:
     ready.change(evaluate={"sessions": ["two"]})
     result = doctor.run(None, ready.params, ready.paths)

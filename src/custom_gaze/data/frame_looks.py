@@ -32,6 +32,7 @@ LEAST_FRAMES = 5  # for a median to compare with
 SMALL_PX = (160, 90)  # width, height at which frames are compared, in 16 x 10 blocks
 BLOCKS = (10, 16)  # rows, columns
 SAME_BELOW = 3.0  # grey levels, mean difference of the block that differs most
+SAME_EYES_BELOW = 0.17  # root mean square difference of `eye_look`, where both frames have one
 NEIGHBOURS = 50  # earlier frames that each one is compared with
 
 
@@ -209,11 +210,13 @@ def duplicates(looks: Sequence[FrameLook], same_target_px: float) -> list[Duplic
 
 
 def _same_picture(one: FrameLook, other: FrameLook) -> bool:
-    """Whether two frames are alike to within noise, in every block of them.
+    """Whether two frames are alike to within noise, in every block of them and in the eyes.
 
     Another gaze changes little of the whole frame, but much in the block around an eye. Simulated
     frames of one person differ there by at least 4.7 grey levels, a frame written anew with other
-    noise, brightness (1 %) and JPEG quality by at most 2.1.
+    noise, brightness (1 %) and JPEG quality by at most 2.2. Real faces that fill a fifth of the
+    frame and keep still do not: of 1,080 frames of seven people 226 were named. Their eyes tell most
+    apart: 17 are named with them looked at too, while of 80 frames written anew 65 are still found.
     """
     assert one.small is not None
     assert other.small is not None
@@ -221,4 +224,8 @@ def _same_picture(one: FrameLook, other: FrameLook) -> bool:
     rows, columns = BLOCKS
     height, width = difference.shape
     blocks = difference.reshape(rows, height // rows, columns, width // columns)
-    return float(blocks.mean(axis=(1, 3)).max()) < SAME_BELOW
+    if blocks.mean(axis=(1, 3)).max() >= SAME_BELOW:
+        return False
+    if one.eyes is None or other.eyes is None:
+        return True
+    return float(np.sqrt(np.mean((one.eyes - other.eyes) ** 2))) < SAME_EYES_BELOW
