@@ -215,8 +215,9 @@ def _same_picture(one: FrameLook, other: FrameLook) -> bool:
     Another gaze changes little of the whole frame, but much in the block around an eye. Simulated
     frames of one person differ there by at least 4.7 grey levels, a frame written anew with other
     noise, brightness (1 %) and JPEG quality by at most 2.2. Real faces that fill a fifth of the
-    frame and keep still do not: of 1,080 frames of seven people 226 were named. Their eyes tell most
-    apart: 17 are named with them looked at too, while of 80 frames written anew 65 are still found.
+    frame and keep still do not: of 1,080 frames of seven people 226 were named. Their eyes tell
+    most apart: 17 are named with them looked at too, while of 80 frames written anew 65 are still
+    found.
     """
     assert one.small is not None
     assert other.small is not None
