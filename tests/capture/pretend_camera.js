@@ -14,13 +14,15 @@
       ? document.getElementById("stage").dataset.target ?? "" : "";
     if (target !== asked) {
       asked = target;
+      bitmap = null; // no new frame before the one that looks there
       window.demoFrame(target).then(async (text) => {
         const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
         const made = await createImageBitmap(new Blob([bytes], { type: "image/jpeg" }));
         if (asked === target) bitmap = made;
       });
     }
-    if (bitmap) context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+    if (!bitmap) return;
+    context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
     if (!pretend.still) {
       context.fillStyle = `hsl(${Math.random() * 360} 80% 50%)`;
       context.fillRect(0, 0, 16, 16);
@@ -31,7 +33,6 @@
   navigator.mediaDevices.enumerateDevices = async () => (pretend.fail === "NotFoundError" ? [] : [device]);
   navigator.mediaDevices.getUserMedia = async () => {
     if (pretend.fail) throw new DOMException("pretended", pretend.fail);
-    draw();
     pretend.stream = canvas.captureStream(25);
     return pretend.stream;
   };

@@ -1,20 +1,14 @@
 """The capture page in a real browser, with a demo person before its camera."""
 
 import json
-import queue
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browser import CHROMIUM, DemoPerson, chromium, opened
+from browser import CHROMIUM, DemoPerson, Running, begin, chromium, opened
 
 from conftest import REPOSITORY
-from custom_gaze.capture import run as capture
-from custom_gaze.capture.desk import Options
 from custom_gaze.capture.record import read_record
-from custom_gaze.capture.targets import Pattern
-from custom_gaze.config.params import load_params
 from custom_gaze.config.paths import Paths
 from custom_gaze.data.session_file import read_session_file
 from custom_gaze.data.sessions import load_frame, read_session
@@ -23,33 +17,7 @@ pytest_plugins = ["import_fixtures"]
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)"
 )
-FOUR = Options(Pattern(grid=(2, 2)), 1, None)
 FLAWS = (REPOSITORY / "tests" / "evaluation" / "page_flaws.js").read_text()
-
-
-class Running:
-    """`capture` in a thread; what it gives, or raises, is waited for."""
-
-    def __init__(self, session: str, paths: Paths, options: Options = FOUR) -> None:
-        self._told: queue.Queue[Any] = queue.Queue()
-        self._ended: queue.Queue[Any] = queue.Queue()
-        params = load_params(REPOSITORY / "params.yaml")
-
-        def work() -> None:
-            try:
-                self._ended.put(capture.run(session, params, paths, options, self._told.put))
-            except BaseException as error:
-                self._told.put(error)
-                self._ended.put(error)
-
-        threading.Thread(target=work, daemon=True).start()
-        self.url = self._told.get(timeout=30)
-        if isinstance(self.url, BaseException):
-            raise self.url
-
-    def result(self) -> Any:
-        """What `run` returned, or the error that it raised."""
-        return self._ended.get(timeout=30)
 
 
 @pytest.fixture(scope="module")
@@ -61,16 +29,6 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def person() -> DemoPerson:
     return DemoPerson()
-
-
-def begin(page: Any) -> None:
-    """Measure the screen, wait for the camera's face, and begin."""
-    page.wait_for_selector("#check-face.good", timeout=15_000)
-    page.check("#by-width")
-    page.fill("#width", "34")
-    page.fill("#distance", "60")
-    page.wait_for_timeout(1500)  # for the median of the eyes' openness
-    page.click("#start")
 
 
 def test_the_whole_way_from_the_empty_page_to_the_session(
