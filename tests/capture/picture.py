@@ -10,12 +10,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from browser import DemoPerson, Running, begin, chromium, opened
+from capture_browser import DemoPerson, Running, begin, chromium, opened
 from PIL import Image
 
 from custom_gaze.config.paths import Paths
 
-COLOURS = 128  # of the picture's palette: small, and nobody sees the difference
+COLOURS = 200  # of the picture's palette: small, and nobody sees the difference
 
 
 def main(output: Path) -> None:
@@ -73,7 +73,9 @@ def at_work(
 def small(path: Path) -> None:
     """Write a PNG again with a palette."""
     with Image.open(path) as picture:
-        reduced = picture.convert("RGB").quantize(COLOURS, method=Image.Quantize.MEDIANCUT)
+        reduced = picture.convert("RGB").quantize(
+            COLOURS, method=Image.Quantize.MEDIANCUT, kmeans=2
+        )
     reduced.save(path, optimize=True)
 
 

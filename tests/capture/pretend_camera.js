@@ -29,7 +29,7 @@
     }
   };
   setInterval(draw, 40);
-  const device = { kind: "videoinput", deviceId: "pretend", label: "Pretend camera" };
+  const device = { kind: "videoinput", deviceId: "pretend", label: "Webcam" };
   navigator.mediaDevices.enumerateDevices = async () => (pretend.fail === "NotFoundError" ? [] : [device]);
   navigator.mediaDevices.getUserMedia = async () => {
     if (pretend.fail) throw new DOMException("pretended", pretend.fail);

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browser import CHROMIUM, DemoPerson, Running, begin, chromium, opened
+from capture_browser import CHROMIUM, DemoPerson, Running, begin, chromium, opened
 
 from conftest import REPOSITORY
 from custom_gaze.capture.record import read_record

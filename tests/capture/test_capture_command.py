@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from browser import CHROMIUM, DemoPerson, begin, chromium, opened, until
+from capture_browser import CHROMIUM, DemoPerson, begin, chromium, opened, until
 
 from conftest import REPOSITORY
 from custom_gaze.config.paths import Paths

@@ -8,7 +8,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browser import CHROMIUM, DemoPerson, Running, begin, chromium, empty_room, opened, until
+from capture_browser import (
+    CHROMIUM,
+    DemoPerson,
+    Running,
+    begin,
+    chromium,
+    empty_room,
+    opened,
+    until,
+)
 
 from custom_gaze.common.errors import InputError
 from custom_gaze.config.paths import Paths

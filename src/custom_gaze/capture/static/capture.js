@@ -228,7 +228,7 @@ async function claim(force) {
   try {
     state = await ask("claim", { force });
   } catch (error) {
-    if (!camera) begin({ mirrored: true, lastScreen: null }, null);
+    if (!camera) begin({ mirrored: true });
     return failed(error);
   }
   begin(state);
@@ -246,8 +246,8 @@ function begin({ mirrored, lastScreen }) {
   preview?.stop();
   preview = new Preview(camera, failed);
   preview.seen = () => measure.showDistance();
-  measure ??= new Measure(preview, lastScreen, refresh);
-  measure.follow(preview);
+  if (state) measure ??= new Measure(preview, lastScreen, refresh);
+  measure?.follow(preview);
 }
 
 listen();

@@ -24,7 +24,6 @@ export class Measure {
       element("distance").value = last.distance_cm.toFixed(0);
       this.#typedDistance = true;
     }
-    element("last-width").hidden = !last;
     for (const id of ["by-card", "by-width", "card-px", "width"]) {
       element(id).addEventListener("input", () => this.show());
     }
@@ -75,6 +74,7 @@ export class Measure {
     card.style.height = `${(px * CARD_CM[1]) / CARD_CM[0]}px`;
     element("card-way").hidden = this.#byWidth;
     element("width-way").hidden = !this.#byWidth;
+    element("last-width").hidden = !this.#asLast;
     const width = this.#widthCm(screen.width);
     const inches = (width * Math.hypot(screen.width, screen.height)) / screen.width / 2.54;
     const known = between(width, WIDTH_CM);
@@ -98,15 +98,14 @@ export class Measure {
       height_px: height,
       pixel_ratio: devicePixelRatio,
       width_cm: this.#widthCm(width),
-      width_from: this.#byWidth ? this.#lastWay() : "card",
+      width_from: this.#byWidth ? (this.#asLast ? this.#last.width_from : "typed") : "card",
       distance_cm: parse(element("distance").value),
       distance_from: this.#typedDistance ? "typed" : "face",
     };
   }
 
-  #lastWay() {
-    const same = this.#last && element("width").value === this.#last.width_cm.toFixed(1);
-    return same ? this.#last.width_from : "typed";
+  get #asLast() {
+    return this.#last !== null && element("width").value === this.#last.width_cm.toFixed(1);
   }
 }
 

@@ -213,8 +213,8 @@ export const TEXTS = {
     de: "Sobald die Kamera deine Augen sieht, sagt die Größe des Gesichts den Abstand.",
   },
   "start.title": {
-    en: "{targets} targets, {each} frames each",
-    de: "{targets} Zielpunkte, je {each} Bilder",
+    en: "{targets} targets, frames of each: {each}",
+    de: "{targets} Zielpunkte, Bilder von jedem: {each}",
   },
   "start.further": {
     en: "{complete} of {targets} targets are done",
