@@ -22,6 +22,32 @@ def test_the_shipped_file_holds_the_specification() -> None:
     assert (params.train.learning_rate, params.train.epochs) == (1e-4, 50)
 
 
+def test_one_word_asks_for_the_specification_to_the_letter(project: Project) -> None:
+    project.change(
+        augment={"samples": 1, "blur_max_sigma_px": 9.0},
+        train={"recipe": "specification", "epochs": 2, "batch_size": 4, "method": "probe"},
+    )
+    params = load_params(project.paths.params)
+    assert vars(params.augment) == {
+        "samples": 50,
+        "brightness": 0.2,
+        "contrast": 0.2,
+        "saturation": 0.2,
+        "blur_max_sigma_px": 2.0,
+        "iso_noise": 0.15,
+        "shift_share": 0.03,
+    }
+    train = params.train
+    assert (train.start, train.schedule, train.frozen_through) == ("base", "constant", "layer3")
+    assert (train.learning_rate, train.batch_size, train.epochs, train.patience) == (
+        1e-4,
+        16,
+        50,
+        8,
+    )
+    assert train.method == "probe"  # is not the recipe's matter
+
+
 def test_the_defaults_in_the_code_are_the_shipped_values() -> None:
     shipped = load_params(REPOSITORY / "params.yaml")
     for entry in dataclasses.fields(Params):
@@ -32,7 +58,7 @@ def test_the_defaults_in_the_code_are_the_shipped_values() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"train": {"epoch": 5}}, "unknown key 'epoch'; allowed are method, start, frozen_through"),
+        ({"train": {"epoch": 5}}, "unknown key 'epoch'; allowed are method, recipe, start"),
         ({"train": {"epochs": 0}}, "train.epochs is 0, but must lie in 1 … 10000"),
         ({"train": {"epochs": "ten"}}, "train.epochs is 'ten', but must be a whole number"),
         ({"train": {"epochs": 2.5}}, "train.epochs is 2.5, but must be a whole number"),

@@ -74,6 +74,7 @@ class TrainParams:
     """Which candidate is made, and the fine-tune."""
 
     method: Method = AUTO
+    recipe: Literal["best", "specification"] = "best"
     start: Literal["probe", "base"] = "probe"
     frozen_through: Text = "layer3"
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -129,6 +130,31 @@ class Params:
     tracking: TrackingParams = Field(default_factory=TrackingParams)
 
 
+def to_the_letter(params: Params) -> Params:
+    """The specification's recipe, whatever the parameters say of one."""
+    augment = AugmentParams(
+        samples=50,
+        brightness=0.2,
+        contrast=0.2,
+        saturation=0.2,
+        blur_max_sigma_px=2.0,
+        iso_noise=0.15,
+        shift_share=0.03,
+    )
+    train = dataclasses.replace(
+        params.train,
+        recipe="specification",
+        start="base",
+        frozen_through="layer3",
+        schedule="constant",
+        epochs=50,
+        patience=8,
+        batch_size=16,
+        learning_rate=1e-4,
+    )
+    return dataclasses.replace(params, augment=augment, train=train)
+
+
 def load_params(path: Path) -> Params:
     """Read and check params.yaml.
 
@@ -141,6 +167,8 @@ def load_params(path: Path) -> Params:
 def params_of(content: Any, source: str) -> Params:
     """What params.yaml says, checked; `source` starts the messages.
 
+    With `train.recipe: specification` its `augment` and `train` are that recipe's.
+
     Raises:
         InputError: a key is unknown or missing; a value has the wrong type or lies out of its
             range; a session is named twice or has no valid id; a path begins with the home folder
@@ -149,7 +177,7 @@ def params_of(content: Any, source: str) -> Params:
     params = section_of(Params, content, "", source)
     _check_sessions(params, source)
     _check_homes(params.fetch, source)
-    return params
+    return to_the_letter(params) if params.train.recipe == "specification" else params
 
 
 def _check_sessions(params: Params, source: str) -> None:
