@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ from conftest import Project
 from custom_gaze.calibration import feature_cache as features
 from custom_gaze.calibration.feature_cache import (
     AugmentedSamples,
+    Kept,
     Mapped,
     Recomputed,
     frozen_features,
@@ -55,9 +56,11 @@ def test_memory_file_and_recomputing_agree(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kept = frozen_features(network, augmented, CPU, tmp_path, memory_bytes=10**9)
-    assert type(kept) is np.ndarray
+    assert isinstance(kept, Kept)
+    assert isinstance(kept.place, np.ndarray)
     mapped = frozen_features(network, augmented, CPU, tmp_path, memory_bytes=1000)
-    assert isinstance(mapped, Mapped)
+    assert isinstance(mapped, Kept)
+    assert isinstance(mapped.place, Mapped)
     full = type("usage", (), {"free": 0})
     monkeypatch.setattr(features.shutil, "disk_usage", lambda _: full)
     computed = frozen_features(network, augmented, CPU, tmp_path / "elsewhere", memory_bytes=1000)
@@ -116,6 +119,35 @@ def test_features_are_the_network_s_own_rounded_to_float16(
     np.testing.assert_allclose(kept, exact, rtol=2**-10, atol=1e-4)
 
 
+def test_a_sample_is_computed_when_it_is_first_drawn(
+    augmented: AugmentedSamples,
+    network: GazeNetwork,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Once, alone, and to the same numbers whatever was drawn before it."""
+    asked: list[int] = []
+    made = augmented.images
+
+    def counting(wanted: Sequence[int], workers: int = 1) -> object:
+        asked.extend(wanted)
+        return made(wanted, workers)
+
+    monkeypatch.setattr(augmented, "images", counting)
+    kept = frozen_features(network, augmented, CPU, tmp_path, memory_bytes=10**9)
+    assert asked == [0]  # tells the shape
+    asked.clear()
+    drawn = kept[np.array([7, 3, 7])]
+    again = kept[np.array([5, 3])]
+    assert sorted(asked) == [3, 5, 7]
+    np.testing.assert_array_equal(drawn[0], drawn[2])
+    np.testing.assert_array_equal(drawn[1], again[1])
+    in_order = frozen_features(network, augmented, CPU, tmp_path, memory_bytes=10**9)[ALL]
+    np.testing.assert_array_equal(in_order[[7, 3, 7]], drawn)
+    assert isinstance(kept, Kept)
+    assert np.flatnonzero(kept.done).tolist() == [3, 5, 7]
+
+
 def test_an_interrupted_file_is_continued(
     augmented: AugmentedSamples,
     network: GazeNetwork,
@@ -123,27 +155,35 @@ def test_an_interrupted_file_is_continued(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(features, "CHUNK", 5)
-    whole = np.array(frozen_features(network, augmented, CPU, tmp_path / "whole", 1000)[ALL])
+    whole = frozen_features(network, augmented, CPU, tmp_path / "whole", 1000)[ALL]
+    first, second, third = np.split(np.random.default_rng(1).permutation(24), [6, 9])
 
     asked: list[int] = []
     made = augmented.images
 
-    def counting(wanted: range, workers: int = 1) -> object:
+    def counting(wanted: Sequence[int], workers: int = 1) -> object:
         asked.extend(wanted)
-        if 12 in wanted:
+        if third[0] in wanted:
             raise KeyboardInterrupt
         return made(wanted, workers)
 
     monkeypatch.setattr(augmented, "images", counting)
+    cut = frozen_features(network, augmented, CPU, tmp_path / "cut", 1000)
+    cut[first], cut[second]  # the second ones are too few to be written down
     with pytest.raises(KeyboardInterrupt):
-        frozen_features(network, augmented, CPU, tmp_path / "cut", 1000)
+        cut[third]
     monkeypatch.setattr(
         augmented, "images", lambda wanted, n=1: asked.extend(wanted) or made(wanted)
     )
     asked.clear()
-    continued = frozen_features(network, augmented, CPU, tmp_path / "cut", 1000)
-    assert asked == [0, *range(10, 24)]  # sample 0 tells the shape; 0 to 9 were done
-    np.testing.assert_array_equal(continued[ALL], whole)
+    continued = frozen_features(network, augmented, CPU, tmp_path / "cut", 1000)[ALL]
+    assert asked == [0, *sorted({*range(24)} - {*first.tolist()})]
+    np.testing.assert_array_equal(continued, whole)
+    (tmp_path / "cut" / "features.done").write_bytes(b"?")  # of another number of samples
+    asked.clear()
+    again = frozen_features(network, augmented, CPU, tmp_path / "cut", 1000)[ALL]
+    assert asked == [0, *range(24)]
+    np.testing.assert_array_equal(again, whole)
 
 
 def test_a_disk_without_room_is_named(

@@ -15,7 +15,7 @@ from custom_gaze.calibration.cross_training import cross_train
 from custom_gaze.calibration.cross_validation import training_folds
 from custom_gaze.calibration.linear_probe import LinearProbe
 from custom_gaze.calibration.recipe import Recipe, cosine, fitted
-from custom_gaze.calibration.selection import choice_of
+from custom_gaze.calibration.selection import choice_of, settled
 from custom_gaze.calibration.starting_head import starting_head
 from custom_gaze.calibration.trainer import Trainer, predict
 from custom_gaze.common.errors import InputError
@@ -112,7 +112,10 @@ def test_a_base_that_only_needs_a_correction_gets_no_more(
 
 
 @pytest.mark.parametrize("recipe", list(RECIPES))
-def test_what_only_the_features_tell_is_learned(recipe: str, tmp_path: Path) -> None:
+def test_what_only_the_features_tell_is_learned(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy, "SETTLED_SURELY", 1 - 1e-12)  # all candidates, on all frames
     known = world(False, 60, 0)
     made = known.calibrated(tmp_path, RECIPES[recipe])
     assert made.choice.method in (PROBE, FINETUNE)
@@ -216,10 +219,15 @@ def train_by_hand(one: World, epochs: int, recipe: TrainParams) -> None:
         training.epoch(number)
 
 
-def test_a_cosine_schedule_always_goes_to_its_end(tmp_path: Path) -> None:
+def test_a_cosine_schedule_always_goes_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half as far in the folds."""
+    monkeypatch.setattr(policy, "SETTLED_FOLDS", 5)
+    monkeypatch.setattr(policy, "SETTLED_SURELY", 1 - 1e-12)
     one = world(True, 20, 0)  # nothing to gain: epoch 0 is the best
     made = one.calibrated(tmp_path / "whole", SHORT)
-    assert [epoch.epoch for epoch in made.history] == [0, 1, 2, 3]
+    assert [epoch.epoch for epoch in made.history] == [0, 1, 2]
     answers = made.held_out[FINETUNE]
     assert answers.loss() == pytest.approx(made.history[-1].validation_loss, rel=1e-5)
     assert answers.loss() != pytest.approx(made.history[0].validation_loss, rel=1e-5)
@@ -253,7 +261,7 @@ def test_the_rate_is_that_of_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("frames", "samples", "steps"), [(9, 50, 120), (30, 32, 120), (100, 10, 120), (2500, 8, 2500)]
+    ("frames", "samples", "steps"), [(9, 36, 120), (30, 11, 120), (100, 4, 120), (2500, 3, 2500)]
 )
 def test_steps_and_samples_fit_the_frames(frames: int, samples: int, steps: int) -> None:
     made = fitted(Params(), frames)
@@ -294,7 +302,7 @@ def test_a_cosine_schedule_draws_every_frame_equally_often(frames: int) -> None:
     drawn = np.concatenate(batches)
     counts = np.bincount(drawn // 7, minlength=frames)
     assert counts.max() - counts.min() <= 1
-    assert len(set(drawn)) > 0.7 * min(len(drawn), 7 * frames)  # of all samples, not of some
+    assert len(set(drawn)) == min(len(drawn), 7 * frames)  # none again before every other one
     # Where a training goes on after an interruption, it draws what it would have drawn.
     assert drawn_in(5) == batches[-6:]
     # The start is measured on what the epoch goes over after which it is compared.
@@ -313,6 +321,74 @@ def test_an_epoch_is_bounded_and_goes_through_all_samples(monkeypatch: pytest.Mo
     np.testing.assert_array_equal(np.sort(recipe.batches(0, 4, 10)[0]), epochs[0])
     unbounded = Recipe(RECIPE, alone=True).batches(3, 4, 10)
     assert sorted(np.concatenate(unbounded).tolist()) == list(range(40))
+
+
+def test_a_training_on_some_frames_draws_what_one_on_all_draws() -> None:
+    """A fold's features serve the training on all frames."""
+    recipe = Recipe(TrainParams(steps=40))
+    epochs = range(1, recipe.epochs + 1)
+    whole = np.concatenate([row for n in epochs for row in recipe.batches(n, 20, 9)])
+    fold = recipe.in_folds()
+    assert fold.params.steps == 20
+    epochs = range(1, fold.epochs + 1)
+    some = np.concatenate([row for n in epochs for row in fold.batches(n, 16, 9)])
+    assert set(some % 9) <= set(whole % 9)
+    assert len(set(some % 9)) == 9  # 160 of 16 frames: nine rounds and the tenth
+
+
+def test_folds_that_are_not_needed_are_not_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy, "SETTLED_SURELY", 0.6)  # this little world is soon settled
+    one = world(False, 20, 0)
+    held_out = closed_held_out(one.seen, training_folds(one.seen.targets, 1), 1)
+    nothing = {
+        name: dataclasses.replace(h, predictions_deg=h.predictions_deg + 90)
+        for name, h in held_out.items()
+    }
+    closed = closed_forms(one.seen, 1)
+    monkeypatch.setattr(
+        "custom_gaze.calibration.calibrate.without_training", lambda *_: (closed, dict(nothing))
+    )
+    made = one.calibrated(tmp_path / "some", SHORT)
+    assert made.choice.method == FINETUNE
+    assert made.choice.reason.endswith(", which 2 of 5 folds settled")
+    assert sorted(path.name for path in (tmp_path / "some").iterdir()) == [
+        "final.pt",
+        "fold-0.pt",
+        "fold-1.pt",
+    ]
+    errors, out = made.held_out[FINETUNE].errors_deg(), training_folds(one.seen.targets, 1)
+    np.testing.assert_array_equal(np.isfinite(errors), out[0] | out[1])
+    again = world(False, 20, 0).calibrated(tmp_path / "some", SHORT)  # all is there already
+    assert again.history == made.history
+    assert again.choice == made.choice
+
+    better = {
+        name: dataclasses.replace(h, predictions_deg=h.true_deg) for name, h in held_out.items()
+    }
+    monkeypatch.setattr(
+        "custom_gaze.calibration.calibrate.without_training", lambda *_: (closed, dict(better))
+    )
+    left = world(False, 20, 0).calibrated(tmp_path / "left", SHORT)
+    assert left.fine_tuned is None
+    assert "; the fine-tune was left after 2 folds: " in left.choice.reason
+    assert "final.pt" not in [path.name for path in (tmp_path / "left").iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("gain", "held", "expected"),
+    [(1.0, 8, True), (1.0, 7, None), (-1.0, 8, False), (0.06, 8, None), (0.3, 8, None)],
+)
+def test_what_settles_a_choice(gain: float, held: int, expected: bool | None) -> None:
+    """Gains of 0.1 about their mean: far from 0.08, which nobody would notice, or near it."""
+    last = np.full(20, 4.0)
+    last[held:] = np.nan
+    noise = 0.2 * np.resize([1, -1], 20)
+    simpler = {BASE: np.full(20, 9.0), PROBE: 4.0 + gain + noise}
+    assert settled(simpler, last, np.arange(20)) is expected
+    if expected is not None:  # of few targets all are held out
+        assert settled(simpler, last, np.resize(np.arange(13), 20)) is None
 
 
 @pytest.mark.parametrize(("targets", "folds"), [(4, 16), (7, 10), (20, 5), (80, 3)])

@@ -189,7 +189,7 @@ def test_a_training_that_is_worse_than_its_start_is_stopped_its_folds_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world, params = World("slim18"), TrainParams(steps=200)
-    assert Recipe(params).checked == 2  # of 20 epochs
+    assert Recipe(params).in_folds().checked == 1  # of 10 epochs
     spoil(monkeypatch)
     trunk = world.network.trunk_state()
     epochs: list[int] = []
@@ -201,12 +201,12 @@ def test_a_training_that_is_worse_than_its_start_is_stopped_its_folds_with_it(
 
     monkeypatch.setattr(Trainer, "epoch", counted)
     made = calibrate(world.set(), params, tmp_path)
-    assert epochs == [0, 1, 2]  # of the first fold; the others were not begun
+    assert epochs == [0, 1]  # of the first fold; the others were not begun
     assert made.fine_tuned is None
     assert made.history == []
     assert set(made.held_out) == set(made.closed) == {BASE, PROBE}
     assert made.choice.method in (BASE, PROBE)
-    assert "; the fine-tune was stopped after 2 of 20 epochs, its loss " in made.choice.reason
+    assert "; the fine-tune was stopped after 1 of 10 epochs, its loss " in made.choice.reason
     assert "\n" not in made.choice.reason
     after = world.network.trunk_state()
     assert all(torch.equal(trunk[name], after[name]) for name in trunk)

@@ -4,17 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from custom_gaze.calibration.base_features import BaseFeatures
 from custom_gaze.calibration.calibration_set import CalibrationSet
 from custom_gaze.calibration.candidates import Closed, closed_forms, closed_held_out
-from custom_gaze.calibration.cross_training import cross_train
+from custom_gaze.calibration.cross_training import CrossTraining, cross_train
 from custom_gaze.calibration.cross_validation import HeldOut, Targets, training_folds
 from custom_gaze.calibration.linear_probe import LinearProbe
 from custom_gaze.calibration.progress import SILENT, Progress
 from custom_gaze.calibration.recipe import Epoch, Recipe
-from custom_gaze.calibration.selection import Choice, choice_of
+from custom_gaze.calibration.selection import Choice, choice_of, settled
 from custom_gaze.calibration.trainer import Trainer, WorseThanStart
 from custom_gaze.config.candidate import Candidate
 from custom_gaze.config.params import TrainParams
@@ -49,9 +51,12 @@ def calibrate(
     """Make the candidates and choose one; the set's network is left fine-tuned.
 
     What was learned in cross-validation is used on all frames: the polynomial and alpha are chosen
-    and fitted on all of them, and the fine-tuned network, in the end, trains on all of them for as
-    many epochs as served the held-out ones best. With few targets a validation part set aside costs
-    more than it tells: of nine, two would validate.
+    and fitted on all of them, and the fine-tuned network, in the end, trains on all of them: with a
+    constant schedule for as many epochs as served the held-out ones best, with a cosine one to its
+    end, which the folds' shorter ones did not need to tell whether it is worth it. With few targets
+    a validation part set aside costs more than it tells: of nine, two would validate.
+
+    The fine-tune is left where its folds show that it will not be chosen.
 
     Args:
         calibration_set: all the frames; its base network has heads.
@@ -66,9 +71,14 @@ def calibrate(
     closed, held_out = without_training(frames, params.seed, progress)
     folds = training_folds(frames.targets, params.seed)
     try:
-        crossed = cross_train(calibration_set, folds, recipe, scratch, progress)
-        epochs = recipe.exported(crossed.history).epoch
+        crossed = cross_train(
+            *(calibration_set, folds, recipe.in_folds(), scratch, progress),
+            lambda so_far: _settled(held_out, so_far, frames.targets) is not None,
+        )
         _tell(progress, {Candidate.FINETUNE: crossed.held_out})
+        if recipe.cosine and _settled(held_out, crossed.held_out, frames.targets) is False:
+            raise WorseThanStart(_left(held_out, crossed))
+        epochs = recipe.epochs if recipe.cosine else recipe.exported(crossed.history).epoch
         Trainer(calibration_set, recipe, scratch / "final.pt").run(epochs, progress)
     except WorseThanStart as stop:
         chosen = _chosen(held_out, frames.targets)
@@ -76,17 +86,45 @@ def calibrate(
         return Calibrated(chosen, held_out, closed, None, [])
     held_out[Candidate.FINETUNE] = crossed.held_out
     chosen = _chosen(held_out, frames.targets)
+    if crossed.folds < len(folds):
+        reason = f"{chosen.reason}, which {crossed.folds} of {len(folds)} folds settled"
+        chosen = replace(chosen, reason=reason)
     fine_tuned = calibration_set.network.trained_state()
     return Calibrated(chosen, held_out, closed, fine_tuned, crossed.history)
 
 
 def _chosen(held_out: Mapping[Candidate, HeldOut], targets: Targets) -> Choice:
-    return choice_of({name: each.errors_deg() for name, each in held_out.items()}, targets)
+    every = np.isfinite([each.errors_deg() for each in held_out.values()]).all(axis=0)
+    return choice_of(known_errors(held_out), targets[every])
+
+
+def known_errors(held_out: Mapping[Candidate, HeldOut]) -> dict[Candidate, NDArray[np.float64]]:
+    """Each candidate's errors in degrees on the frames that were held out from all of them."""
+    errors = {name: each.errors_deg() for name, each in held_out.items()}
+    every = np.isfinite(list(errors.values())).all(axis=0)
+    return {name: some[every] for name, some in errors.items()}
+
+
+def _settled(closed: Mapping[Candidate, HeldOut], tuned: HeldOut, targets: Targets) -> bool | None:
+    """As `settled` of the closed forms and the fine-tune, cross-validated."""
+    simpler = {name: each.errors_deg() for name, each in closed.items()}
+    return settled(simpler, tuned.errors_deg(), targets)
+
+
+def _left(closed: Mapping[Candidate, HeldOut], crossed: CrossTraining) -> str:
+    """Why the fine-tune was left, in the words that follow a reason."""
+    errors = known_errors({**closed, Candidate.FINETUNE: crossed.held_out})
+    means = {name: float(some.mean()) for name, some in errors.items()}
+    best = min(closed, key=lambda name: means[name])
+    return (
+        f"the fine-tune was left after {crossed.folds} folds: {means[Candidate.FINETUNE]:.2f}° on "
+        f"the targets that they held out, where the {best.label} has {means[best]:.2f}°"
+    )
 
 
 def _tell(progress: Progress, held_out: Mapping[Candidate, HeldOut]) -> None:
     for name, each in held_out.items():
-        progress.candidate(name, float(each.errors_deg().mean()))
+        progress.candidate(name, float(np.nanmean(each.errors_deg())))
 
 
 def without_training(

@@ -124,8 +124,8 @@ class Candidates:
         fine_tuned: its `GazeNetwork.trained_state`; None where none was trained.
         head: the kind of its head (checkpoint.py).
         cross_validated_deg: each calibration frame's mean error by fits of `method` that had not
-            seen its target, those on the split's training side first; none where it was not
-            cross-validated, as the fine-tune alone is not.
+            seen its target, those on the split's training side first; NaN where no fold that was
+            trained held it out; none where nothing was cross-validated (the fine-tune alone).
         checkpoint_sha256: of the checkpoint.pt of the same training.
     """
 
@@ -185,7 +185,8 @@ def _check(candidates: Candidates) -> None:
     Raises:
         ValueError: it has others; the message is for the end of a line.
     """
-    errors = *candidates.held_out_deg.values(), *candidates.cross_validated_deg
+    crossed = [each for each in candidates.cross_validated_deg if each == each]  # not NaN
+    errors = *candidates.held_out_deg.values(), *crossed
     if not all(isinstance(error, float) and 0 <= error <= 360 for error in errors):
         raise ValueError("a held-out error is no angle")
     if candidates.head not in (LINEAR, CORRECTED):

@@ -1,13 +1,16 @@
 """The fine-tune on targets it has not seen: trained anew in every fold, all on the same folds.
 
-All folds advance together, each from a head that its own frames give, and what they predict after
-each epoch for the frames that they do not train on says when to stop: every calibration frame
-trains and every one validates, which with a few dozen of them is worth several trainings.
+Each fold starts from a head that its own frames give. What they predict after each epoch for the
+frames that they do not train on says when a constant schedule stops; with a cosine one it says
+whether another fold is needed to choose a candidate: every calibration frame trains and every one
+may validate, which with a few dozen of them is worth several trainings.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from custom_gaze.calibration import policy
 from custom_gaze.calibration.calibration_set import CalibrationSet
 from custom_gaze.calibration.cross_validation import Folds, HeldOut, held_out
 from custom_gaze.calibration.progress import SILENT, Progress
@@ -24,10 +27,17 @@ class CrossTraining:
         history: the epochs; train_loss is the folds' mean, validation_loss that of all predictions
             for frames held out.
         held_out: the predictions after the exported epoch.
+        folds: how many were trained.
     """
 
     history: list[Epoch]
     held_out: HeldOut
+    folds: int
+
+
+def never(_: HeldOut) -> bool:
+    """That no fold is one too many."""
+    return False
 
 
 def cross_train(
@@ -36,11 +46,13 @@ def cross_train(
     recipe: Recipe,
     scratch: Path,
     progress: Progress = SILENT,
+    settled: Callable[[HeldOut], bool] = never,
 ) -> CrossTraining:
     """Fine-tune once a fold until the predictions for the frames held out no longer improve.
 
     With a constant schedule the folds take turns of `patience` epochs, so that only one of them is
-    in memory; with a cosine one each goes to its end. Afterwards the network has its trunk back.
+    in memory; with a cosine one each goes to its end, and those after the one that `settled` it are
+    not trained. Afterwards the network has its trunk back.
 
     Args:
         calibration_set: all N frames.
@@ -48,6 +60,8 @@ def cross_train(
         recipe: of one of several trainings.
         scratch: folder where every fold's state is kept, to go on from.
         progress: is told each fold's epochs, and those of all together.
+        settled: whether the predictions so far, for the frames held out, are enough; it decides by
+            them alone, so that an interrupted run decides the same.
 
     Raises:
         InputError: a training diverged, or there are too few targets.
@@ -69,11 +83,21 @@ def cross_train(
                     trainer = Trainer(calibration_set.fold(out), recipe, state_path)
                     trained.append(trainer.run(done, progress, fold=number + 1))
                     todo.update()
+                    enough = recipe.cosine and len(trained) >= policy.SETTLED_FOLDS
+                    if enough and settled(_held_out(trained, done, calibration_set, folds)):
+                        break
                 epochs = history(trained, recipe, done + 1)
                 for epoch in epochs:
                     progress.epoch(epoch)
     finally:
         calibration_set.network.load_trunk(calibration_set.trunk_state)
     best = recipe.exported(epochs).epoch
-    predictions = [each.predictions[best].numpy() for each in trained]
-    return CrossTraining(epochs, held_out(predictions, calibration_set.frames.true_deg, folds))
+    return CrossTraining(epochs, _held_out(trained, best, calibration_set, folds), len(trained))
+
+
+def _held_out(
+    trained: Sequence[Trained], epoch: int, calibration_set: CalibrationSet, folds: Folds
+) -> HeldOut:
+    """What the folds trained so far predicted after `epoch` for the frames that they hold out."""
+    predictions = [each.predictions[epoch].numpy() for each in trained]
+    return held_out(predictions, calibration_set.frames.true_deg, folds[: len(trained)])

@@ -64,22 +64,26 @@ class HeldOut:
     """Predictions for frames by fits that did not see their targets.
 
     Attributes:
-        rows: (P,) the frames' numbers, fold after fold; each comes up, some several times.
+        rows: (P,) the frames' numbers, fold after fold; some several times, and none of a fold that
+            was not needed.
         predictions_deg: (…, P, 2) float64.
         true_deg: (P, 2) float64, the targets' angles.
+        frames: N, those that were not held out included.
     """
 
     rows: NDArray[np.int64]
     predictions_deg: Angles
     true_deg: Angles
+    frames: int
 
     def errors_deg(self) -> NDArray[np.float64]:
-        """Each frame's mean angular error in degrees (…, N)."""
+        """Each frame's mean angular error in degrees (…, N), NaN where it was not held out."""
         errors = angular_error_deg(self.predictions_deg, self.true_deg)
-        times = np.bincount(self.rows)
+        times = np.bincount(self.rows, minlength=self.frames)
         total = np.zeros((*errors.shape[:-1], len(times)))
         np.add.at(total.T, self.rows, errors.T)
-        mean: NDArray[np.float64] = total / times
+        with np.errstate(invalid="ignore"):  # 0 / 0 of those
+            mean: NDArray[np.float64] = total / times
         return mean
 
     def loss(self) -> float:
@@ -90,4 +94,5 @@ class HeldOut:
 def held_out(predictions: Sequence[Angles], true_deg: Angles, folds: Folds) -> HeldOut:
     """What the folds' fits predict for the frames that they hold out, (…, M, 2) each."""
     rows = np.concatenate([np.flatnonzero(out) for out in folds])
-    return HeldOut(rows, np.concatenate(predictions, axis=-2).astype(np.float64), true_deg[rows])
+    made = np.concatenate(predictions, axis=-2).astype(np.float64)
+    return HeldOut(rows, made, true_deg[rows], len(true_deg))

@@ -1,12 +1,12 @@
-"""What the frozen blocks make of every augmented sample: computed once, kept, read each epoch.
+"""What the frozen blocks make of every augmented sample: computed when it is first drawn, and kept.
 
 The frozen part of the network never changes, so each augmented sample has to pass through it once
-and not once an epoch. The outputs are kept in memory where they fit into the budget, else in a
-memory-mapped file, else they are computed anew whenever they are asked for. All three ways give
-the same numbers: a sample always goes through the network alone and is always rounded to float16.
+and not once an epoch, and one that no batch draws never does. The outputs are kept in memory where
+all of them would fit into the budget, else in a memory-mapped file, else they are computed anew
+whenever they are asked for. All three ways give the same numbers, in whatever order samples are
+drawn: a sample always goes through the network alone and is always rounded to float16.
 """
 
-import json
 import mmap
 import os
 import shutil
@@ -23,9 +23,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from custom_gaze.common.console import bar
 from custom_gaze.common.errors import CustomGazeError
-from custom_gaze.common.files import write_json
+from custom_gaze.common.files import write_bytes
 from custom_gaze.config.params import AugmentParams
 from custom_gaze.config.paths import Paths
 from custom_gaze.data.augmentation import Augmenter
@@ -40,7 +39,7 @@ KEPT = torch.float16
 MADE_AHEAD = 4  # samples waiting per worker while the network works on earlier ones
 GPU_BATCH = 32
 CROPS_KEPT = 32  # decoded
-CHUNK = 64  # samples between two entries in the record of an interrupted run
+CHUNK = 64  # samples between two entries in the record of a file that an interrupted run left
 
 
 class Store(Protocol):
@@ -157,8 +156,64 @@ class Recomputed:
         self._network, self._augmented, self._device = network, augmented, device
 
     def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
-        images = self._augmented.images(rows.tolist())
-        return np.stack(list(compute(self._network, images, self._device)))
+        return np.stack(list(self.each(rows.tolist())))
+
+    def each(self, rows: Sequence[int]) -> Iterator[NDArray[np.float16]]:
+        """The rows one by one, in their order."""
+        workers = 1 if self._device.type == "cpu" else max(1, (os.cpu_count() or 2) - 1)
+        return compute(self._network, self._augmented.images(rows, workers), self._device)
+
+
+class Kept:
+    """Computes a row when it is first asked for, and keeps it.
+
+    Attributes:
+        place: where all N rows have room.
+        done: (N,) which of them are there.
+    """
+
+    def __init__(
+        self, source: Recomputed, place: NDArray[np.float16] | Mapped, record: "Record"
+    ) -> None:
+        self._source, self.place, self._record = source, place, record
+        self.done = record.done
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+        missing = np.unique(rows[~self.done[rows]])
+        for row, value in zip(missing, self._source.each(missing.tolist()), strict=True):
+            self.place[row] = value
+            self.done[row] = True
+        if isinstance(self.place, Mapped) and len(missing):
+            self._record.after(len(missing), self.place)
+        part: NDArray[np.float16] = self.place[rows]
+        return part
+
+
+class Record:
+    """Which rows of a file an interrupted run may go on with; without a path nothing is written.
+
+    Attributes:
+        done: (N,) bool.
+    """
+
+    def __init__(self, count: int, path: Path | None = None) -> None:
+        self.done, self._path, self._new = np.zeros(count, bool), path, 0
+
+    def read(self) -> None:
+        """Take over what an interrupted run wrote down, if anything."""
+        content = self._path.read_bytes() if self._path and self._path.is_file() else b""
+        if len(content) == -(-len(self.done) // 8):
+            bits = np.unpackbits(np.frombuffer(content, np.uint8), count=len(self.done))
+            self.done[:] = bits.astype(bool)
+
+    def after(self, new: int, place: Mapped) -> None:
+        """Write it down, where so many new rows make it worth it."""
+        self._new += new
+        if self._path is None or (self._new < CHUNK and not self.done.all()):
+            return
+        place.flush()  # only what lies in the file may be called done
+        write_bytes(self._path, np.packbits(self.done).tobytes())
+        self._new = 0
 
 
 def frozen_features(
@@ -167,8 +222,9 @@ def frozen_features(
     device: torch.device,
     scratch: Path,
     memory_bytes: int,
-) -> Store:
-    """Compute the features of all samples and keep them in the first place that has room.
+) -> Kept | Recomputed:
+    """Where the features of all samples are computed as they are drawn, and kept in the first place
+    that has room for them.
 
     Args:
         network: its frozen blocks are used; they must not change afterwards.
@@ -176,57 +232,38 @@ def frozen_features(
         device: where the network lies.
         scratch: folder for the memory-mapped file. What it holds of an interrupted run is used.
         memory_bytes: how much memory the features may take.
+
+    Raises:
+        CustomGazeError: the disk has no room for the file after all.
     """
-    first = next(compute(network, augmented.images([0]), device))
+    source = Recomputed(network, augmented, device)
+    first = next(source.each([0]))
     shape = (len(augmented), *first.shape)
     size = int(np.prod(shape)) * 2
     if size <= memory_bytes:
-        kept = np.empty(shape, np.float16)
-        for rows in bar(_chunks(0, len(augmented)), "features", unit=f"× {CHUNK} samples"):
-            _fill(kept, rows, network, augmented, device)
-        return kept
+        # Pages that nothing is written to take no memory.
+        return Kept(source, np.empty(shape, np.float16), Record(len(augmented)))
     scratch.mkdir(parents=True, exist_ok=True)
     if size <= 0.8 * shutil.disk_usage(scratch).free + _size(scratch / "features.f16"):
-        return _mapped(shape, scratch, network, augmented, device)
-    return Recomputed(network, augmented, device)
+        return _mapped(source, shape, scratch)
+    return source
 
 
-def _fill(
-    kept: NDArray[np.float16] | Mapped,
-    rows: range,
-    network: GazeNetwork,
-    augmented: AugmentedSamples,
-    device: torch.device,
-) -> None:
-    workers = 1 if device.type == "cpu" else max(1, (os.cpu_count() or 2) - 1)
-    values = compute(network, augmented.images(rows, workers), device)
-    for row, value in zip(rows, values, strict=True):
-        kept[row] = value
-
-
-def _mapped(
-    shape: tuple[int, ...],
-    scratch: Path,
-    network: GazeNetwork,
-    augmented: AugmentedSamples,
-    device: torch.device,
-) -> Mapped:
-    """Fill a memory-mapped file, going on where an interrupted run stopped."""
-    path, done_path = scratch / "features.f16", scratch / "features.json"
-    done = _done(done_path) if _size(path) == int(np.prod(shape)) * 2 else 0
+def _mapped(source: Recomputed, shape: tuple[int, ...], scratch: Path) -> Kept:
+    """A memory-mapped file, with what an interrupted run left in it."""
+    path, record = scratch / "features.f16", Record(shape[0], scratch / "features.done")
+    size = int(np.prod(shape)) * 2
+    if _size(path) == size:
+        record.read()
     try:
-        _reserve(path, int(np.prod(shape)) * 2)
-        kept = Mapped(path, shape)
+        _reserve(path, size)
+        place = Mapped(path, shape)
     except OSError as error:
         raise CustomGazeError(
             f"{path}: no room for the features ({error.strerror}); free some space, or lower "
             "augment.samples"
         ) from None
-    for rows in bar(_chunks(done, len(augmented)), "features", unit=f"× {CHUNK} samples"):
-        _fill(kept, rows, network, augmented, device)
-        kept.flush()  # only what lies in the file may be called done
-        write_json(done_path, {"done": rows.stop})
-    return kept
+    return Kept(source, place, record)
 
 
 def _reserve(path: Path, size: int) -> None:
@@ -237,17 +274,6 @@ def _reserve(path: Path, size: int) -> None:
             os.posix_fallocate(file.fileno(), 0, size)
         else:
             file.truncate(size)
-
-
-def _chunks(start: int, stop: int) -> list[range]:
-    return [range(first, min(first + CHUNK, stop)) for first in range(start, stop, CHUNK)]
-
-
-def _done(path: Path) -> int:
-    try:
-        return int(json.loads(path.read_text(encoding="utf-8"))["done"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
 
 
 def _size(path: Path) -> int:

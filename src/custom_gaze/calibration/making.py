@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from custom_gaze.calibration.base_features import BaseFeatures, base_features_of
-from custom_gaze.calibration.calibrate import as_epoch, calibrate, without_training
+from custom_gaze.calibration.calibrate import as_epoch, calibrate, known_errors, without_training
 from custom_gaze.calibration.calibration_set import CalibrationSet, Validation
 from custom_gaze.calibration.candidates import Candidates, Closed, closed_network
 from custom_gaze.calibration.cross_validation import HeldOut
@@ -109,7 +109,7 @@ def _chosen(inputs: Inputs) -> Made:
     candidates = Candidates(
         method,
         made.choice.reason,
-        _mean_errors(made.held_out),
+        {name: float(some.mean()) for name, some in known_errors(made.held_out).items()},
         made.closed,
         params.train.frozen_through,
         made.fine_tuned,
@@ -185,7 +185,6 @@ def _calibration_set(
         plain = features_of(network, crops, inputs.device)
         measured = Validation(plain, torch.from_numpy(labels_deg(validation)))
         memory_bytes -= plain.nbytes
-    inputs.progress.stands("augmented samples through the frozen blocks")
     samples = AugmentedSamples(train, inputs.paths, params.augment, params.train.seed)
     store = frozen_features(network, samples, inputs.device, inputs.scratch, memory_bytes)
     trunk: dict[str, Tensor] = network.trunk_state()

@@ -14,6 +14,13 @@ HELD_OUT_AT_LEAST = 50
 TRAINED_HELD_OUT_AT_LEAST = 14
 MANY_TARGETS, FOLDS_OF_MANY = 40, 3
 
+# They are half as long as the training on all frames, and are left where the choice is settled:
+# where the fine-tune's gain over targets held out lies, this surely, on one side of what anyone
+# would notice. Not before so many targets were held out, of a session with fewer than
+# TRAINED_HELD_OUT_AT_LEAST all of them: their errors are its headline.
+FOLD_STEPS_SHARE = 0.5
+SETTLED_SURELY, SETTLED_TARGETS, SETTLED_FOLDS = 0.995, 8, 2
+
 # Two candidates whose mean errors are closer than this are as good, for nobody could tell them
 # apart by using them: 0.05° is 2 pixels, the error itself tens.
 ALIKE_DEG, ALIKE_SHARE = 0.05, 0.02
@@ -37,6 +44,7 @@ STATISTICS_FRAMES = 32  # of a trunk with random weights, for BatchNorm
 # The fine-tune.
 EPOCH_BATCHES = 10  # of a cosine schedule
 FRAME_VISITS = 8  # a cosine schedule shows each frame at least so often
+SAMPLE_VISITS = 3  # and each augmented sample about so often: fresh ones each time were no better
 WARM_UP_SHARE = 0.1
 # Of a constant schedule where cross-validation trains many times: 32 steps of 16. With fewer, 50
 # epochs would not be enough for a hundred targets.

@@ -66,6 +66,13 @@ class Recipe:
         """The epoch after which a training has to be better than its start."""
         return math.ceil(policy.CHECKED_SHARE * self.epochs)
 
+    def in_folds(self) -> "Recipe":
+        """Of the folds' trainings before this one; a constant schedule's are stopped early."""
+        if not self.cosine:
+            return self
+        steps = math.ceil(policy.FOLD_STEPS_SHARE * self.params.steps)
+        return replace(self, params=replace(self.params, steps=steps))
+
     def rate(self, step: int) -> float:
         """The learning rate at `step`, 0 for the first one."""
         if not self.cosine:
@@ -86,15 +93,22 @@ class Recipe:
         return [np.sort(rows[start : start + size]) for start in range(0, len(rows), size)]
 
     def _drawn(self, number: int, size: int, frames: int, per_frame: int) -> NDArray[np.int64]:
-        """Every frame comes up once a round, in an order and with a sample drawn for the round."""
+        """Every frame comes up once a round, in an order drawn for the round.
+
+        A round shows one sample of each frame, the one of the same number: they differ from frame
+        to frame. Every number comes up before one does again, in an order that is the same however
+        many frames there are, so trainings on some of the frames show nothing that one on all of
+        them does not.
+        """
         first = (number - 1) * policy.EPOCH_BATCHES
         last = min(first + policy.EPOCH_BATCHES, self.params.steps)
         places = np.arange(first * size, last * size)
         rounds = []
         for turn in range(places[0] // frames, places[-1] // frames + 1):
-            generator = np.random.default_rng([self.params.seed, turn])
-            order = generator.permutation(frames)
-            rounds.append(order * per_frame + generator.integers(0, per_frame, frames))
+            order = np.random.default_rng([self.params.seed, turn]).permutation(frames)
+            again, place = divmod(turn, per_frame)
+            samples = np.random.default_rng([self.params.seed, 0, again]).permutation(per_frame)
+            rounds.append(order * per_frame + samples[place])
         return np.asarray(np.concatenate(rounds)[places - places[0] // frames * frames], np.int64)
 
     def _passed_over(self, number: int, frames: int, per_frame: int) -> NDArray[np.int64]:
@@ -145,14 +159,15 @@ def fitted(params: Params, frames: int) -> Params:
     """The parameters for a training on so many frames.
 
     With a cosine schedule there are steps enough to see each frame FRAME_VISITS times, and no more
-    augmented samples than a training sees of each: what is never drawn need not pass through the
-    frozen blocks.
+    augmented samples than a training shows SAMPLE_VISITS times: each has to pass through the frozen
+    blocks.
     """
     train = params.train
     if train.schedule != COSINE:
         return params
     steps = max(train.steps, -(-policy.FRAME_VISITS * frames // train.batch_size))
-    samples = min(params.augment.samples, -(-steps * train.batch_size // frames))
+    shown = -(-steps * train.batch_size // frames)  # of each frame
+    samples = min(params.augment.samples, -(-shown // policy.SAMPLE_VISITS))
     return replace(
         params, train=replace(train, steps=steps), augment=replace(params.augment, samples=samples)
     )

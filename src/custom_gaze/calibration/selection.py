@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from custom_gaze.calibration import policy
 from custom_gaze.calibration.cross_validation import Targets
@@ -45,6 +46,34 @@ def preferred(errors: Mapping[Name, NDArray[np.float64]], targets: Targets) -> N
         if mean <= max(noise, alike):
             return name
     raise ValueError("no candidates")
+
+
+def settled(
+    simpler: Mapping[Name, NDArray[np.float64]], last: NDArray[np.float64], targets: Targets
+) -> bool | None:
+    """Whether the last candidate will be preferred to the simpler ones, as far as targets held out
+    so far tell: True or False where more of them will hardly change it, None where they may.
+
+    Args:
+        simpler: of each of these, (N,) held-out errors of the frames.
+        last: (N,) the same of the last one, NaN where a frame was not held out yet.
+        targets: (N,) the frames' targets.
+
+    Its gain over the simpler ones is compared with what anyone would notice: on which side of that
+    does Student's interval over targets lie? One that is looked at several times is wrong more
+    often than it says, so policy.SETTLED_SURELY is a strict one.
+    """
+    known = np.isfinite(last)
+    held, enough = len(np.unique(targets[known])), len(np.unique(targets))
+    if enough >= policy.TRAINED_HELD_OUT_AT_LEAST:
+        enough = policy.SETTLED_TARGETS
+    if held < enough:
+        return None
+    times, alike = stdtrit(held - 1, policy.SETTLED_SURELY), alike_deg(last[known], targets[known])
+    gains = [mean_over_targets((some - last)[known], targets[known]) for some in simpler.values()]
+    if all(mean - times * noise > alike for mean, noise in gains):
+        return True
+    return False if any(mean + times * noise < alike for mean, noise in gains) else None
 
 
 def alike_deg(errors: NDArray[np.float64], targets: Targets) -> float:

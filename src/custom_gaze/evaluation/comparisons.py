@@ -109,15 +109,15 @@ class Comparison:
 
     Attributes:
         correction: its name.
-        correction_held_out_deg: its mean error on calibration targets that its fits had not seen;
-            None for a base without angles.
+        correction_held_out_deg: (N,) its error on each frame of `known` by fits that had not seen
+            its target; None for a base without angles.
         groups: of frames that were predicted.
         known: all frames that training could use.
         known_features: what the base network makes of these; None for one without angles.
     """
 
     correction: str
-    correction_held_out_deg: float | None
+    correction_held_out_deg: NDArray[np.float64] | None
     groups: tuple[Predictions, ...]
     known: tuple[Sample, ...]
     known_features: BaseFeatures | None
@@ -189,7 +189,7 @@ def _predicted(run: Run, samples: Sequence[Sample], what: str, paths: Paths) -> 
 class _FromBase:
     """What needs no more than the base network's features and angles of a frame; `known` are those
     of the frames to calibrate on, `best` is the best of the app's corrections, fitted on them, and
-    `held_out_deg` its mean error on their targets by fits that had not seen them."""
+    `held_out_deg` its error on each of them by fits that had not seen its target."""
 
     def __init__(
         self, predictors: Predictors, known: Sequence[Sample], seed: int, paths: Paths
@@ -203,8 +203,7 @@ class _FromBase:
         self.known = frames = self._base_features(samples=known)
         self._row = {sample: row for row, sample in enumerate(known)}
         fitted_on = frames.base_deg, frames.true_deg, frames.targets
-        self.best, errors = best_held_out(*fitted_on, seed, among=tuple(CORRECTIONS))
-        self.held_out_deg = float(errors.mean())
+        self.best, self.held_out_deg = best_held_out(*fitted_on, seed, among=tuple(CORRECTIONS))
 
     def features(self, samples: Sequence[Sample]) -> BaseFeatures:
         """Of any frames; those to calibrate on went through already."""

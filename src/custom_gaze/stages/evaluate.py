@@ -153,8 +153,13 @@ def _crossed(
             f"{paths.candidates}: is of {len(errors)} frames, and {paths.index} has {len(known)} "
             "to calibrate on; run `custom-gaze train` and `custom-gaze export` again"
         )
-    targets = targets_of(known).tolist()
-    return CrossValidated(np.array(errors), targets, comparison.correction_held_out_deg)
+    held_out = np.isfinite(errors)  # in a fold that `train` needed
+    correction = comparison.correction_held_out_deg
+    return CrossValidated(
+        np.array(errors)[held_out],
+        targets_of(known)[held_out].tolist(),
+        None if correction is None else float(correction[held_out].mean()),
+    )
 
 
 def _metrics(
