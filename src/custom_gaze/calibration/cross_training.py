@@ -70,9 +70,8 @@ def cross_train(
     epochs: list[Epoch] = []
     trained: list[Trained] = []
     turn = recipe.epochs if recipe.cosine else recipe.params.patience
-    turns = -(-recipe.epochs // turn) * len(folds)
     try:
-        with bar(range(turns), "cross-validating", unit="turns") as todo:
+        with bar(range(0), "cross-validating", 0, "batches") as todo:
             done = 0
             while done < recipe.epochs and not recipe.stopped(epochs):
                 done = min(done + turn, recipe.epochs)
@@ -81,8 +80,11 @@ def cross_train(
                     progress.stands(f"fold {number + 1} of {len(folds)}")
                     state_path = scratch / f"fold-{number}.pt"
                     trainer = Trainer(calibration_set.fold(out), recipe, state_path)
+                    trainer.shown, each = todo, trainer.batches(recipe.epochs)
+                    todo.total = each * len(folds)
                     trained.append(trainer.run(done, progress, fold=number + 1))
-                    todo.update()
+                    if recipe.cosine:
+                        todo.n = each * len(trained)  # those of an interrupted run too
                     enough = recipe.cosine and len(trained) >= policy.SETTLED_FOLDS
                     if enough and settled(_held_out(trained, done, calibration_set, folds)):
                         break

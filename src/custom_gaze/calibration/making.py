@@ -13,11 +13,13 @@ from custom_gaze.calibration.base_features import BaseFeatures, base_features_of
 from custom_gaze.calibration.calibrate import as_epoch, calibrate, known_errors, without_training
 from custom_gaze.calibration.calibration_set import CalibrationSet, Validation
 from custom_gaze.calibration.candidates import Candidates, Closed, closed_network
-from custom_gaze.calibration.cross_validation import HeldOut
+from custom_gaze.calibration.cross_validation import HeldOut, training_folds
 from custom_gaze.calibration.feature_cache import AugmentedSamples, features_of, frozen_features
+from custom_gaze.calibration.plan import plan_of
 from custom_gaze.calibration.progress import SILENT, Progress
 from custom_gaze.calibration.recipe import Epoch, Recipe, fitted
 from custom_gaze.calibration.trainer import Trainer, WorseThanStart
+from custom_gaze.common.console import warn
 from custom_gaze.config.candidate import Candidate
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
@@ -99,6 +101,8 @@ def _chosen(inputs: Inputs) -> Made:
     params, heads = fitted(inputs.params, len(inputs.known)), inputs.heads
     frames, untrained = inputs.base_features(), copy.deepcopy(inputs.network)
     calibration_set = _calibration_set(inputs, frames, inputs.known, params)
+    folds = len(training_folds(frames.targets, params.train.seed))
+    _tell_plan(calibration_set, Recipe(params.train), folds)
     made = calibrate(calibration_set, params.train, inputs.scratch, inputs.progress)
     tuned, method, recipe = calibration_set.network.cpu(), made.choice.method, Recipe(params.train)
     if method == Candidate.FINETUNE:
@@ -148,6 +152,7 @@ def _fine_tuned(inputs: Inputs) -> Made:
     trained_on = frames.rows(slice(len(inputs.train)))
     calibration_set = _calibration_set(inputs, trained_on, inputs.train, params, inputs.validation)
     network, recipe = calibration_set.network, Recipe(params.train, alone=True)
+    _tell_plan(calibration_set, recipe, 0)
     trainer = Trainer(calibration_set, recipe, inputs.scratch / "state.pt")
     asked_for = inputs.params.train.method == Candidate.FINETUNE
     reason = ASKED_FOR if asked_for else NO_ANGLES
@@ -189,6 +194,11 @@ def _calibration_set(
     store = frozen_features(network, samples, inputs.device, inputs.scratch, memory_bytes)
     trunk: dict[str, Tensor] = network.trunk_state()
     return CalibrationSet(network, trunk, inputs.heads, frames, store, samples.per_frame, measured)
+
+
+def _tell_plan(calibration_set: CalibrationSet, recipe: Recipe, folds: int) -> None:
+    if plan := plan_of(calibration_set, recipe, folds):
+        warn(plan)
 
 
 def _each_error(held_out: HeldOut) -> tuple[float, ...]:

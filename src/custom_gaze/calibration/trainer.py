@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -29,6 +30,9 @@ from custom_gaze.common.saved_tensors import load_tensors, save_tensors
 from custom_gaze.geometry import angular_error_deg
 from custom_gaze.models.devices import lower_precision
 from custom_gaze.models.network import GazeNetwork
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 class WorseThanStart(CustomGazeError):
@@ -60,6 +64,7 @@ class Trainer:
 
     Attributes:
         done: what it gave so far.
+        shown: the bar that counts its batches, if any.
         start: the trained parameters by name before the first epoch, where it is alone.
         best: likewise, of the exported epoch.
     """
@@ -78,6 +83,7 @@ class Trainer:
         self._labels = calibration_set.labels()
         self._optimizer = BoundedAdam(self.network.trained_parameters())
         self._start_loss = math.inf
+        self.shown: tqdm[int] | None = None
         validation = calibration_set.validation
         self.done = Trained(
             [], [], torch.zeros(0, 2) if validation is None else validation.true_deg
@@ -103,13 +109,14 @@ class Trainer:
         """
         self._resume()
         kept_at, first, alone = time.monotonic(), len(self.done.losses), self.recipe.alone
-        left = range(first, until + 1)
+        epochs = range(first, until + 1)
         if fold is None:
             progress.stands("training")
         for epoch in self.history:  # of the run that was interrupted
             progress.epoch(epoch, fold)
-        alone_shown = fold is None
-        with bar(left, "training", until + 1, "epochs", done=first, shown=alone_shown) as epochs:
+        total, done = self.batches(until), self.batches(first - 1)
+        with bar(range(0), "training", total, "batches", done=done, shown=fold is None) as own:
+            self.shown = own if fold is None else self.shown
             for number in epochs:
                 if alone and self.recipe.stopped(self.history):
                     break
@@ -120,13 +127,20 @@ class Trainer:
                 if alone:
                     now = self.history[-1]
                     said = f"loss {now.train_loss:.2f}, validation {now.validation_error_deg:.2f}°"
-                    epochs.set_postfix_str(said, False)
+                    own.set_postfix_str(said, False)
                     if self.recipe.exported(self.history) == now:
                         self.best = self.network.trained_state()
                 if number == until or time.monotonic() - kept_at >= policy.KEEP_EVERY_S:
                     self._keep()
                     kept_at = time.monotonic()
         return self.done
+
+    def batches(self, until: int) -> int:
+        """How many are trained on up to epoch `until`, about as many with a constant schedule."""
+        frames, per_frame = len(self.set.frames.targets), self.set.samples_per_frame
+        an_epoch = len(self.recipe.batches(1, frames, per_frame))
+        most = self.recipe.params.steps if self.recipe.cosine else until * an_epoch
+        return min(most, max(0, until) * an_epoch)
 
     def epoch(self, number: int) -> float:
         """Train one epoch, or measure epoch 0; returns the mean loss. Raises as `run`."""
@@ -141,6 +155,8 @@ class Trainer:
             if number > 0:
                 rate = self.recipe.rate((number - 1) * policy.EPOCH_BATCHES + step)
                 self._optimizer.step(loss, rate)
+                if self.shown is not None:
+                    self.shown.update()
             losses.append(loss.detach())  # not its value: a GPU is not waited for
             sizes.append(len(rows))
         mean = float(np.average(torch.stack(losses).double().cpu().numpy(), weights=sizes))
