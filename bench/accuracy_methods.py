@@ -26,7 +26,7 @@ from custom_gaze.calibration.feature_cache import (
     frozen_features,
 )
 from custom_gaze.calibration.linear_probe import LinearProbe
-from custom_gaze.calibration.recipe import Recipe
+from custom_gaze.calibration.recipe import Recipe, fitted
 from custom_gaze.calibration.starting_head import trunk_network
 from custom_gaze.calibration.trainer import Trainer, predict
 from custom_gaze.config.candidate import Candidate
@@ -157,6 +157,7 @@ def calibrated(case: Case) -> tuple[Calibrated, NDArray[np.float64]]:
     if not case.made:
         rows, views = case.person.calibration(case.k), case.views
         params = train_params(case.base, case.settings)
+        params = fitted(replace(PARAMS, train=params), len(rows)).train
         network = GazeNetwork(case.base.trunk, params.frozen_through)
         network.load_trunk(case.base.trunk_state)
         scratch = case.state_path.with_suffix(".folds")
@@ -341,7 +342,7 @@ def train_params(base: BaseNetwork, settings: Settings) -> TrainParams:
     """The product's own, for this trunk, with as many epochs and steps as the settings ask for."""
     through = trunk_spec(base.trunk).frozen_through
     params = replace(PARAMS.train, frozen_through=through, seed=SEED)
-    return replace(params, epochs=settings.epochs, steps=settings.steps)
+    return replace(params, epochs=settings.epochs, steps=settings.steps, visits=settings.visits)
 
 
 def sample_rows(views: Views, rows: NDArray[np.int64], samples: int) -> NDArray[np.int64]:

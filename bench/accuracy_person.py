@@ -38,6 +38,7 @@ class Settings:
     samples: int = 10  # augmented, of each training frame
     epochs: int = 50  # of the specification's recipe
     steps: int = PARAMS.train.steps  # of the product's
+    visits: int = PARAMS.train.visits  # likewise
     methods: tuple[str, ...] = ()  # keys of accuracy_methods.METHODS; none: all
 
     def samples_at(self, train_frames: int) -> int:

@@ -41,6 +41,7 @@ QUICK: dict[str, Any] = {
     "samples": 2,
     "epochs": 4,
     "steps": 12,
+    "visits": 8,
 }
 
 

@@ -42,7 +42,7 @@ SMALL = {
     "sessions": ["one"],
     "prepare": {"size_px": 64},
     "augment": {"samples": 2},
-    "train": {"schedule": "constant", "epochs": 3, "device": "cpu", "seed": SEED},
+    "train": {"schedule": "constant", "epochs": 3, "visits": 8, "device": "cpu", "seed": SEED},
 }
 
 

@@ -261,7 +261,7 @@ def test_the_rate_is_that_of_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("frames", "samples", "steps"), [(9, 36, 120), (30, 11, 120), (100, 4, 120), (2500, 3, 2500)]
+    ("frames", "samples", "steps"), [(9, 36, 120), (30, 14, 150), (100, 14, 500), (2500, 3, 2500)]
 )
 def test_steps_and_samples_fit_the_frames(frames: int, samples: int, steps: int) -> None:
     made = fitted(Params(), frames)

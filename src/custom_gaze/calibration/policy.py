@@ -43,7 +43,8 @@ STATISTICS_FRAMES = 32  # of a trunk with random weights, for BatchNorm
 
 # The fine-tune.
 EPOCH_BATCHES = 10  # of a cosine schedule
-FRAME_VISITS = 8  # a cosine schedule shows each frame at least so often
+FRAME_VISITS = 8  # a cosine schedule shows each frame at least so often,
+VISITED_BATCHES = 500  # and `train.visits` times as far as so many batches go: more is not measured
 SAMPLE_VISITS = 3  # and each augmented sample about so often: fresh ones each time were no better
 WARM_UP_SHARE = 0.1
 # Of a constant schedule where cross-validation trains many times: 32 steps of 16. With fewer, 50

@@ -2,8 +2,8 @@
 
 By one of two schedules:
 
-- `cosine`: `train.steps` batches in all, more with many frames, with augmented samples drawn anew
-  for each, at a rate that rises to `train.peak_learning_rate` and sinks along a cosine to nothing
+- `cosine`: `train.steps` batches in all, more with many frames (`train.visits`), with samples drawn
+  anew for each, at a rate that rises to `train.peak_learning_rate` and sinks along a cosine to zero
   (Loshchilov & Hutter 2017, "SGDR", with a warm-up). An epoch is a number of batches here, there to
   show how it goes.
 - `constant`, the specification's recipe: up to `train.epochs` passes over all samples at
@@ -158,14 +158,17 @@ def cosine(step: int, steps: int) -> float:
 def fitted(params: Params, frames: int) -> Params:
     """The parameters for a training on so many frames.
 
-    With a cosine schedule there are steps enough to see each frame FRAME_VISITS times, and no more
-    augmented samples than a training shows SAMPLE_VISITS times: each has to pass through the frozen
-    blocks.
+    With a cosine schedule there are steps enough to show each frame FRAME_VISITS times, up to
+    VISITED_BATCHES `train.visits` times, and no more augmented samples than a training shows
+    SAMPLE_VISITS times: each has to pass through the frozen blocks.
     """
     train = params.train
     if train.schedule != COSINE:
         return params
-    steps = max(train.steps, -(-policy.FRAME_VISITS * frames // train.batch_size))
+    least, wanted = (
+        -(-visits * frames // train.batch_size) for visits in (policy.FRAME_VISITS, train.visits)
+    )
+    steps = max(train.steps, least, min(wanted, policy.VISITED_BATCHES))
     shown = -(-steps * train.batch_size // frames)  # of each frame
     samples = min(params.augment.samples, -(-shown // policy.SAMPLE_VISITS))
     return replace(

@@ -79,6 +79,7 @@ class TrainParams:
     frozen_through: Text = "layer3"
     schedule: Literal["cosine", "constant"] = "cosine"
     steps: int = Field(default=120, ge=1, le=1_000_000)
+    visits: int = Field(default=40, ge=1, le=1000)
     peak_learning_rate: float = Field(default=1e-3, ge=1e-8, le=1.0)
     epochs: int = Field(default=50, ge=1, le=10_000)
     patience: int = Field(default=8, ge=1, le=10_000)
