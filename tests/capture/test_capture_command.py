@@ -1,6 +1,7 @@
 """The command itself: a real stream, Ctrl-C, the same command again, a session under real DVC."""
 
 import base64
+import json
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from capture_browser import CHROMIUM, DemoPerson, begin, chromium, opened, until
 
+from clone import empty_clone
 from conftest import REPOSITORY
 from custom_gaze.config.paths import Paths
 from project_files import run
@@ -23,8 +25,8 @@ pytestmark = [
 ]
 
 
-def command(paths: Paths, *options: str) -> "subprocess.Popen[str]":
-    words = [sys.executable, "-m", "custom_gaze", "capture", "mon", "--grid", "2x2", "--no-open"]
+def command(paths: Paths, *options: str, grid: str = "2x2") -> "subprocess.Popen[str]":
+    words = [sys.executable, "-m", "custom_gaze", "capture", "mon", "--grid", grid, "--no-open"]
     return subprocess.Popen(
         [*words, "--frames-per-target", "1", *options],
         cwd=paths.root,
@@ -80,3 +82,31 @@ def test_the_command_with_a_real_stream_and_ctrl_c(paths: Paths, tmp_path: Path)
     staged = run("git", "diff", "--cached", "--name-only", cwd=paths.root).split()
     assert {"data/sessions/mon.dvc", "data/sessions/mon.yaml"} <= set(staged)
     assert not [name for name in staged if "img_" in name or "capture.json" in name]
+
+
+def test_from_the_page_to_a_network_that_knows_where_the_person_looks(tmp_path: Path) -> None:
+    """A demo person who looks at the page's targets: the labels are right, or nothing is learnt."""
+    clone = empty_clone(tmp_path / "project")
+    clone.run("git", "add", "--all")
+    clone.run("git", "commit", "--quiet", "-m", "begin")
+    person = DemoPerson()
+    with chromium() as browser:
+        process = command(Paths(clone.root), grid="5x5")
+        page = opened(browser, address(process), person.frame)
+        begin(page)
+        page.wait_for_selector("#round:not([hidden])", timeout=300_000)
+        page.click("#finish")
+        page.wait_for_selector("#done-next:not([hidden])", timeout=60_000)
+        page.context.close()
+    out, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert "25 usable frames of 25 targets" in out
+    quick = ("-S", "augment.samples=1", "-S", "train.method=probe")
+    clone.run("custom-gaze", "run", "mon", *quick)
+    figures = json.loads((clone.root / "reports" / "figures.json").read_text())
+    constant_deg = figures["train"]["constant_deg"]
+    assert 8 < constant_deg < 16  # of a screen of 34 cm from 60 cm
+    assert figures["choice"]["held_out_probe_deg"] < 0.85 * constant_deg
+    assert figures["test"]["error_deg"] < 0.85 * figures["test"]["constant_deg"]
+    clone.run("git", "add", "--all")
+    assert not clone.run("git", "ls-files", "data/sessions/mon").stdout.split()
