@@ -20,7 +20,8 @@ LAYERS = (
     ("data", "weights"),
     ("calibration", "rustyeyes"),
     ("evaluation",),
-    ("stages", "inference", "remote", "demo", "capture"),
+    ("stages", "inference", "remote", "demo"),
+    ("capture",),  # its live page takes the predictor from inference
     ("history",),  # takes tracking from evaluation
     ("doctor",),
     ("cli",),

@@ -32,7 +32,7 @@ class Exponential:
         before = newest if self._shown is None else self._shown
         shown: Angles = self._share * newest + (1 - self._share) * before
         self._shown = shown
-        return shown.copy()
+        return np.array(shown)
 
 
 class OneEuro:

@@ -352,4 +352,305 @@ export const TEXTS = {
     en: "The browser refuses the full screen, which the targets need: allow it, then begin again.",
     de: "Der Browser verweigert das Vollbild, das die Zielpunkte brauchen: Erlaube es und fange noch einmal an.",
   },
+  // ---------------------------------------------------------------- live
+  "live.title": {
+    en: "Your gaze, live",
+    de: "Der eigene Blick, live",
+  },
+  "live.gaze": {
+    en: "Where you look",
+    de: "Wohin der Blick geht",
+  },
+  "live.screen.label": {
+    en: "The screen with the point you look at",
+    de: "Der Bildschirm mit dem Punkt, der angesehen wird",
+  },
+  "live.camera.label": {
+    en: "The camera's picture",
+    de: "Das Bild der Kamera",
+  },
+  "live.camera": {
+    en: "Camera",
+    de: "Kamera",
+  },
+  "live.camera.refused": {
+    en: "The browser refused the camera. Allow it for this page (the camera sign beside the address) and reload.",
+    de: "Der Browser hat die Kamera verweigert. Sie lässt sich am Kamerazeichen neben der Adresse erlauben; danach die Seite neu laden.",
+  },
+  "live.camera.none": {
+    en: "There is no camera. Connect one; it is taken as soon as it is there.",
+    de: "Es ist keine Kamera da. Sobald eine angeschlossen ist, wird sie verwendet.",
+  },
+  "live.camera.busy": {
+    en: "The camera gives no picture. Another program may hold it: close that one and reload.",
+    de: "Die Kamera liefert kein Bild. Vielleicht hält sie ein anderes Programm: dieses schließen und die Seite neu laden.",
+  },
+  "live.camera.gone": {
+    en: "The camera is gone. Connect it again, or choose another one.",
+    de: "Die Kamera ist weg. Wieder anschließen oder eine andere wählen.",
+  },
+  "live.camera.first": {
+    en: "First a camera is needed: its picture is missing.",
+    de: "Zuerst wird eine Kamera gebraucht: Ihr Bild fehlt.",
+  },
+  "live.filter": {
+    en: "Smoothing",
+    de: "Glättung",
+  },
+  "live.filter.none": {
+    en: "none",
+    de: "keine",
+  },
+  "live.filter.euro": {
+    en: "one euro filter",
+    de: "One-Euro-Filter",
+  },
+  "live.filter.app": {
+    en: "0.4, as the app",
+    de: "0,4 wie die App",
+  },
+  "live.beside": {
+    en: "Base and correction beside it",
+    de: "Basis und Korrektur daneben",
+  },
+  "live.heat": {
+    en: "Heat map of the last minute",
+    de: "Wärmebild der letzten Minute",
+  },
+  "live.mirror": {
+    en: "Mirrored frames, as the app's",
+    de: "Gespiegelte Bilder wie in der App",
+  },
+  "live.full": {
+    en: "Full screen",
+    de: "Vollbild",
+  },
+  "live.full.refused": {
+    en: "The browser refused the full screen, which the true places need. Allow it and try again.",
+    de: "Der Browser hat das Vollbild verweigert; ohne es stimmen die Orte nicht. Bitte erlauben und noch einmal versuchen.",
+  },
+  "live.hint": {
+    en: "Escape leads back",
+    de: "Escape führt zurück",
+  },
+  "live.numbers": {
+    en: "{latency} ms from a frame to its dot, {network} ms of them in the networks; {model}",
+    de: "{latency} ms vom Bild zum Punkt, davon {network} ms in den Netzen; {model}",
+  },
+  "live.found": {
+    en: "One face; the dot shows its gaze.",
+    de: "Ein Gesicht; der Punkt zeigt seinen Blick.",
+  },
+  "live.why.no_face": {
+    en: "No face is found.",
+    de: "Kein Gesicht gefunden.",
+  },
+  "live.why.two_faces": {
+    en: "Two faces of like size: whose gaze cannot be told.",
+    de: "Zwei ähnlich große Gesichter: Wessen Blick, ist unklar.",
+  },
+  "live.why.unusable": {
+    en: "The face cannot be used; move into the middle.",
+    de: "Das Gesicht ist nicht brauchbar; bitte in die Mitte rücken.",
+  },
+  "live.why.blink": {
+    en: "Blinked; once more.",
+    de: "Geblinzelt; noch einmal.",
+  },
+  "live.why.still": {
+    en: "The camera shows the same picture again.",
+    de: "Die Kamera zeigt noch einmal dasselbe Bild.",
+  },
+  "live.name.personal": {
+    en: "personal model",
+    de: "persönliches Modell",
+  },
+  "live.name.corrected": {
+    en: "corrected base",
+    de: "korrigierte Basis",
+  },
+  "live.name.base": {
+    en: "base network",
+    de: "Basisnetz",
+  },
+  "live.alone": {
+    en: "The model stands alone: {why}",
+    de: "Das Modell steht allein da: {why}",
+  },
+  "live.measure": {
+    en: "How good is it today?",
+    de: "Wie gut ist es heute?",
+  },
+  "live.measure.what": {
+    en: "Nine targets in full screen, half a minute. Look at each dot until it goes; Escape leaves. Recalibrating makes a session of them and a run over it and the sessions so far, without training.",
+    de: "Neun Ziele im Vollbild, eine halbe Minute. Jeden Punkt ansehen, bis er geht; Escape bricht ab. Beim Neukalibrieren werden sie eine Sitzung, und über sie und die bisherigen läuft eine Rechnung ohne Training.",
+  },
+  "live.validate": {
+    en: "Measure",
+    de: "Messen",
+  },
+  "live.recalibrate": {
+    en: "Recalibrate in a minute",
+    de: "In einer Minute neu kalibrieren",
+  },
+  "live.own": {
+    en: "This screen",
+    de: "Dieser Bildschirm",
+  },
+  "live.width": {
+    en: "Width of the picture in cm",
+    de: "Breite des Bilds in cm",
+  },
+  "live.distance": {
+    en: "From eyes to screen in cm",
+    de: "Von den Augen zum Bildschirm in cm",
+  },
+  "live.own.why": {
+    en: "For errors in centimetres, and for a screen that the model was not trained on.",
+    de: "Für Fehler in Zentimetern und für einen Bildschirm, auf dem das Modell nicht trainiert wurde.",
+  },
+  "live.screen.same": {
+    en: "The screen is the one that the model was trained on: {width} × {height} pixels, {pixels} pixels a degree.",
+    de: "Es ist der Bildschirm, auf dem das Modell trainiert wurde: {width} × {height} Pixel, {pixels} Pixel je Grad.",
+  },
+  "live.screen.measured": {
+    en: "The screen as you measured it: {width} × {height} pixels, {pixels} pixels a degree.",
+    de: "Der Bildschirm wie gemessen: {width} × {height} Pixel, {pixels} Pixel je Grad.",
+  },
+  "live.screen.guessed": {
+    en: "A screen of {width} × {height} pixels, which the model was not trained on: say its width and your distance, else degrees are a guess ({pixels} pixels a degree).",
+    de: "Ein Bildschirm von {width} × {height} Pixeln, auf dem das Modell nicht trainiert wurde: Ohne Breite und Abstand sind die Grade geraten ({pixels} Pixel je Grad).",
+  },
+  "live.target": {
+    en: "Target {number} of {all}",
+    de: "Ziel {number} von {all}",
+  },
+  "live.left": {
+    en: "Left before its end; nothing was kept.",
+    de: "Vorzeitig verlassen; nichts wurde behalten.",
+  },
+  "live.measured": {
+    en: "Measured.",
+    de: "Gemessen.",
+  },
+  "live.result": {
+    en: "How far the gaze is from the target",
+    de: "Wie weit der Blick vom Ziel liegt",
+  },
+  "live.result.note": {
+    en: "Mean of {frames} frames of {targets} targets where no session has any; the interval is over targets (95 %).",
+    de: "Mittel aus {frames} Bildern von {targets} Zielen, wo keine Sitzung eines hat; das Intervall gilt über Ziele (95 %).",
+  },
+  "live.model": {
+    en: "Model",
+    de: "Modell",
+  },
+  "live.degrees": {
+    en: "Degrees",
+    de: "Grad",
+  },
+  "live.interval": {
+    en: "95 %",
+    de: "95 %",
+  },
+  "live.pixels": {
+    en: "Pixels",
+    de: "Pixel",
+  },
+  "live.centimetres": {
+    en: "cm",
+    de: "cm",
+  },
+  "live.session": {
+    en: "Keep it as the session",
+    de: "Behalten als Sitzung",
+  },
+  "live.keep": {
+    en: "Keep",
+    de: "Behalten",
+  },
+  "live.keeping": {
+    en: "Is being imported …",
+    de: "Wird importiert …",
+  },
+  "live.kept": {
+    en: "Kept: {frames} frames as session {session}, imported and under DVC.",
+    de: "Behalten: {frames} Bilder als Sitzung {session}, importiert und unter DVC.",
+  },
+  "live.not_kept": {
+    en: "Not kept.",
+    de: "Nicht behalten.",
+  },
+  "live.running": {
+    en: "Recalibrating: {step}",
+    de: "Wird neu kalibriert: {step}",
+  },
+  "live.step.import": {
+    en: "the session is imported",
+    de: "die Sitzung wird importiert",
+  },
+  "live.step.fetch": {
+    en: "networks are brought",
+    de: "Netze werden geholt",
+  },
+  "live.step.prepare": {
+    en: "faces are cut out",
+    de: "Gesichter werden ausgeschnitten",
+  },
+  "live.step.index": {
+    en: "frames are divided",
+    de: "Bilder werden aufgeteilt",
+  },
+  "live.step.train": {
+    en: "the probe is fitted",
+    de: "die Sonde wird angepasst",
+  },
+  "live.step.export": {
+    en: "the model is written",
+    de: "das Modell wird geschrieben",
+  },
+  "live.step.quantise": {
+    en: "the model in 8 bits",
+    de: "das Modell in 8 Bit",
+  },
+  "live.step.evaluate": {
+    en: "is measured",
+    de: "wird gemessen",
+  },
+  "live.step.load": {
+    en: "the new model is loaded",
+    de: "das neue Modell wird geladen",
+  },
+  "live.failed": {
+    en: "Not recalibrated; the page goes on with the model it had.",
+    de: "Nicht neu kalibriert; die Seite läuft mit dem bisherigen Modell weiter.",
+  },
+  "live.recalibrated": {
+    en: "Recalibrated in {seconds} s, experiment {experiment}; the dot is the new model's.",
+    de: "In {seconds} s neu kalibriert, Experiment {experiment}; der Punkt ist der des neuen Modells.",
+  },
+  "live.recalibrated.title": {
+    en: "Before and after",
+    de: "Vorher und nachher",
+  },
+  "live.before": {
+    en: "before",
+    de: "vorher",
+  },
+  "live.after": {
+    en: "after",
+    de: "nachher",
+  },
+  "live.recalibrated.note": {
+    en: "Both over the {frames} frames of {session}, neither by a model that knew their targets. Keep it: git add -A && git commit -m {experiment}; measure again to see it on other targets.",
+    de: "Beide über die {frames} Bilder von {session}, keines von einem Modell, das ihre Ziele kannte. Behalten: git add -A && git commit -m {experiment}; noch einmal messen zeigt es auf anderen Zielen.",
+  },
+  "live.refused": {
+    en: "Refused: {error}",
+    de: "Abgelehnt: {error}",
+  },
+  "live.end": {
+    en: "End the command",
+    de: "Befehl beenden",
+  },
 };
