@@ -81,7 +81,7 @@ def test_what_is_not_taken_and_no_two_frames_share_a_name() -> None:
     assert [one.timestamp_ms for one in taken.taken] == [7, 8, 9, 10, 11]
     assert taken.take(b"new", 20, 0, seen(0.0, 0.0, openness=0.5)) == "blink"
     assert (
-        taken.take(b"new", 20, 0, Seen(reason="no face with a score of at least 0.7")) == "no_face"
+        taken.take(b"new", 20, 0, Seen(why="no_face")) == "no_face"
     )
     assert taken.take(b"4", 20, 0, seen(0.0, 0.0)) == "still"
     assert taken.take(b"new", 20, 0, seen(0.0, 0.0, openness=None)) == ""
@@ -107,7 +107,7 @@ def test_a_tab_remembers_a_minute() -> None:
     assert shown[PERSONAL]["none"] == [99.0, 0.0]
     assert [round(time) for time, _, _ in tab.minute] == list(range(39, 100))
     assert shown[PERSONAL]["app"][0] == pytest.approx(99 - 1.5)  # 0.4 of a ramp: 0.6 / 0.4 behind
-    assert tab.filtered(99.1, Seen(reason="no face")) == {}
+    assert tab.filtered(99.1, Seen(why="no_face")) == {}
 
 
 def test_the_screen_is_measured_the_model_s_or_a_guess() -> None:

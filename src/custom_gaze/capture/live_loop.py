@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,11 +18,12 @@ from custom_gaze.common.errors import InputError
 from custom_gaze.data.frame_looks import CLOSED_BELOW, LEAST_FRAMES, eye_openness, eye_patch
 from custom_gaze.faces.crops import Box, gaze_crop
 from custom_gaze.faces.eye_points import EyeFinder
-from custom_gaze.faces.finder import FaceFinder
+from custom_gaze.faces.finder import FaceFinder, SeveralFaces
 from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.inference.smoothing import Exponential, OneEuro
 
 Frame = NDArray[np.uint8]  # (H, W, 3) RGB
+Why = Literal["", "no_face", "two_faces", "unusable"]
 RAW, EURO, APP = FILTERS = ("none", "euro", "app")
 MINUTE_S = 60.0
 MOST_TABS = 8
@@ -31,16 +33,17 @@ HEAT_SIGMA_DEG = 1.0  # about what the eye holds still by, and the network's own
 
 @dataclass(frozen=True)
 class Seen:
-    """What was seen in one frame; `reason` says why there is no gaze in it.
+    """What was seen in one frame.
 
     Attributes:
         face: its box in frame pixels, None where there is none.
+        why: there is no gaze in it, as the page's word; "" where there is one.
         angles_deg: of each model its angles (2,).
         openness: of the eyes, see data/frame_looks.py; None where it was not asked for, or unknown.
     """
 
     face: Box | None = None
-    reason: str = ""
+    why: Why = ""
     angles_deg: Mapping[str, Angles] = field(default_factory=dict)
     openness: float | None = None
 
@@ -83,13 +86,15 @@ class Loop:
             models = self.models
             try:
                 face = self.finder.find(frame)
-            except InputError as error:
-                return Seen(reason=str(error))
+            except SeveralFaces:
+                return Seen(why="two_faces")
+            except InputError:
+                return Seen(why="no_face")
             try:
                 crop = gaze_crop(frame, face.box, models.model.spec)
                 angles_deg = models.angles_deg(crop, beside)
-            except InputError as error:
-                return Seen(face.box, str(error))
+            except InputError:
+                return Seen(face.box, "unusable")
             openness = None
             if lids and (found := face.eyes or self.eyes.find(frame, face.detected)):
                 openness = eye_openness([eye_patch(frame, eye, found) for eye in found])

@@ -5,6 +5,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Annotated, TypeVar
 
 import numpy as np
@@ -15,15 +16,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from custom_gaze.capture.folder import LAST_SCREEN
 from custom_gaze.capture.live_keep import keep
 from custom_gaze.capture.live_loop import FILTERS, HEAT_CELLS, Loop, heat_map
 from custom_gaze.capture.live_models import NAMES, load_side_by_side
 from custom_gaze.capture.live_round import FRAMES, Kind, Round, new_round
 from custom_gaze.capture.live_screen import PageScreen, known_screen
 from custom_gaze.capture.recalibration import Recalibration
+from custom_gaze.capture.record import CapturedScreen, read_record
 from custom_gaze.capture.server import body_of
 from custom_gaze.common.errors import InputError
-from custom_gaze.common.stage_files import Strict
+from custom_gaze.common.stage_files import Strict, read_json
 from custom_gaze.common.untrusted import printable
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
@@ -113,7 +116,7 @@ class Live:
             "filters": list(FILTERS),
             "frames": FRAMES,
             "geometry": models.model.geometry,
-            "mirrored": True,
+            **self._remembered(),
         }
 
     async def screen(self, request: Request) -> object:
@@ -134,7 +137,7 @@ class Live:
             return {
                 "size": (width_px, height_px),
                 "face": seen.face,
-                "why": why_none(seen.reason),
+                "why": seen.why,
                 "models": shown,
                 "took_ms": 1e3 * (time.perf_counter() - began),
             }
@@ -211,6 +214,18 @@ class Live:
         """How the recalibration stands."""
         return self.recalibration.state()
 
+    def _remembered(self) -> dict[str, object]:
+        """What `capture` knows: whether the model's frames were mirrored, and the last screen."""
+        known: dict[str, object] = {"mirrored": True}
+        for session in self.loop.models.model.sessions or ():
+            with suppress(InputError):
+                record = read_record(self.paths.sessions / session)
+                known["mirrored"] = record.mirrored if record else known["mirrored"]
+        with suppress(InputError):
+            last = read_json(self.paths.captures / LAST_SCREEN, CapturedScreen, "measure it again")
+            known |= {"width_cm": last.width_cm, "distance_cm": last.distance_cm}
+        return known
+
     def _round(self, name: str) -> Round:
         if name not in self._rounds:
             raise InputError(NO_ROUND)
@@ -223,15 +238,6 @@ class Live:
     def _reload(self) -> None:
         """What the run exported, whatever was shown before."""
         self.loop.exchange(load_side_by_side(self.params, self.paths))
-
-
-def why_none(reason: str) -> str:
-    """Why there is no gaze, as the page's word for it; '' where there is one."""
-    if not reason:
-        return ""
-    if "faces of like size" in reason:
-        return "two_faces"
-    return "no_face" if reason.startswith("no face") else "unusable"
 
 
 async def _answer(answer: Callable[[Request], Awaitable[object]], request: Request) -> Response:

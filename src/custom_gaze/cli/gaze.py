@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from custom_gaze.cli.verbs import Verbs, add_verb, project
-from custom_gaze.common.console import flush, say, warn
+from custom_gaze.common.console import say
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -25,20 +25,6 @@ def add_verbs(verbs: Verbs) -> None:
         action=argparse.BooleanOptionalAction,
         help="default: a webcam is mirrored as in the app, a file is not",
     )
-
-    sub = add_verb(verbs, "live", run_live, "the model at work, in a page of the browser")
-    sub.add_argument("--model", type=Path, help="default: models/custom_gaze.onnx")
-
-
-def run_live(arguments: argparse.Namespace) -> None:
-    params, paths = project()
-    from custom_gaze.capture import live
-
-    def show(url: str) -> None:
-        say(f"live: {url} (Ctrl-C ends it)")
-        flush()
-
-    live.run(params, paths, arguments.model, warn, show)
 
 
 def run_predict(arguments: argparse.Namespace) -> None:

@@ -1,13 +1,14 @@
-"""The verbs that open a page in the browser: capture."""
+"""The verbs that open a page in the browser: capture, live."""
 
 import argparse
 import os
 import sys
 import webbrowser
+from pathlib import Path
 
 from custom_gaze.cli.sessions import say_imported
 from custom_gaze.cli.verbs import Verbs, add_verb, project
-from custom_gaze.common.console import flush, say
+from custom_gaze.common.console import flush, say, warn
 from custom_gaze.common.errors import InputError
 
 
@@ -26,6 +27,10 @@ def add_verbs(verbs: Verbs) -> None:
         action=argparse.BooleanOptionalAction,
         help="frames as the app's mirror mode makes them, its default and this one's",
     )
+    add_open(sub)
+
+    sub = add_verb(verbs, "live", run_live, "the model at work, in the browser; measured there too")
+    sub.add_argument("--model", type=Path, help="default: models/custom_gaze.onnx")
     add_open(sub)
 
 
@@ -67,3 +72,11 @@ def run_capture(arguments: argparse.Namespace) -> None:
         say(f"{result.frames} frames wait: `custom-gaze capture {name}` goes on with them")
     else:
         say("nothing was captured")
+
+
+def run_live(arguments: argparse.Namespace) -> None:
+    params, paths = project()
+    from custom_gaze.capture import live
+
+    opened = lambda url: show("live", url, arguments.open)  # noqa: E731
+    live.run(params, paths, arguments.model, warn, opened)

@@ -20,18 +20,19 @@ const WHY = {
   AbortError: "busy",
 };
 
-/** A webcam in a video element; its frames are `mirrored` where the session's are. */
+/** A webcam in a video element; its frames are `mirrored`, which may change, where the session's are. */
 export class Camera {
   #video;
-  #mirrored;
   #stream = null;
   #canvas = document.createElement("canvas");
+  /** When the latest frame came, in the page's milliseconds. */
+  came = 0;
   /** Called when a camera that delivered is gone. */
   unplugged = () => {};
 
   constructor(video, mirrored) {
     this.#video = video;
-    this.#mirrored = mirrored;
+    this.mirrored = mirrored;
   }
 
   /** [{id, label}] of the cameras; labels are empty until one of them was opened once. */
@@ -97,7 +98,7 @@ export class Camera {
     if (!width) throw new NoCamera("unplugged");
     Object.assign(this.#canvas, { width, height });
     const context = this.#canvas.getContext("2d", { alpha: false });
-    if (this.#mirrored) context.setTransform(-1, 0, 0, 1, width, 0);
+    if (this.mirrored) context.setTransform(-1, 0, 0, 1, width, 0);
     context.drawImage(this.#video, 0, 0);
     const blob = await new Promise((done) => this.#canvas.toBlob(done, "image/jpeg", quality));
     if (!blob) throw new NoCamera("other");
@@ -110,6 +111,7 @@ export class Camera {
       const late = setTimeout(() => failed(new NoCamera("unplugged")), LONGEST_WAIT_MS);
       const came = () => {
         clearTimeout(late);
+        this.came = performance.now();
         done();
       };
       if (this.#video.requestVideoFrameCallback) this.#video.requestVideoFrameCallback(came);

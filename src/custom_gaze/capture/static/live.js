@@ -1,9 +1,9 @@
 // The live page: the camera's frames go to the server one after the other, and what it sees in them
 // is drawn.
-import * as camera from "./live_camera.js";
+import { Camera, NoCamera } from "./camera.js";
 import { begin as beginRound, running } from "./live_round.js";
 import { SHAPES, draw, goFull, isFull, leaveFull, screenSize } from "./live_stage.js";
-import { Refused, ask, element, end, number, say, speak, tell } from "./page.js";
+import { Refused, ask, element, end, number, pause, say, speak, tell } from "./page.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const PATHS = {
@@ -14,6 +14,7 @@ const PATHS = {
 const HEAT_EVERY_MS = 1000;
 const ANNOUNCE_MS = 2000;
 const tab = crypto.randomUUID();
+export const camera = new Camera(element("video"), true);
 const view = { screen: screenSize(), dots: {}, heat: null, target: null, result: null };
 let state = { names: ["personal"], filters: [], geometry: null };
 let geometry = null; // of this screen
@@ -58,6 +59,11 @@ export function alert(key, values) {
 
 /** What went wrong, in words: the server's own, or that there is no server any more. */
 export function failed(error) {
+  if (error instanceof NoCamera) {
+    const words = { detail: error.message };
+    element("again").hidden = false;
+    return alert(error.why === "unplugged" ? "live.camera.gone" : `camera.${error.why}`, words);
+  }
   if (!(error instanceof Refused)) throw error;
   if (error.status === 0) {
     ended = true;
@@ -70,22 +76,22 @@ export function failed(error) {
 
 async function loop() {
   while (!ended) {
-    const came = await camera.nextFrame();
-    if (running()) {
-      await new Promise((done) => setTimeout(done, 100)); // a round takes its own frames
+    if (running() || !camera.isOpen) {
+      await pause(100); // a round takes its own frames
       continue;
     }
     try {
-      await look(came);
+      await look();
     } catch (error) {
+      if (error instanceof NoCamera) camera.close();
       failed(error);
     }
   }
 }
 
-async function look(came) {
-  const picture = await camera.frame(element("mirror").checked);
-  if (!picture) return;
+async function look() {
+  const picture = await camera.frame();
+  const came = camera.came;
   const query = `tab=${tab}&seconds=${came / 1000}&beside=${element("beside").checked}`;
   const seen = await ask(`live/frame?${query}`, picture);
   show(seen);
@@ -136,7 +142,7 @@ function box({ face, size: [width, height] }) {
 
 async function heatLoop() {
   while (!ended) {
-    await new Promise((done) => setTimeout(done, HEAT_EVERY_MS));
+    await pause(HEAT_EVERY_MS);
     if (!element("heat").checked || running() || document.hidden) continue;
     try {
       view.heat = await ask(`live/heat?tab=${tab}&seconds=0`, pageScreen());
@@ -187,36 +193,32 @@ export async function learnState() {
   words();
 }
 
-const turn = () =>
-  element("video").parentElement.classList.toggle("turned", element("mirror").checked);
+function turn() {
+  camera.mirrored = element("mirror").checked;
+  element("video").parentElement.classList.toggle("turned", camera.mirrored);
+}
 
-async function openCamera() {
+async function openCamera(id) {
+  element("again").hidden = true;
   try {
-    const shown = await camera.open(element("camera").value || stored("camera", ""), () => {
-      alert("live.camera.gone");
-      listCameras("");
-    });
+    await camera.open(id);
     alert("");
-    await listCameras(shown);
+    await listCameras();
   } catch (error) {
-    if (!(error instanceof camera.NoCamera)) throw error;
-    alert(error.message);
-    if (stored("camera", "")) {
-      store("camera", ""); // it may be another one's that is not here
-      await openCamera();
-    }
+    if (id && error instanceof NoCamera && error.why === "none") return openCamera(""); // another's
+    failed(error);
   }
 }
 
-async function listCameras(shown) {
-  const options = (await camera.cameras()).map(({ id, label }) => new Option(label, id));
-  element("camera").replaceChildren(...options);
-  element("camera").value = shown;
+async function listCameras() {
+  const named = ({ id, label }, n) => new Option(label || say("camera.unnamed", { number: n + 1 }), id);
+  element("camera").replaceChildren(...(await Camera.list()).map(named));
+  element("camera").value = camera.isOpen ? camera.id : "";
 }
 
 async function round(kind) {
   alert("");
-  if (!element("video").videoWidth) return alert("live.camera.first");
+  if (!camera.isOpen) return alert("live.camera.first");
   if (!(await goFull())) return alert("live.full.refused");
   try {
     await learnScreen();
@@ -228,6 +230,7 @@ async function round(kind) {
     await leaveFull();
     await learnScreen().catch(failed);
     draw(view);
+    if (view.result && !element("result").hidden) element("result-title").focus(); // is read out
   }
 }
 
@@ -240,7 +243,7 @@ element("full").addEventListener("click", async () => {
 element("filter").addEventListener("change", () => store("filter", element("filter").value));
 element("camera").addEventListener("change", () => {
   store("camera", element("camera").value);
-  openCamera();
+  openCamera(element("camera").value);
 });
 element("mirror").addEventListener("change", turn);
 element("end").addEventListener("click", async () => {
@@ -260,10 +263,13 @@ document.addEventListener("fullscreenchange", () => {
   if (!running()) learnScreen().catch(failed);
   const hint = element("hint");
   hint.hidden = !isFull();
+  hint.classList.remove("up");
   if (isFull()) tell(hint, "live.hint");
 });
+element("again").addEventListener("click", () => openCamera(element("camera").value));
+camera.unplugged = () => failed(new NoCamera("unplugged"));
 navigator.mediaDevices?.addEventListener("devicechange", () => {
-  if (!element("video").srcObject?.active) openCamera();
+  if (!camera.isOpen) openCamera(stored("camera", ""));
 });
 addEventListener("resize", () => draw(view));
 
@@ -272,7 +278,7 @@ try {
   await learnState();
   await learnScreen();
   draw(view);
-  await openCamera();
+  await openCamera(stored("camera", ""));
   heatLoop();
   loop();
 } catch (error) {

@@ -1,8 +1,7 @@
 // A round of nine targets, what it found, and a recalibration that follows one.
-import * as camera from "./live_camera.js";
-import { alert, failed, learnState } from "./live.js";
+import { alert, camera, failed, learnState } from "./live.js";
 import { draw, isFull } from "./live_stage.js";
-import { ask, element, number, say, tell } from "./page.js";
+import { ask, element, number, pause, say, tell } from "./page.js";
 
 const SETTLE_MS = 900; // for the eyes to arrive and to rest; the ring shrinks meanwhile
 const PATIENCE_MS = 4000; // with blinks and lost faces at one target, which then comes once more
@@ -11,7 +10,6 @@ let going = false;
 let last = null; // {round, kind} of what can be kept
 
 export const running = () => going;
-const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
 class Left extends Error {}
 
@@ -48,20 +46,21 @@ export async function begin(kind, view, screen) {
 /** One target: the ring shrinks, then a burst. Returns whether it has all its frames. */
 async function targetOf(view, made, { at, index }) {
   const hint = element("hint");
+  hint.hidden = true;
+  hint.classList.toggle("up", at[1] > view.screen.height_px / 2); // not over the target
   const began = performance.now();
   for (let share = 0; share < 1; ) {
     if (!isFull()) throw new Left();
     share = Math.min(1, (performance.now() - began) / SETTLE_MS);
-    view.target = { at, share };
+    view.target = { at, index, share };
     draw(view);
     await new Promise(requestAnimationFrame);
   }
   let taken = 0;
   const burst = performance.now();
   while (taken < made.frames && performance.now() - burst < PATIENCE_MS) {
-    await camera.nextFrame();
+    const picture = await camera.frame();
     if (!isFull()) throw new Left();
-    const picture = await camera.frame(element("mirror").checked);
     const { why } = await ask(`live/round/frame?round=${made.round}&target=${index}`, picture);
     hint.hidden = !why;
     if (why) tell(hint, REFUSED[why]);
@@ -95,7 +94,6 @@ function table(title, rows, note, values) {
   element("rows").replaceChildren(...rows);
   tell(element("result-note"), note, values);
   element("result").hidden = false;
-  element("result-title").focus();
 }
 
 function report(found) {

@@ -44,14 +44,17 @@ export function draw(view) {
   pen.fillRect(0, 0, canvas.width, canvas.height);
   pen.setTransform(scale * ratio, 0, 0, scale * ratio, 0, 0);
   const unit = isFull() ? 1 : Math.max(1, 0.45 / scale); // marks stay visible in the small view
-  if (view.heat) heat(pen, view.heat, width_px, height_px);
-  if (!view.target) grid(pen, width_px, height_px, unit);
-  if (view.result) results(pen, view.result, unit);
-  for (const [name, point] of Object.entries(view.dots ?? {})) {
-    mark(pen, name, inside(point, width_px, height_px), 16 * unit, name === "personal" ? 0.9 : 0.75);
+  if (view.target) target(pen, view.target); // alone: whatever else is there draws the eye
+  else {
+    if (view.heat) heat(pen, view.heat, width_px, height_px);
+    grid(pen, width_px, height_px, unit);
+    if (view.result) results(pen, view.result, unit);
+    for (const [name, point] of Object.entries(view.dots ?? {})) {
+      const alpha = name === "personal" ? 0.9 : 0.75;
+      mark(pen, name, inside(point, width_px, height_px), 16 * unit, alpha);
+    }
   }
-  if (view.target) target(pen, view.target);
-  canvas.dataset.target = view.target?.at ?? ""; // for who drives this page: where to look
+  stage.dataset.target = view.target ? [view.target.index, ...view.target.at].join(" ") : "";
 }
 
 /** A point held to the screen: what is looked at beside it is marked at its edge. */

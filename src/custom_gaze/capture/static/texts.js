@@ -373,18 +373,6 @@ export const TEXTS = {
     en: "Camera",
     de: "Kamera",
   },
-  "live.camera.refused": {
-    en: "The browser refused the camera. Allow it for this page (the camera sign beside the address) and reload.",
-    de: "Der Browser hat die Kamera verweigert. Sie lässt sich am Kamerazeichen neben der Adresse erlauben; danach die Seite neu laden.",
-  },
-  "live.camera.none": {
-    en: "There is no camera. Connect one; it is taken as soon as it is there.",
-    de: "Es ist keine Kamera da. Sobald eine angeschlossen ist, wird sie verwendet.",
-  },
-  "live.camera.busy": {
-    en: "The camera gives no picture. Another program may hold it: close that one and reload.",
-    de: "Die Kamera liefert kein Bild. Vielleicht hält sie ein anderes Programm: dieses schließen und die Seite neu laden.",
-  },
   "live.camera.gone": {
     en: "The camera is gone. Connect it again, or choose another one.",
     de: "Die Kamera ist weg. Wieder anschließen oder eine andere wählen.",
