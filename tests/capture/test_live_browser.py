@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(
 FLAWS = (REPOSITORY / "tests" / "evaluation" / "page_flaws.js").read_text()
 
 
-def until(page: Any, selector: str, words: str, seconds: float = 60.0) -> str:
+def until(page: Any, selector: str, words: str, seconds: float = 200.0) -> str:
     """Wait for an element's text to match; the page's own policy forbids Playwright's way."""
     end = time.monotonic() + seconds
     while not re.search(words, text := page.inner_text(selector)):
@@ -60,6 +60,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def ready(project: Project, adding: None) -> Project:
     """A project with a detector and a small network."""
+    (project.paths.root / ".dvc").mkdir()
     project.paths.faces.mkdir(parents=True)
     (project.paths.faces / "face_detection.onnx").write_bytes(embedded_detector())
     write_network(project.paths.model)
@@ -79,7 +80,7 @@ def address(ready: Project) -> Iterator[str]:
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     yield told.get(timeout=60)
-    assert ended.wait(20)  # the test's last click ends the command
+    assert ended.wait(60)  # the test's last click ends the command
 
 
 def test_a_round_tells_the_error_that_predict_finds_in_the_session_it_kept(
@@ -100,7 +101,7 @@ def test_a_round_tells_the_error_that_predict_finds_in_the_session_it_kept(
     until(page, "#screen-known", "as you measured it: 1,280 × 720")
     page.focus("#validate")
     page.keyboard.press("Enter")
-    until(page, "#progress", "Measured", 240)
+    until(page, "#progress", "Measured", 400)
     page.wait_for_selector("#result-title:focus", timeout=20_000)  # it is read out
     (row,) = measured(page).values()
     page.fill("#session", "today")
@@ -201,7 +202,7 @@ def test_from_an_empty_folder_to_a_recalibrated_gaze(browser: Any, tmp_path: Pat
     assert page.is_checked("#mirror")  # as day1 was captured
     assert page.input_value("#distance", timeout=1000) == "60"  # its screen is remembered
     page.click("#validate")
-    until(page, "#progress", "Measured", 240)
+    until(page, "#progress", "Measured", 400)
     rows = {name: float(cells[0].rstrip("°")) for name, cells in measured(page).items()}
     assert set(rows) == {"personal model", "corrected base", "base network"}
     assert rows["personal model"] < 6.0  # the person looks 30° to the side at most
