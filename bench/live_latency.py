@@ -122,7 +122,7 @@ def main() -> None:
         folder = Path(name)
         content = arguments.frame.read_bytes() if arguments.frame else demo_frame(folder)
         (folder / DETECTOR_FILE).write_bytes(embedded_detector())
-        finder, eyes = load_finder(folder, Params().prepare.min_score, threads=0), load_eye_finder()
+        finder, eyes = load_finder(folder, Params().prepare.min_score), load_eye_finder()
         for trunk in arguments.trunks:
             made = models(trunk)
             for form, key in FORMS.items():

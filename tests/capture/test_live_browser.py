@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from browser import CHROMIUM, GEOMETRY, DemoPerson, chromium, opened
+from capture_browser import CHROMIUM, GEOMETRY, DemoPerson, chromium, opened
 
 from clone import Clone, empty_clone
 from conftest import REPOSITORY, Project

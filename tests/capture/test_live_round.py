@@ -80,9 +80,7 @@ def test_what_is_not_taken_and_no_two_frames_share_a_name() -> None:
         assert taken.take(b"%d" % number, 7, 0, seen(0.0, 0.0)) == ""
     assert [one.timestamp_ms for one in taken.taken] == [7, 8, 9, 10, 11]
     assert taken.take(b"new", 20, 0, seen(0.0, 0.0, openness=0.5)) == "blink"
-    assert (
-        taken.take(b"new", 20, 0, Seen(why="no_face")) == "no_face"
-    )
+    assert taken.take(b"new", 20, 0, Seen(why="no_face")) == "no_face"
     assert taken.take(b"4", 20, 0, seen(0.0, 0.0)) == "still"
     assert taken.take(b"new", 20, 0, seen(0.0, 0.0, openness=None)) == ""
     assert not eyes_closed(0.1, [1.0] * 4)  # too few to say what is usual

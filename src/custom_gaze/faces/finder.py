@@ -110,10 +110,8 @@ class FaceFinder:
         return FoundFace(box_around(points), best.box, best.score, eyes)
 
 
-def load_finder(folder: Path, min_score: float, threads: int = 1) -> FaceFinder:
+def load_finder(folder: Path, min_score: float) -> FaceFinder:
     """Load the detector and, if it is there, the mesh from models/faces.
-
-    `threads` of the detector, as in `open_session`: more where one frame follows another.
 
     Raises:
         InputError: there is no detector, or a file is not what it should be.
@@ -121,7 +119,7 @@ def load_finder(folder: Path, min_score: float, threads: int = 1) -> FaceFinder:
     if not (folder / DETECTOR_FILE).exists():
         raise InputError(f"{folder / DETECTOR_FILE}: not found; run `custom-gaze fetch` first")
     mesh = load_mesh(folder / MESH_FILE) if (folder / MESH_FILE).exists() else None
-    return FaceFinder(load_detector(folder / DETECTOR_FILE, threads), mesh, min_score)
+    return FaceFinder(load_detector(folder / DETECTOR_FILE), mesh, min_score)
 
 
 def load_mesh(path: Path) -> Mesh:
