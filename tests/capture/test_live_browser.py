@@ -19,6 +19,7 @@ from capture_browser import CHROMIUM, GEOMETRY, DemoPerson, chromium, opened
 from clone import Clone, empty_clone
 from conftest import REPOSITORY, Project
 from custom_gaze.capture import live
+from custom_gaze.config.paths import Paths
 from custom_gaze.data.session_file import read_session_file
 from custom_gaze.faces.detectors import embedded_detector
 from custom_gaze.inference import predict
@@ -74,7 +75,7 @@ def address(ready: Project) -> Iterator[str]:
     ended = threading.Event()
 
     def work() -> None:
-        live.run(ready.params, ready.paths, None, lambda line: None, told.put)
+        live.run(ready.params, Paths(), None, lambda line: None, told.put)
         ended.set()
 
     thread = threading.Thread(target=work, daemon=True)
