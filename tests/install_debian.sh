@@ -1,5 +1,5 @@
 #!/bin/sh
-# Debian's packages that tests need: openssh-server, an sshd of their own for `custom-gaze remote`,
+# Debian's packages that tests need: openssh-server, rsync, fish and tcsh for `custom-gaze remote`,
 # chromium, which looks at the pages, zsh, which completes commands, and slurm-wlm with munge, a
 # cluster of one machine for the accuracy bench. What is missing is installed if the user may do
 # that; otherwise those tests say why they are skipped.
@@ -7,6 +7,9 @@ PATH="$PATH:/usr/sbin:/sbin"
 missing=
 command -v sshd >/dev/null || missing="$missing openssh-server"
 command -v chromium >/dev/null || missing="$missing chromium"
+command -v rsync >/dev/null || missing="$missing rsync"
+command -v fish >/dev/null || missing="$missing fish"
+command -v tcsh >/dev/null || missing="$missing tcsh"
 command -v zsh >/dev/null || missing="$missing zsh"
 command -v slurmctld >/dev/null || missing="$missing slurm-wlm munge"
 [ -n "$missing" ] || exit 0

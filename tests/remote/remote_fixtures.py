@@ -26,6 +26,7 @@ def site(shared_site: Site) -> Iterator[Site]:
     yield shared_site
     for name in ("hold", "fail"):
         (machine.home / name).unlink(missing_ok=True)
+    machine.log_in_with("sh")
     for way in ("up", "down"):
         machine.limit(way, None)
     for path in set(ssh.iterdir()) - set(kept):

@@ -131,9 +131,15 @@ class Machine:
             f"MaxStartups 100\nSubsystem sftp {_sftp_server()}\n"
             f"SetEnv HOME={self.home} PATH={path} LANG=C.UTF-8 OMP_NUM_THREADS=1 PIP_NO_INDEX=1 "
             f"DVC_SITE_CACHE_DIR={self.home / 'dvc-site'}\n"
-            f"ForceCommand cd {shlex.quote(str(self.home))} && "
-            'if [ -z "$SSH_ORIGINAL_COMMAND" ]; then exec sh; fi; '
-            'exec sh -c "$SSH_ORIGINAL_COMMAND"\n'
+            f"ForceCommand cd {shlex.quote(str(self.home))} && . {self.root / 'login'}\n"
+        )
+        self.log_in_with("sh")
+
+    def log_in_with(self, shell: str, before: str = "") -> None:
+        """What each login runs its command with, and what it does before."""
+        (self.root / "login").write_text(
+            f'{before}\nif [ -z "$SSH_ORIGINAL_COMMAND" ]; then exec sh; fi\n'
+            f'exec {shell} -c "$SSH_ORIGINAL_COMMAND"\n'
         )
 
     def write_config(self, port: int | None = None) -> None:

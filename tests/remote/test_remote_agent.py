@@ -1,5 +1,6 @@
 """What the agent does for setup, with a real venv and pip; no other machine is needed."""
 
+import importlib.util
 import subprocess
 from pathlib import Path
 from typing import Any, cast
@@ -78,6 +79,11 @@ def test_setup_makes_the_environment_that_the_project_pins(
     header = {"dir": str(tmp_path), "sub": "", "python": ""}
     with pytest.raises(Refused, match="no environment there yet; run `custom-gaze remote setup`"):
         asked(agent_setup.ready, header)
+
+    with monkeypatch.context() as without:
+        without.setattr(importlib.util, "find_spec", lambda _: None)
+        with pytest.raises(Refused, match="python3 has no venv there"):
+            asked(agent_setup.environment, header)
 
     *notes, last = asked(agent_setup.environment, header)
     assert ["-m venv" in note["note"] for note in notes] == [True, False, False]

@@ -229,19 +229,18 @@ def test_a_push_broken_in_the_middle(site: Site) -> None:
     command = ("train", "--name", "late", "-S", "train.seed=71", "-S", "sessions=[late]")
     before = site.fingerprint()
     incoming = site.far_folder / "store" / ".incoming"
-    site.machine.limit("up", 900_000)
-    for fault in ("cut", "kill"):
-        shutil.rmtree(incoming, ignore_errors=True)
+    arrived = 0
+    for fault, more in (("cut", 500_000), ("kill", 300_000)):
+        site.machine.limit("up", more)
         run = site.start(*command)
-        site.wait_while(
-            run, lambda: incoming.is_dir() and any(incoming.iterdir()), "half a file arrives"
-        )
+        wait_for_more(site, run, incoming, arrived)
         site.machine.cut() if fault == "cut" else kill(run)
         code, _, errors = finish(run)
         if fault == "cut":
             assert (code, "jowestdgxe: the connection was cut" in errors) == (1, True)
         site.wait_for_quiet()
-        assert any(incoming.iterdir())
+        assert arrived < size_of(incoming) < 1_400_000  # it goes on where it was
+        arrived = size_of(incoming)
         assert not (site.far_folder / "runs" / "late").exists()
         assert site.fingerprint() == before
     site.machine.limit("up", None)
@@ -260,6 +259,18 @@ def test_a_push_broken_in_the_middle(site: Site) -> None:
     assert site.metric("late") == 71.5
 
 
+def wait_for_more(
+    site: Site, client: "subprocess.Popen[str]", incoming: Path, arrived: int
+) -> None:
+    """Wait until more than `arrived` bytes of a file lie there."""
+    site.wait_while(client, lambda: size_of(incoming) > arrived, "half a file arrives")
+
+
+def size_of(folder: Path) -> int:
+    """The bytes of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def test_a_fetch_broken_in_the_middle_and_a_store_that_lacks_a_file(
     site: Site, plain: Plain
 ) -> None:
@@ -276,23 +287,25 @@ def test_a_fetch_broken_in_the_middle_and_a_store_that_lacks_a_file(
     aside.rename(model)
 
     objects = site.project / ".dvc" / "cache" / "files" / "md5"
-    begun = site.project / ".dvc" / "tmp" / "custom-gaze"
-    site.machine.limit("down", 600_000)
-    for fault in ("cut", "kill"):
+    incoming = site.project / ".dvc" / "cache" / ".incoming"
+    arrived = 0
+    for fault, more in (("cut", 600_000), ("kill", 300_000)):
+        site.machine.limit("down", more)
         fetch = site.start("fetch", "plain")
-        site.wait_while(
-            fetch,
-            lambda: any(path.stat().st_size > 0 for path in begun.glob(".*.part/new*")),
-            "half a file arrives",
-        )
+        wait_for_more(site, fetch, incoming, arrived)
         site.machine.cut() if fault == "cut" else kill(fetch)
         code, _, errors = finish(fetch)
         if fault == "cut":
             assert (code, "jowestdgxe: the connection" in errors) == (1, True)
         assert_as_before(site, before)
         site.wait_for_quiet()
+        assert arrived < size_of(incoming) < 1_500_000  # it goes on where it was
+        arrived = size_of(incoming)
     site.machine.limit("down", None)
-    assert "experiment plain is here" in site.ok("fetch", "plain")
+    said = site.ok("fetch", "plain")
+    assert "experiment plain is here" in said
+    number, unit = said.splitlines()[-1].split()[4:6]
+    assert (unit, float(number) * 1000 < 1_550_000 - arrived) == ("kB", True)
     assert site.metric("plain") == 7.5
 
     here = objects / model.parent.name / model.name
@@ -319,7 +332,8 @@ def test_no_permission_to_write_on_the_far_machine(site: Site) -> None:
     site.add_session("denied", {"0.jpg": os.urandom(200_000)})
     command = ("train", "--name", "denied", "-S", "sessions=[denied]")
     incoming = site.far_folder / "store" / ".incoming"
-    incoming.mkdir(exist_ok=True)
+    shutil.rmtree(incoming, ignore_errors=True)
+    incoming.mkdir()
     with forbidden(incoming):
         assert_stopped(site, "denied", site.run(*command), "no permission to write there")
 
@@ -404,6 +418,52 @@ def test_nothing_there_is_readable_by_others_and_no_secret_is_in_git(site: Site)
     assert ".dvc/config.local" not in tracked
     for path in tracked:
         assert str(site.machine.root) not in (site.project / path).read_text(errors="ignore")
+
+
+@pytest.mark.parametrize("shell", ["fish", "tcsh"])
+def test_a_login_that_is_none_of_the_usual(site: Site, shell: str) -> None:
+    """Another shell, which greets; on the way a jump host; here shared connections are on."""
+    assert shutil.which(shell), f"{shell} is not installed (tests/install_debian.sh)"
+    site.machine.log_in_with(shell, before="echo Welcome home; echo welcome >&2")
+    config = site.machine.client_home / ".ssh" / "config"
+    hop = f"Host hop\n    HostName 127.0.0.1\n    HostKeyAlias hop\n    Port {site.machine.port}\n"
+    own = "    ProxyJump hop\n    ControlMaster auto\n    ControlPath ~/cm-%C\n"
+    key = f"    IdentityFile {site.machine.client_home / '.ssh' / 'id_ed25519'}\n"
+    config.write_text(config.read_text().replace("Host *", f"{own}{hop}{key}Host *"))
+    public = " ".join(site.machine.host_key.with_suffix(".pub").read_text().split()[:2])
+    with site.machine.known_hosts.open("a") as file:
+        file.write(f"hop {public}\n")
+    seed = {"fish": 91, "tcsh": 92}[shell]
+    said = site.ok("train", "--name", shell, "-S", f"train.seed={seed}")
+    assert f"experiment {shell} is here" in said
+    assert "Welcome" not in said
+    assert site.metric(shell) == seed + 0.5
+
+
+def test_a_commit_that_is_older_than_the_tip_there(site: Site) -> None:
+    """A branch there that is ahead is nobody's obstacle: commits go to refs of their own."""
+    before = site.git("rev-parse", "HEAD").strip()
+    site.commit()
+    site.ok("train", "--name", "newer", "-S", "train.seed=81")
+    site.git("reset", "-q", "--hard", before)
+    assert "experiment older is here" in site.ok("train", "--name", "older", "-S", "train.seed=82")
+    assert site.metric("older") == 82.5
+
+
+def test_without_rsync_dvc_carries(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named by a program of that name that is another one, as on macOS."""
+    rsync = site.machine.root / "bin" / "rsync"
+    rsync.write_text("#!/bin/sh\necho openrsync: protocol version 29\nexit 1\n")
+    rsync.chmod(0o755)
+    try:
+        site.add_session("slow", {"frame.jpg": os.urandom(1000)})
+        command = ("train", "--name", "slow", "-S", "sessions=[slow]", "-S", "train.seed=83")
+        assert "2 of 2 files sent" in site.ok(*command)
+    finally:
+        rsync.unlink()
+    assert site.metric("slow") == 83.5
+    site.ok("fetch", "slow", "--apply")
+    assert (site.project / "models/parts/seed").read_text() == "83"
 
 
 def test_one_session_is_no_queue(site: Site) -> None:

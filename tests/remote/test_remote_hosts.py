@@ -195,6 +195,25 @@ def test_setup_asks_before_it_pins_or_changes_anything(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("folder", ["my folder", "Größe", "../$(x)"])
+def test_a_folder_that_cannot_work_is_refused_before_anything(site: Site, folder: str) -> None:
+    log = site.machine.root / "sshd.log"
+    before = log.read_bytes().count(b"Connection from")
+    done = site.run("setup", "--yes", "--dir", folder)
+    assert done.returncode == 2
+    assert "choose another with --dir" in done.stderr
+    assert log.read_bytes().count(b"Connection from") == before
+
+
+def test_an_old_git_there_is_named(site: Site) -> None:
+    git = site.machine.root / "old" / "git"
+    git.parent.mkdir(exist_ok=True)
+    git.write_text("#!/bin/sh\necho git version 1.8.3.1\n")
+    git.chmod(0o755)
+    site.machine.log_in_with("sh", before=f"PATH={git.parent}:$PATH")
+    assert "has git 1.8.3.1; 2.28 or newer is needed" in site.run("setup", "--yes").stderr
+
+
 def test_setup_again_changes_nothing(site: Site) -> None:
     python = json.loads((site.far_folder / "machine.json").read_text())["python"]
     said = site.ok("setup", "--yes", "--python", python)

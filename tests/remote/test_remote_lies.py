@@ -8,7 +8,7 @@ import hashlib
 import json
 import queue
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +18,10 @@ import pytest
 
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.data.dvc_cache import Cache
-from custom_gaze.remote import fetch, mlflow_runs, repository, runs, setup
+from custom_gaze.remote import carry, fetch, runs, setup, store
 from custom_gaze.remote.connection import AgentError, Connection
 from custom_gaze.remote.display import Traffic
-from custom_gaze.remote.objects import send_objects
-from custom_gaze.remote.replies import AllTracked, Hello, NotAsked, Run, Status, understood
+from custom_gaze.remote.replies import Hello, NotAsked, Run, Status, understood
 from custom_gaze.remote.settings import Settings
 from custom_gaze.remote.ssh import Lost
 
@@ -33,10 +32,14 @@ Answer = tuple[dict[str, Any], bytes]
 
 
 class Liar(Connection):
-    """A connection whose other end answers from a table: what was asked → messages."""
+    """A connection whose other end answers from a table: what was asked → messages.
 
-    def __init__(self, answers: dict[str, Any]) -> None:
+    What git and rsync bring comes from the folder `far`.
+    """
+
+    def __init__(self, answers: dict[str, Any], far: Path = Path("/nowhere")) -> None:
         super().__init__("far")
+        self.far = far
         self.answers = answers
         self.asked: list[dict[str, Any]] = []
         self._inbox = queue.Queue()
@@ -46,6 +49,15 @@ class Liar(Connection):
         answer = self.answers.get(header.get("do", ""), [])
         for message in answer(header) if callable(answer) else answer:
             self._inbox.put(message if isinstance(message, tuple) else (message, b""))
+
+    def git_address(self, path: str) -> str:
+        return str(self.far / Path(path).name)
+
+    def rsync_address(self, path: str) -> str:
+        return f"{self.far}/{path.removeprefix(SETTINGS.directory)}"
+
+    def has_ended(self) -> bool:
+        return False
 
     def _receive(self, silence_s: float) -> tuple[dict[str, Any], bytes]:
         if self._inbox.empty():
@@ -65,19 +77,24 @@ class Far:
 
     root: Path  # the project here
     commit: str  # HEAD here
-    bundle: bytes  # of the experiment
+    place: Path  # the far machine's repository and store
     store: dict[str, bytes]
     run: dict[str, Any] = field(default_factory=dict)
     answers: dict[str, Any] = field(default_factory=dict)
 
     def fetch(self) -> list[fetch.Fetched]:
+        for name, content in self.store.items():
+            path = Path(store.object_path(str(self.place / "store"), name))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
         run = understood("far", Run, copy.deepcopy(self.run))
-        return fetch.fetch(SETTINGS, self.root, run, Traffic(), lambda _: None)
+        return fetch.fetch(SETTINGS, self.root, run, Traffic())
 
     def everything_here(self) -> dict[str, Any]:
         """All files in and around the project, and all refs but the one for what is fetched."""
         files = [path for path in self.root.parent.rglob("*") if path.is_file()]
-        kept = {str(path): path.read_bytes() for path in files if ".git/" not in str(path)}
+        own = (".git/", "/.incoming/")  # what has arrived and is not taken is nobody's file
+        kept = {str(p): p.read_bytes() for p in files if not any(o in str(p) for o in own)}
         refs = git(self.root, "for-each-ref").splitlines()
         return {**kept, "refs": [line for line in refs if "custom-gaze/fetched" not in line]}
 
@@ -98,26 +115,25 @@ def lock_of(model: str = md5(MODEL), folder: str = FOLDER, path: str = "models/m
     return json.dumps({"stages": {"train": {"cmd": "train", "outs": outs}}})
 
 
-def experiment(root: Path, scratch: Path, ref: str, files: dict[str, str]) -> bytes:
-    """A bundle of an experiment that changes these files; `-> TARGET` makes a link."""
-    clone = scratch / "clone"
-    git(root, "clone", "-q", "-s", str(root), str(clone))
+def experiment(root: Path, project: Path, files: dict[str, str]) -> None:
+    """The far repository with an experiment that changes these files; `-> TARGET` is a link."""
+    subprocess.run(["rm", "-rf", str(project)], check=True)
+    git(root, "clone", "-q", "-s", str(root), str(project))
+    commit = git(root, "rev-parse", "HEAD").strip()
     for name, content in files.items():
-        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
         if content.startswith("-> "):
-            (clone / name).symlink_to(content[3:])
+            (project / name).symlink_to(content[3:])
         else:
-            (clone / name).write_text(content)
-    git(clone, "add", "-A", "-f")
-    git(clone, "commit", "-q", "-m", "experiment")
-    git(clone, "update-ref", ref, "HEAD")
-    git(clone, "bundle", "create", "-q", str(scratch / "bundle"), ref, "^HEAD~1")
-    return (scratch / "bundle").read_bytes()
+            (project / name).write_text(content)
+    git(project, "add", "-A", "-f")
+    git(project, "commit", "-q", "-m", "experiment")
+    git(project, "update-ref", ref_of(commit), "HEAD")
 
 
 @pytest.fixture(scope="module")
-def committed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, bytes]:
-    """A project with one commit, and the bundle of an honest experiment on it."""
+def committed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A project with one commit."""
     place = tmp_path_factory.mktemp("lies")
     root = place / "in" / "project"
     for name, content in {"params.yaml": "a: 1\n", "dvc.yaml": PIPELINE, ".dvc/config": ""}.items():
@@ -127,7 +143,7 @@ def committed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, byte
     git(root, "add", "-A")
     git(root, "commit", "-q", "-m", "first")
     commit = git(root, "rev-parse", "HEAD").strip()
-    return root, commit, experiment(root, place, ref_of(commit), {"dvc.lock": lock_of()})
+    return root, commit
 
 
 def ref_of(commit: str, name: str = "night") -> str:
@@ -135,39 +151,37 @@ def ref_of(commit: str, name: str = "night") -> str:
 
 
 @pytest.fixture
-def far(committed: tuple[Path, str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Far:
-    original, commit, bundle = committed
+def far(committed: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Far:
+    original, commit = committed
     root = tmp_path / "in" / "project"
     subprocess.run(["cp", "-r", str(original.parent), str(root.parent)], check=True)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    machine = Far(root, commit, bundle, {md5(MODEL): MODEL, FOLDER: PARTS, md5(b"part"): b"part"})
+    place = tmp_path / "far"
+    place.mkdir()
+    experiment(root, place / "project", {"dvc.lock": lock_of()})
+    machine = Far(root, commit, place, {md5(MODEL): MODEL, FOLDER: PARTS, md5(b"part"): b"part"})
     machine.run = {
         **{"name": "night", "commit": commit, "jobs": 1, "started": 1.7e9, "state": "done"},
         **{"experiments": [{"name": "night", "set": []}], "code": 0, "ended": 1.7e9},
         "refs": {"night": ref_of(commit)},
     }
 
-    def get(header: dict[str, Any]) -> list[Answer]:
-        sent = [({"object": n, "last": True}, machine.store[n]) for n in header["objects"]]
-        return [*sent, ({"end": 1}, b"")]
-
     machine.answers = {
-        "tips": [{"tips": [commit]}],
-        "bundle": lambda _: [({"last": True}, machine.bundle)],
-        "listed": lambda _: [{"sizes": {n: len(c) for n, c in machine.store.items()}, "gone": []}],
-        "get": get,
-        "tracked": [{"runs": []}],
+        "listed": lambda _: [listed({n: len(c) for n, c in machine.store.items()})],
         "fetched": [{"noted": 1}],
     }
 
     @contextmanager
     def connect(host: str, traffic: Traffic | None = None) -> Iterator[Connection]:
         assert host == "far"
-        yield Liar(machine.answers)
+        yield Liar(machine.answers, machine.place)
 
-    for module in (fetch, runs, mlflow_runs):
+    for module in (fetch, runs):
         monkeypatch.setattr(module, "Connection", connect)
     return machine
+
+
+def listed(sizes: dict[str, Any], gone: list[str] | None = None) -> dict[str, Any]:
+    return {"sizes": sizes, "gone": gone or [], "rsync": True}
 
 
 def test_an_honest_machine_s_experiment_comes_whole(far: Far) -> None:
@@ -208,36 +222,51 @@ def test_lies_about_a_run(far: Far, lie: dict[str, Any]) -> None:
     before = far.everything_here()
     far.answers["look"] = [{"run": {**far.run, **lie}}]
     with pytest.raises(NotAsked, match="far: sent something else than it was asked for") as caught:
-        fetch.fetch(SETTINGS, far.root, runs.find(SETTINGS, "night"), Traffic(), lambda _: None)
+        fetch.fetch(SETTINGS, far.root, runs.find(SETTINGS, "night"), Traffic())
     assert str(caught.value).isprintable()
     assert far.everything_here() == before
 
 
-def test_lies_about_commits(far: Far, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unrelated history, garbage, a bundle without end, a commit that is none of ours."""
-    monkeypatch.setattr(repository, "_MOST_BUNDLE_BYTES", 1 << 20)
-    before = far.everything_here()
-    strange = tmp_path / "strange"
-    strange.mkdir()
-    git(strange, "init", "-q", "-b", "main")
-    git(strange, "commit", "-q", "--allow-empty", "-m", "unrelated")
-    git(strange, "update-ref", ref_of(far.commit), "HEAD")
-    git(strange, "bundle", "create", "-q", str(tmp_path / "b"), ref_of(far.commit))
-    endless = [({"last": False}, bytes(1 << 16))] * 17
-    for answer, said in (
-        ([({"last": True}, (tmp_path / "b").read_bytes())], "does not come from commit"),
-        ([({"last": True}, b"no bundle")], "git"),
-        ([{"known": "a" * 40}], "the commit aaaaaaaa"),
-        ([{"known": "--all"}], "known: "),
-        (endless, "more than 1 MB of git"),
-    ):
-        far.answers["bundle"] = answer
-        with pytest.raises(CustomGazeError, match=said):
-            far.fetch()
-        assert far.everything_here() == before
-    far.answers["tips"] = [{"tips": ["--output=x"]}]
-    with pytest.raises(NotAsked, match=r"tips\.0"):
+def test_lies_about_commits(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unrelated history, no such ref, damaged objects, a pack without end."""
+    before, project = far.everything_here(), far.place / "project"
+    honest = git(project, "rev-parse", "HEAD").strip()
+    git(project, "checkout", "-q", "--orphan", "strange")
+    git(project, "commit", "-q", "-m", "unrelated")
+    git(project, "update-ref", ref_of(far.commit), "HEAD")
+    with pytest.raises(NotAsked, match="does not come from commit"):
         far.fetch()
+    git(project, "update-ref", "-d", ref_of(far.commit))
+    with pytest.raises(CustomGazeError, match="far: git: fatal: couldn't find remote ref"):
+        far.fetch()
+    git(project, "update-ref", ref_of(far.commit), honest)
+    monkeypatch.setattr(carry, "_MOST_PACK_BYTES", -(1 << 16) + 100)
+    with pytest.raises(CustomGazeError, match="far: "):
+        far.fetch()
+    assert far.everything_here() == before
+
+
+@pytest.mark.parametrize("name", ["../../up", ".git/hooks/post-checkout", "a/.GIT/config"])
+def test_a_tree_that_leads_out_is_not_taken(far: Far, name: str) -> None:
+    """Checked by git when it comes (fsckObjects), before anything is checked out."""
+    project = far.place / "project"
+    git(project, "config", "core.protectNTFS", "false")
+    blob = git(project, "hash-object", "-w", "dvc.lock").strip()
+    entry = f"100644 {name.replace('/', '_')}".encode() + b"\0" + bytes.fromhex(blob)
+    entry = entry.replace(b".git_hooks_post-checkout", b".git").replace(b".._.._up", b"..")
+    entry = entry.replace(b"a_.GIT_config", b".GIT")
+    made = subprocess.run(
+        ["git", "-C", str(project), "hash-object", "-t", "tree", "-w", "--stdin", "--literally"],
+        input=entry,
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    commit = git(project, "commit-tree", "-p", far.commit, "-m", "x", made.strip()).strip()
+    git(project, "update-ref", ref_of(far.commit), commit)
+    before = far.everything_here()
+    with pytest.raises(CustomGazeError, match="far: git: "):
+        far.fetch()
+    assert far.everything_here() == before
 
 
 @pytest.mark.parametrize(
@@ -253,58 +282,51 @@ def test_lies_about_commits(far: Far, tmp_path: Path, monkeypatch: pytest.Monkey
     ],
     ids=["object", "path", "absolute", "deep", "kind", "date", "large"],
 )
-def test_lies_in_a_commit(far: Far, tmp_path: Path, lock: str, said: str) -> None:
+def test_lies_in_a_commit(far: Far, lock: str, said: str) -> None:
     before = far.everything_here()
-    far.bundle = experiment(far.root, tmp_path, ref_of(far.commit), {"dvc.lock": lock})
-    after_making = {**before, **far.everything_here()}
+    experiment(far.root, far.place / "project", {"dvc.lock": lock})
     with pytest.raises(InputError, match="dvc.lock") as caught:
         far.fetch()
     assert said in str(caught.value)
     assert len(str(caught.value)) < 600
-    assert far.everything_here() == after_making
-
-
-def pieces(*messages: Answer) -> Callable[[dict[str, Any]], list[Answer]]:
-    """An answer to `get` for the first file; the folder's list comes as it should."""
-    right = [({"object": FOLDER, "last": True}, PARTS), ({"end": 1}, b"")]
-    return lambda header: right if header["objects"] == [FOLDER] else [*messages]
+    assert far.everything_here() == before
 
 
 def objects_lie(far: Far, lie: str) -> None:
     """One lie about the objects of the store."""
-    outside = json.dumps([{"md5": md5(b"part"), "relpath": "../../../victim"}]).encode()
     first = md5(MODEL)
     sizes = {name: len(content) for name, content in far.store.items()}
-    listed = {
-        "a name that climbs": {"sizes": {**sizes, CLIMBS: 5}, "gone": []},
-        "gone climbs": {"sizes": sizes, "gone": [CLIMBS]},
-        "nothing is there": {"sizes": {}, "gone": []},
-        "a petabyte": {"sizes": {**sizes, first: 1 << 50}, "gone": []},
-        "more than the disk": {"sizes": {**sizes, first: 1 << 40}, "gone": []},
-        "a list of gigabytes": {"sizes": {**sizes, FOLDER: 1 << 31}, "gone": []},
-        "a negative size": {"sizes": {**sizes, first: -1}, "gone": []},
+    answers = {
+        "a name that climbs": listed({**sizes, CLIMBS: 5}),
+        "gone climbs": listed(sizes, [CLIMBS]),
+        "nothing is there": listed({}),
+        "a petabyte": listed({**sizes, first: 1 << 50}),
+        "more than the disk": listed({**sizes, first: 1 << 40}),
+        "a list of gigabytes": listed({**sizes, FOLDER: 1 << 31}),
+        "a negative size": listed({**sizes, first: -1}),
+        "more than its size": listed({**sizes, first: 1, md5(b"part"): 1}),
     }
-    sent = {
-        "another content": pieces(({"object": first, "last": True}, b"x" * len(MODEL))),
-        "another name": pieces(({"object": CLIMBS, "last": True}, MODEL)),
-        "another object": pieces(({"object": OTHER, "last": True}, MODEL)),
-        "more than its size": pieces(({"object": first, "last": False}, MODEL + b"x")),
-        "without last": pieces(({"object": first}, MODEL)),
-        "a list that leads out": lambda _: [
-            ({"object": md5(outside) + ".dir", "last": True}, outside)
-        ],
-        "a list that is none": lambda _: [({"object": md5(b"[1]") + ".dir", "last": True}, b"[1]")],
-    }
-    if lie in listed:
-        far.answers["listed"] = [listed[lie]]
-    else:
-        far.answers["get"] = sent[lie]
+    far.store[first] = {
+        "another content": b"x" * len(MODEL),
+        "more than its size": MODEL + b"x" * (1 << 18),
+    }.get(lie, MODEL)
+    if lie in answers:
+        far.answers["listed"] = [answers[lie]] * 2
+    if lie == "not sent":
+        del far.store[first]
+        far.answers["listed"] = [listed(sizes)] * 2
+    if lie == "a link":
+        path = Path(store.object_path(str(far.place / "store"), first))
+        path.parent.mkdir(parents=True)
+        path.symlink_to("/etc/passwd")
+        del far.store[first]
+        far.answers["listed"] = [listed(sizes)] * 2
 
 
 LIES = (
     *("a name that climbs", "gone climbs", "nothing is there", "a petabyte", "more than the disk"),
-    *("a list of gigabytes", "a negative size", "another content", "another name"),
-    *("another object", "more than its size", "without last"),
+    *("a list of gigabytes", "a negative size", "another content", "more than its size"),
+    *("not sent", "a link"),
 )
 
 
@@ -315,21 +337,40 @@ def test_lies_about_objects(far: Far, lie: str) -> None:
     objects_lie(far, lie)
     with pytest.raises(CustomGazeError, match="far: |free some space"):
         far.fetch()
-    assert far.everything_here() == before
+    after = far.everything_here()
+    kept = [after.pop(path) for path in set(after) - set(before)]  # whole, whatever else was not
+    assert set(kept) <= {b"part"}
+    assert after == before
 
 
-@pytest.mark.parametrize("lie", ["a list that leads out", "a list that is none"])
-def test_lies_about_a_folder(far: Far, tmp_path: Path, lie: str) -> None:
+@pytest.mark.parametrize("kind", ["a list that leads out", "a list that is none"])
+def test_lies_about_a_folder(far: Far, kind: str) -> None:
     """DVC would check out `../../../victim`: such a list never gets into the cache."""
-    objects_lie(far, lie)
-    ((message, content),) = far.answers["get"]({})
-    name = message["object"]
+    outside = json.dumps([{"md5": md5(b"part"), "relpath": "../../../victim"}]).encode()
+    content = outside if kind == "a list that leads out" else b"[1]"
+    name = md5(content) + ".dir"
     far.store = {md5(MODEL): MODEL, name: content}
-    lock = lock_of(folder=name)
-    far.bundle = experiment(far.root, tmp_path, ref_of(far.commit), {"dvc.lock": lock})
+    experiment(far.root, far.place / "project", {"dvc.lock": lock_of(folder=name)})
     with pytest.raises(NotAsked, match="is no file inside a folder|no list of files"):
         far.fetch()
-    assert not Cache(far.root).folder.exists() or not list(Cache(far.root).folder.rglob("*.dir"))
+    assert not list(Cache(far.root).folder.rglob("*.dir"))
+
+
+def test_only_what_was_asked_for_is_taken_of_what_arrived(tmp_path: Path) -> None:
+    """rsync before 3.2.5 let the other side choose the names; links are no objects either."""
+    wanted, other, link = md5(b"wanted"), md5(b"other"), md5(b"link")
+    place = tmp_path / store.INCOMING / "run"
+    for name, content in ((wanted, b"wanted"), (other, b"other")):
+        (place / name[:2]).mkdir(parents=True, exist_ok=True)
+        (place / store.place_of(name)).write_bytes(content)
+    (tmp_path / "secret").write_bytes(b"link")
+    (place / link[:2]).mkdir(exist_ok=True)
+    (place / store.place_of(link)).symlink_to(tmp_path / "secret")
+    assert store.take_in(str(tmp_path), "run", [wanted, link]) == [link]
+    taken = [path for path in (tmp_path / "files").rglob("*") if path.is_file()]
+    assert [path.read_bytes() for path in taken] == [b"wanted"]
+    assert taken[0].stat().st_mode & 0o777 == 0o444
+    assert not place.exists()
 
 
 def test_it_gets_no_object_that_the_run_does_not_use(far: Far) -> None:
@@ -338,57 +379,11 @@ def test_it_gets_no_object_that_the_run_does_not_use(far: Far) -> None:
     for content in (b"used", b"private"):
         cache.path(md5(content)).parent.mkdir(parents=True, exist_ok=True)
         cache.path(md5(content)).write_bytes(content)
-    connection = Liar({"lacking": [{"lacking": [md5(b"used"), md5(b"private")]}]})
+    lacking = {"lacking": [md5(b"used"), md5(b"private")], "rsync": True}
+    connection = Liar({"lacking": [lacking]})
     with pytest.raises(NotAsked, match="it asks for .*, which this run does not use"):
-        send_objects(connection, cache, "store", [md5(b"used")])
+        carry.send_objects(connection, cache, SETTINGS, "night", {md5(b"used"): "data/a"})
     assert [header["do"] for header in connection.asked] == ["lacking"]
-
-
-NOW_MS = 1_790_000_000_000
-
-
-def tracked(**changes: Any) -> dict[str, Any]:
-    run = {
-        **{"id": "a" * 32, "name": "night", "status": "FINISHED", "experiment": "gaze"},
-        **{"start_ms": NOW_MS, "end_ms": NOW_MS + 2, "params": [["a", "1"]], "tags": [["t", "v"]]},
-        "metrics": [["loss", 0.5, NOW_MS, 0]],
-        "files": [["reports/m", "/far/m", md5(b"part")]],
-    }
-    return {**run, **changes}
-
-
-def test_an_honest_record_of_mlflow_is_understood() -> None:
-    run = tracked(experiment="Jörg's gaze", metrics=[["session/day-1/error_deg", 0.5, NOW_MS, 0]])
-    (known,) = understood("far", AllTracked, {"runs": [run]}).runs
-    assert known.experiment == "Jörg's gaze"
-    assert known.metrics == [("session/day-1/error_deg", 0.5, NOW_MS, 0)]
-    assert known.files == [("reports/m", "/far/m", md5(b"part"))]
-
-
-@pytest.mark.parametrize(
-    "lie",
-    [
-        {"id": "x' OR 1=1"},
-        {"status": "\x1b[0m"},
-        {"experiment": "a\nb"},
-        {"params": [["a\n", "1"]]},
-        {"params": [["a"]]},
-        {"metrics": [["loss", "inf", 1, 0]]},
-        {"metrics": [["loss", 1.0, -5, 0]]},
-        {"files": [["reports/m", "/far/m", "../../../../etc/passwd"]]},
-        {"files": [["reports/m", "/far/m", FOLDER]]},
-        {"files": [["../../up/m", "/far/m", md5(b"part")]]},
-        {"files": [["/etc/m", "/far/m", md5(b"part")]]},
-        {"files": [["reports/m", "/far/m", md5(b"part")]] * 1001},
-    ],
-    ids=lambda lie: str(lie)[:60],
-)
-def test_lies_about_what_mlflow_recorded(far: Far, lie: dict[str, Any]) -> None:
-    """A name in `tracked` copied a private file into mlartifacts."""
-    connection = Liar({**far.answers, "tracked": [{"runs": [tracked(**lie)]}]})
-    with pytest.raises(NotAsked, match=r"runs\.0\."):
-        mlflow_runs.import_tracked(connection, Cache(far.root), SETTINGS, "night")
-    assert not list(far.root.parent.parent.glob("mlflow.db"))
 
 
 @pytest.mark.parametrize(
@@ -400,6 +395,7 @@ def test_lies_about_what_mlflow_recorded(far: Far, lie: dict[str, Any]) -> None:
         {"sshd": ["1.2.3.4' ; touch pwned; '", "22"]},
         {"sshd": ["fe80::1%$(touch pwned)", "22"]},
         {"python": "3.12; x"},
+        {"git": "2.39\n"},
     ],
     ids=lambda lie: str(lie)[:60],
 )
@@ -407,7 +403,7 @@ def test_lies_about_itself(lie: dict[str, Any]) -> None:
     """Its address stood unquoted in a ProxyCommand that a shell runs here."""
     honest = {
         **{"dir": "/home/me/far", "system": "Linux", "machine": "aarch64", "python": "3.12.3"},
-        **{"git": True, "sshd": ["localhost", "22"]},
+        **{"git": "2.39.5", "sshd": ["localhost", "22"]},
     }
     assert understood("far", Hello, honest).sshd == ("localhost", 22)
     with pytest.raises(NotAsked, match="far: sent something else"):
@@ -459,10 +455,10 @@ def test_words_of_the_far_machine_are_shown_escaped() -> None:
     ids=["pipeline", "code", "link", "config", "many"],
 )
 def test_an_experiment_that_changes_more_is_named_and_not_applied(
-    far: Far, tmp_path: Path, files: dict[str, str], named: str
+    far: Far, files: dict[str, str], named: str
 ) -> None:
     files = {"dvc.lock": lock_of(), "params.yaml": "a: 2\n", "reports/r.json": "{}", **files}
-    far.bundle = experiment(far.root, tmp_path, ref_of(far.commit), files)
+    experiment(far.root, far.place / "project", files)
     (fetched,) = far.fetch()
     text = fetch.warning(fetched.name, fetched.commit, fetched.beyond)
     assert f"its commit also changes {named}" in text or named in text

@@ -17,7 +17,6 @@ from custom_gaze.remote.frames import (
     START,
     BrokenFrame,
     CutFrame,
-    pieces,
     read_frame,
     skip_greeting,
     write_frame,
@@ -73,14 +72,6 @@ def test_a_greeting_before_the_messages_is_skipped() -> None:
     assert skip_greeting(io.BytesIO(b"This account has expired.\n")) == b"This account has expired."
     with pytest.raises(BrokenFrame, match="a greeting of more than 64 kB"):
         skip_greeting(io.BytesIO(b"x" * 100_000))
-
-
-@pytest.mark.parametrize("size", [0, 1, PAYLOAD, PAYLOAD + 1])
-def test_a_file_travels_in_pieces_of_which_one_is_the_last(size: int) -> None:
-    """An empty one too: a transfer of nothing never ended."""
-    parts = list(pieces(io.BytesIO(bytes(size))))
-    assert sum(len(chunk) for chunk, _ in parts) == size
-    assert [last for _, last in parts] == [False] * (len(parts) - 1) + [True]
 
 
 def test_a_shell_that_greets_is_no_obstacle(

@@ -4,9 +4,7 @@ import dataclasses
 import hashlib
 import json
 import subprocess
-import types
 from pathlib import Path
-from typing import cast
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,8 +14,7 @@ from conftest import REPOSITORY, Project
 from custom_gaze.cli import main
 from custom_gaze.common.errors import InputError
 from custom_gaze.data.dvc_cache import Cache
-from custom_gaze.remote import agent_launch, agent_mlflow, payload, repository, request, setup
-from custom_gaze.remote.agent import Link, Refused
+from custom_gaze.remote import agent_launch, payload, repository, request, setup
 from custom_gaze.remote.committed import outs_of
 from custom_gaze.remote.replies import Torch, understood
 from custom_gaze.remote.settings import Settings, load_settings, read_config
@@ -156,13 +153,13 @@ def test_what_fetch_has_made_goes_along_where_it_spares_the_stage(
     project: Project, committed: Cache
 ) -> None:
     both = ["1" * 32, "2" * 32]
-    assert packed(project, committed).here == both
-    assert packed(project, committed, "train.seed=5").here == both
-    assert packed(project, committed, "fetch.detector=in-git.onnx").here == both[:1]
+    assert list(packed(project, committed).here) == both
+    assert list(packed(project, committed, "train.seed=5").here) == both
+    assert list(packed(project, committed, "fetch.detector=in-git.onnx").here) == both[:1]
     address = "fetch.base=https://example.invalid/l2cs.pkl"
-    assert packed(project, committed, address).here == both[:1]
+    assert list(packed(project, committed, address).here) == both[:1]
     (project.paths.root / "src" / "fetch.py").write_text("x = 2\n")  # the stage runs there
-    assert packed(project, committed).here == both[:1]
+    assert list(packed(project, committed).here) == both[:1]
     committed.path("2" * 32).unlink()
     assert packed(project, committed).elsewhere == {}  # it can be made there
 
@@ -185,7 +182,7 @@ def test_a_base_network_of_this_machine_alone_is_refused_until_fetch_has_taken_i
     lock["stages"]["fetch"]["params"]["params.yaml"]["fetch"]["base"] = path
     (root / "dvc.lock").write_text(yaml.safe_dump(lock))
     commit(root)
-    assert packed(project, committed, "train.seed=5").here == ["1" * 32, "2" * 32]
+    assert list(packed(project, committed, "train.seed=5").here) == ["1" * 32, "2" * 32]
     committed.path("2" * 32).unlink()  # then it has to be there already
     assert packed(project, committed).elsewhere == {"2" * 32: "models/base.pt"}
 
@@ -255,26 +252,6 @@ def test_over_there_working_copies_go_but_none_that_is_in_use(tmp_path: Path) ->
         "celery/broker",
     }
     assert not (exps / "tmpqueue").exists()
-
-
-def test_over_there_a_model_that_mlflow_keeps_too_is_kept_once(tmp_path: Path) -> None:
-    model = tmp_path / "project" / "mlartifacts" / "run" / "model.onnx"
-    model.parent.mkdir(parents=True)
-    model.write_bytes(b"weights")
-    name = hashlib.md5(b"weights").hexdigest()
-    stored = tmp_path / "store" / "files" / "md5" / name[:2] / name[2:]
-    stored.parent.mkdir(parents=True)
-    stored.write_bytes(b"damaged")
-    said: list[object] = []
-    link = types.SimpleNamespace(send=said.append)
-    header = {"dir": str(tmp_path), "sub": "", "files": [[str(model), name]]}
-    agent_mlflow.offer(cast(Link, link), header)
-    assert said == [{"offered": 1}]
-    assert model.samefile(stored)
-    assert stored.read_bytes() == b"weights"
-    header["files"] = [[str(tmp_path / "project" / "secret"), name]]
-    with pytest.raises(Refused, match="is no file of MLflow's"):
-        agent_mlflow.offer(cast(Link, link), header)
 
 
 @pytest.mark.parametrize(

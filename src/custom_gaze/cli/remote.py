@@ -130,7 +130,7 @@ def run_fetch(arguments: argparse.Namespace) -> None:
     settings = _settings()
     with _told_traffic() as traffic:
         run = runs.find(settings, check_name(arguments.name))
-        fetched = fetch(settings, ROOT, run, traffic, print_now)
+        fetched = fetch(settings, ROOT, run, traffic)
         if arguments.apply and len(fetched) != 1:
             names = ", ".join(entry.name for entry in fetched)
             raise InputError(f"--apply takes one experiment; choose: dvc exp apply one of {names}")
@@ -159,9 +159,9 @@ def run_stop(arguments: argparse.Namespace) -> None:
 
 
 def run_mlflow(arguments: argparse.Namespace) -> None:
-    from custom_gaze.remote import mlflow_runs
+    from custom_gaze.remote import mlflow_server
 
-    mlflow_runs.serve(_settings(), arguments.port)
+    mlflow_server.serve(_settings(), arguments.port)
 
 
 def _settings() -> "Settings":
@@ -190,7 +190,7 @@ def _see_it_through(settings: "Settings", name: str, traffic: Traffic, apply_it:
 
     run = runs.read_along(settings, name, traffic, print_now)
     runs.check_ended_well(settings, run, print_now)
-    _announce(fetch(settings, ROOT, run, traffic, print_now), apply_it)
+    _announce(fetch(settings, ROOT, run, traffic), apply_it)
 
 
 def _announce(fetched: "list[Fetched]", apply_it: bool) -> None:

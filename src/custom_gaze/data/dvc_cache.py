@@ -20,7 +20,7 @@ class Cache:
     """The objects of one project, wherever DVC's settings of any level put them."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self.root = root
 
     @cached_property
     def _settings(self) -> tuple[Path, bool]:
@@ -28,10 +28,10 @@ class Cache:
         from dvc.config import Config, ConfigError
 
         try:
-            cache = Config(str(self._root / ".dvc"))["cache"]
+            cache = Config(str(self.root / ".dvc"))["cache"]
         except ConfigError:  # said by DVC itself, which reads it too
             cache = {}
-        folder = self._root / ".dvc" / (cache.get("dir") or "cache")
+        folder = self.root / ".dvc" / (cache.get("dir") or "cache")
         return folder.resolve(), cache.get("shared") == "group"
 
     @property

@@ -3,13 +3,13 @@
 from custom_gaze.remote import agent, agent_mlflow, agent_runs, agent_setup, agent_store
 
 _VERBS: tuple[agent.Verb, ...] = (  # a request names the function
-    *(agent_mlflow.free_port, agent_mlflow.offer, agent_mlflow.serve, agent_mlflow.tracked),
+    *(agent_mlflow.free_port, agent_mlflow.serve),
     *(agent_runs.fetched, agent_runs.follow, agent_runs.hold, agent_runs.look),
     *(agent_runs.start, agent_runs.status, agent_runs.stop),
     *(agent_setup.cache, agent_setup.environment, agent_setup.hello),
     *(agent_setup.make, agent_setup.ready, agent_setup.torch),
-    *(agent_store.bundle, agent_store.commit, agent_store.forget, agent_store.get),
-    *(agent_store.lacking, agent_store.listed, agent_store.put, agent_store.tips),
+    *(agent_store.commit, agent_store.forget, agent_store.lacking),
+    *(agent_store.listed, agent_store.take_in),
 )
 
 

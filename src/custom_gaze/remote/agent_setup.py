@@ -1,6 +1,7 @@
 """The agent: what setup asks for."""
 
 import hashlib
+import importlib.util
 import json
 import os
 import platform
@@ -28,10 +29,18 @@ def hello(link: Link, header: Header) -> None:
             "machine": platform.machine(),
             "system": platform.system(),
             "python": platform.python_version(),
-            "git": bool(shutil.which("git")),
+            "git": _git_version(),
             "sshd": _own_address(),
         }
     )
+
+
+def _git_version() -> str:
+    """Such as 2.39.5; empty where there is none."""
+    if not shutil.which("git"):
+        return ""
+    done = subprocess.run(["git", "--version"], capture_output=True, encoding="utf-8")
+    return [*done.stdout.split(), "", "", ""][2]
 
 
 def _own_address() -> list[str]:
@@ -110,6 +119,11 @@ def _install(link: Link, directory: str, project: str, python: str) -> None:
         [*pip, "--no-deps", "--editable", project],
     ]
     if not os.access(os.path.join(os.path.dirname(python), "pip"), os.X_OK):
+        if importlib.util.find_spec("ensurepip") is None:
+            raise Refused(
+                "python3 has no venv there (Debian: apt install python3-venv); or name an "
+                "environment that has custom-gaze: --python PATH"
+            )
         commands.insert(0, [sys.executable, "-m", "venv", os.path.join(directory, "env")])
     for command in commands:
         link.send({"note": "$ " + shlex.join(command)})

@@ -1,15 +1,23 @@
-"""One ssh connection to the far machine and the messages over it; none is used unchecked."""
+"""One ssh connection to the far machine and the messages over it; none is used unchecked.
+
+git and rsync go over the same one (carry.py): it is verified once, and lets others share it.
+"""
 
 import contextlib
 import json
+import os
 import queue
 import shlex
+import shutil
 import subprocess
+import sys
+import tempfile
 import threading
 import time
 import zlib
 from collections import deque
 from importlib.resources import files
+from pathlib import Path
 
 from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.common.untrusted import printable
@@ -31,12 +39,14 @@ _SILENCE_S = 15.0  # the agent says every three seconds that it lives
 _NO_FORWARDING = ["-o", "ClearAllForwardings=yes"]
 
 _PROGRAM = (
-    *("frames", "agent", "agent_store", "agent_state", "agent_launch", "agent_runs"),
+    *("frames", "store", "agent", "agent_store", "agent_state", "agent_launch", "agent_runs"),
     *("agent_setup", "agent_mlflow", "agent_main"),
 )
+# One line without a quote of its own: the login shell may be fish or tcsh.
+_COMMAND = "python3 -I -c 'import sys; exec(sys.stdin.buffer.read(int(sys.argv[1])))'"
 _BOOTSTRAP = (
     "import json,sys,types,zlib\n"
-    "text=sys.stdin.buffer.read(int(sys.argv[1]))\n"
+    "text=sys.stdin.buffer.read(int(sys.argv[2]))\n"
     "for name in ('custom_gaze','custom_gaze.remote'):\n"
     " sys.modules[name]=types.ModuleType(name); sys.modules[name].__path__=[]\n"
     "for name,source in json.loads(zlib.decompress(text)):\n"
@@ -78,6 +88,8 @@ class Connection:
         self._complaints: deque[str] = deque(maxlen=20)
         self._writing = threading.Lock()
         self._closing = threading.Event()
+        # Not below the home folder: a socket's path may have about 100 characters.
+        self._folder = Path(tempfile.mkdtemp(prefix="cg-"))
         self._heard = time.monotonic()
 
     def __enter__(self) -> "Connection":
@@ -88,23 +100,34 @@ class Connection:
             for name in _PROGRAM
         ]
         program = zlib.compress(json.dumps(parts).encode(), 9)
-        command = shlex.join(["python3", "-I", "-c", _BOOTSTRAP, str(len(program))])
+        command = f"{_COMMAND} {len(_BOOTSTRAP)} {len(program)}"
         try:
             self._process = subprocess.Popen(
-                ["ssh", *OPTIONS, *VERIFY, *_NO_FORWARDING, self.host, command],
+                [
+                    "ssh",
+                    "-M",
+                    "-S",
+                    self._socket,
+                    *OPTIONS,
+                    *VERIFY,
+                    *_NO_FORWARDING,
+                    self.host,
+                    command,
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C is ours to answer
             )
         except FileNotFoundError:
+            shutil.rmtree(self._folder, ignore_errors=True)
             raise Unreachable("ssh is not installed here (OpenSSH's client)") from None
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         for target in (self._read, self._beat):
             threading.Thread(target=target, daemon=True).start()
         try:
-            self._hello(program)
+            self._hello(_BOOTSTRAP.encode() + program)
         except BaseException:
             self.close()
             raise
@@ -117,11 +140,16 @@ class Connection:
             self._process.stdin.write(program)
             self._process.stdin.flush()
         except OSError:
-            raise self._why() from None
+            raise self.why() from None
         self.sent_bytes += len(program)
         self._receive(ANSWER_S)
 
     def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):  # nothing was carried
+            for line in self._counts.read_text(encoding="ascii").splitlines():
+                sent, received = line.split()
+                self.sent_bytes += int(sent)
+                self.received_bytes += int(received)
         self._traffic.sent += self.sent_bytes
         self._traffic.received += self.received_bytes
         self.close()
@@ -137,6 +165,45 @@ class Connection:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def _socket(self) -> str:
+        return str(self._folder / "ssh")
+
+    @property
+    def _counts(self) -> Path:
+        """What git and rsync have carried, a line each."""
+        return self._folder / "carried"
+
+    @property
+    def shell(self) -> str:
+        """The command that git and rsync call in the place of ssh."""
+        carrier = [sys.executable, "-I", str(Path(__file__).with_name("carrier.py"))]
+        through = ["ssh", "-S", self._socket, *OPTIONS, *VERIFY, *_NO_FORWARDING]
+        return shlex.join([*carrier, self.host, str(os.getpid()), str(self._counts), *through])
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What git is started with."""
+        own = {"GIT_SSH_COMMAND": self.shell, "GIT_SSH_VARIANT": "ssh", "GIT_TERMINAL_PROMPT": "0"}
+        return {**os.environ, **own, "LC_ALL": "C"}
+
+    def git_address(self, path: str) -> str:
+        return f"ssh://{self.host}{path}"
+
+    def rsync_address(self, path: str) -> str:
+        return f"{self.host}:{path}"
+
+    def has_ended(self) -> bool:
+        """Whether ssh has, or does in a moment."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=2)
+        return self._process.poll() is not None
+
+    def lost(self) -> CustomGazeError:
+        """The error for a line that carries nothing more."""
+        return Lost(f"{self.host}: the connection was cut")
 
     def ask(self, do: str, kind: type[R], /, **values: object) -> R:
         """Ask for something; return the answer, which has to be of this kind.
@@ -160,7 +227,7 @@ class Connection:
                 assert self._process.stdin is not None
                 self.sent_bytes += write_frame(self._process.stdin, header, payload)
         except (OSError, ValueError):
-            raise self._why() from None
+            raise self.why() from None
 
     def receive(self, kind: type[R]) -> tuple[R, bytes]:
         """The next message, which has to be of this kind, and the bytes that it carries.
@@ -190,7 +257,7 @@ class Connection:
                     continue  # a beat came meanwhile
                 raise self._silent() from None
             if message is None:
-                raise self._why()
+                raise self.why()
             return message
 
     def _silent(self) -> CustomGazeError:
@@ -241,7 +308,8 @@ class Connection:
             except CustomGazeError:
                 return
 
-    def _why(self) -> CustomGazeError:
+    def why(self) -> CustomGazeError:
+        """Why the connection has ended, in one line."""
         if self._broken:
             self._process.kill()
             return CustomGazeError(f"{self.host}: what it sent is not understood: {self._broken}")

@@ -1,4 +1,4 @@
-"""Bring an experiment back: its files, then its commit, then what MLflow recorded."""
+"""Bring an experiment back: its commit under another name, its files, then the name."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,12 +6,10 @@ from pathlib import Path
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.untrusted import printable
 from custom_gaze.data.dvc_cache import Cache
-from custom_gaze.remote import repository
+from custom_gaze.remote import carry, repository
 from custom_gaze.remote.committed import outs_of
 from custom_gaze.remote.connection import Connection
-from custom_gaze.remote.display import Say, Traffic
-from custom_gaze.remote.mlflow_runs import import_tracked
-from custom_gaze.remote.objects import fetch_objects
+from custom_gaze.remote.display import Traffic
 from custom_gaze.remote.programs import DVC, call, last_line
 from custom_gaze.remote.replies import Done, Run, not_asked
 from custom_gaze.remote.settings import Settings
@@ -32,7 +30,7 @@ class Fetched:
     beyond: tuple[str, ...]
 
 
-def fetch(settings: Settings, root: Path, run: Run, traffic: Traffic, say: Say) -> list[Fetched]:
+def fetch(settings: Settings, root: Path, run: Run, traffic: Traffic) -> list[Fetched]:
     """Bring the experiments of a run that has ended.
 
     Files come first: an experiment that `dvc exp show` lists here can be applied.
@@ -55,19 +53,21 @@ def fetch(settings: Settings, root: Path, run: Run, traffic: Traffic, say: Say) 
     cache, found = Cache(root), []
     with Connection(settings.host, traffic) as connection:
         for name, ref in refs.items():
-            commit = repository.fetch_experiment(connection, root, settings, run, name)
+            commit = carry.fetch_experiment(connection, root, settings, run, name)
             here = repository.experiment_commit(root, name)
             if here not in ("", commit):
                 raise InputError(
                     f"another experiment here is called {name}; "
                     f"`dvc exp rename {name} NEW`, then fetch again"
                 )
-            count = fetch_objects(connection, cache, settings.store, outs_of(root, commit))
+            if here:
+                repository.forget_fetched(root)
+            outs = outs_of(root, commit)
+            count = carry.fetch_objects(connection, cache, settings, commit, outs)
             if not here:
                 repository.name_experiment(root, ref, commit)
             beyond = repository.changes_beyond_an_experiment(root, commit)
             found.append(Fetched(name, commit, count, bool(here), beyond))
-            say(import_tracked(connection, cache, settings, name))
         connection.ask("fetched", Done, **settings.place, name=run.name)
     return found
 

@@ -5,7 +5,6 @@ machine that lies: lines, payloads and numbers have a limit.
 """
 
 import json
-from collections.abc import Iterator
 from typing import IO, Any, NoReturn
 
 PAYLOAD = 1 << 16  # the most bytes one message carries: a slow line still shows life
@@ -86,17 +85,3 @@ def skip_greeting(stream: IO[bytes]) -> bytes:
         f"a greeting of more than {MOST_GREETING >> 10} kB; keep the shell there silent for logins "
         "without a terminal"
     )
-
-
-def pieces(file: IO[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """A file in pieces that fit into a message, each with whether it is the last.
-
-    An empty file is one empty piece: whoever reads waits for a last one.
-    """
-    chunk = file.read(PAYLOAD)
-    while True:
-        following = file.read(PAYLOAD)
-        yield chunk, not following
-        if not following:
-            return
-        chunk = following

@@ -24,10 +24,11 @@ _NO_FILES = ("embedded", "random")  # words of fetch.detector and fetch.base
 class Payload:
     """The objects that a run needs.
 
-    `here` are in the cache here; `elsewhere`, object → path, the far machine has to have already.
+    Each is an object → the path it is of. `here` are in the cache here; `elsewhere` the far machine
+    has to have already.
     """
 
-    here: list[str]
+    here: dict[str, str]
     elsewhere: dict[str, str]
     sessions: list[str]
 
@@ -97,9 +98,13 @@ def pack(root: Path, cache: Cache, request: Request) -> Payload:
         wanted.append(outs[path])
     for fetch in {entry.params.fetch for entry in request.experiments}:
         wanted += _made_by_fetch(root, cache, request.commit, fetch, outs)
-    here, gone = cache.whole(out.md5 for out in wanted)
-    paths = {out.md5: out.path for out in wanted}
-    return Payload(here, {name: paths.get(name, name) for name in gone}, list(sessions))
+    here: dict[str, str] = {}
+    elsewhere: dict[str, str] = {}
+    for out in wanted:
+        found, gone = cache.whole([out.md5])
+        here |= dict.fromkeys(found, out.path)
+        elsewhere |= dict.fromkeys(gone, out.path)
+    return Payload(here, elsewhere, list(sessions))
 
 
 def _made_by_fetch(

@@ -17,14 +17,13 @@ from pydantic import (
 )
 
 from custom_gaze.common.errors import CustomGazeError
-from custom_gaze.common.untrusted import printable, stays_inside, visible
+from custom_gaze.common.untrusted import printable
 from custom_gaze.data.dvc_cache import OBJECT
 from custom_gaze.remote.frames import Header
 
 RUN_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 
 _MOST_OBJECT_BYTES = 1 << 40
-_MOST_ROWS = 100_000  # of one kind, in one MLflow run
 _FIRST_S, _LAST_S = 0.0, 4_102_444_800.0  # 1970 to 2100
 
 
@@ -32,32 +31,16 @@ def _matches(pattern: str) -> StringConstraints:
     return StringConstraints(pattern=f"^(?:{pattern})$")
 
 
-def _path_below(text: str) -> str:
-    if not stays_inside(text) or not text.isprintable() or len(text) > 500:
-        raise ValueError("no path inside a folder")
-    return text
-
-
-def _one_line(text: str) -> str:
-    if not text.isprintable() or not 0 < len(text) <= 250:
-        raise ValueError("no line of text")
-    return text
-
-
 Words = Annotated[str, AfterValidator(printable)]  # shown, never used
 RunName = Annotated[str, _matches(RUN_NAME)]
-File = Annotated[str, _matches("[0-9a-f]{32}")]  # an object that is a file
 Object = Annotated[str, _matches(OBJECT.pattern)]
 Commit = Annotated[str, _matches("[0-9a-f]{40}")]
 ExperimentRef = Annotated[str, _matches(f"refs/exps/[0-9a-f]{{2}}/[0-9a-f]{{38}}/{RUN_NAME}")]
 Address = Annotated[str, _matches(r"localhost|[0-9.]{7,15}|[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9_.-]+)?")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(ge=_FIRST_S, le=_LAST_S, allow_inf_nan=False)]
-Millis = Annotated[int, Field(ge=0, le=int(_LAST_S) * 1000)]
 Count = Annotated[int, Field(ge=0, le=_MOST_OBJECT_BYTES)]
 Code = Annotated[int, Field(ge=-255, le=255)]
-_Value = Annotated[str, AfterValidator(lambda text: visible(text[:6000]))]
-_Label = Annotated[str, _matches(r"[A-Za-z0-9_./: -]+"), Field(max_length=250)]  # as MLflow allows
 
 
 class Reply(BaseModel):
@@ -137,7 +120,7 @@ class Hello(Reply):
     system: Words
     machine: Words
     python: Annotated[str, _matches(r"[0-9]{1,2}\.[0-9]{1,3}(\.[0-9A-Za-z+]{1,20})?")]
-    git: bool
+    git: Annotated[str, _matches(r"([0-9]{1,2}\.[0-9]{1,3}[0-9A-Za-z.+-]{0,40})?")]
     sshd: tuple[Address, Port]
 
 
@@ -161,23 +144,17 @@ class Torch(Reply):
     gpu: list[Words]
 
 
-class Tips(Reply):
-    """The commits that the agent knows."""
-
-    tips: list[Commit]
-
-
-class Bundle(Reply):
-    """A piece of a git bundle; or the commit, where it is known here already."""
-
-    known: Commit | None = None
-    last: bool = False
-
-
 class Lacking(Reply):
-    """Which of the objects the store does not have."""
+    """Which of the objects the store does not have; whether rsync can bring them."""
 
     lacking: list[Object]
+    rsync: bool
+
+
+class Taken(Reply):
+    """Which of the objects that arrived are not what their names say."""
+
+    damaged: list[Object]
 
 
 class Listed(Reply):
@@ -185,46 +162,13 @@ class Listed(Reply):
 
     sizes: dict[Object, Count]
     gone: list[Object]
-
-
-class Piece(Reply):
-    """A piece of an object."""
-
-    object: Object
-    last: bool
+    rsync: bool
 
 
 class FreePort(Reply):
     """A port of the far machine's loopback."""
 
     port: Port
-
-
-class Tracked(Reply):
-    """A run that MLflow has recorded. Times in milliseconds since 1970."""
-
-    id: File  # 32 hexadecimal digits too
-    name: Annotated[Words, Field(max_length=500)]
-    status: Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
-    start_ms: Millis
-    end_ms: Millis | None
-    experiment: Annotated[str, AfterValidator(_one_line)]
-    params: Annotated[list[tuple[_Label, _Value]], Field(max_length=_MOST_ROWS)]
-    tags: Annotated[list[tuple[_Label, _Value]], Field(max_length=_MOST_ROWS)]
-    metrics: Annotated[
-        list[tuple[_Label, Annotated[float, Field(allow_inf_nan=False)], Millis, Count]],
-        Field(max_length=_MOST_ROWS),
-    ]
-    # path in the run's folder, path on the far machine, MD5
-    files: Annotated[
-        list[tuple[Annotated[str, AfterValidator(_path_below)], str, File]], Field(max_length=1000)
-    ]
-
-
-class AllTracked(Reply):
-    """The MLflow runs of an experiment."""
-
-    runs: Annotated[list[Tracked], Field(max_length=100)]
 
 
 class NotAsked(CustomGazeError):

@@ -1,20 +1,14 @@
-"""The git repository here: what is uncommitted, bundles, experiments.
+"""The git repository here: what is uncommitted, experiments.
 
 The project may be a folder of the repository: paths are relative to the project throughout.
 """
 
-import tempfile
 from pathlib import Path
 
 from custom_gaze.common.errors import CustomGazeError, InputError
-from custom_gaze.remote.connection import Connection
-from custom_gaze.remote.frames import pieces
 from custom_gaze.remote.programs import call
-from custom_gaze.remote.replies import Bundle, Done, Run, Tips, not_asked
-from custom_gaze.remote.settings import Settings
 
-_FETCHED = "refs/custom-gaze/fetched"  # keeps what was fetched until it is an experiment
-_MOST_BUNDLE_BYTES = 1 << 28  # an experiment is some kB, the commits that it builds on a few MB
+FETCHED = "refs/custom-gaze/fetched"  # keeps what was fetched until it is an experiment
 _EXPERIMENTS_OWN = ("params.yaml", "dvc.lock")
 _EXPERIMENTS_FOLDER = "reports/"
 _PLAIN_FILE, _NO_FILE = "100644", "000000"
@@ -90,88 +84,6 @@ def experiment_commit(root: Path, name: str) -> str:
     return listing.partition("\n")[0]
 
 
-def _known_of(root: Path, commits: list[str]) -> list[str]:
-    """Those of these commits that are in the repository here."""
-    asked = "".join(f"{commit}\n" for commit in commits)
-    done = call("git", "-C", str(root), "cat-file", "--batch-check", given=asked)
-    words = [line.split() for line in done.stdout.splitlines()]
-    return [entry[0] for entry in words if entry[1:2] == ["commit"]]
-
-
-def send_commit(connection: Connection, root: Path, project: str, commit: str) -> None:
-    """Put the far machine's repository on `commit`, which is HEAD; only what is new is sent.
-
-    Raises:
-        AgentError: files of it were changed, or its disk is full.
-    """
-    tips = connection.ask("tips", Tips, project=project).tips
-    request = {"do": "commit", "project": project, "commit": commit}
-    if commit in tips:
-        connection.send({**request, "bundle": False})
-    else:
-        known = [f"^{tip}" for tip in _known_of(root, tips)]
-        with tempfile.TemporaryDirectory(prefix="custom-gaze-") as scratch:
-            path = Path(scratch) / "commits.bundle"  # `-` is a file's name in a folder of the repo
-            git(root, "bundle", "create", "-q", str(path), "HEAD", *known)
-            connection.send({**request, "bundle": True})
-            with path.open("rb") as file:
-                for chunk, last in pieces(file):
-                    connection.send({"last": last}, chunk)
-    connection.receive(Done)
-
-
-def fetch_experiment(
-    connection: Connection, root: Path, settings: Settings, run: Run, name: str
-) -> str:
-    """Bring an experiment's commits under another name; return its commit.
-
-    It becomes an experiment by `name_experiment`, once its files are here too.
-
-    Raises:
-        NotAsked: what came is no experiment of this name on the run's commit.
-    """
-    ref = run.refs[name]
-    baseline = f"refs/exps/{run.commit[:2]}/{run.commit[2:]}/"
-    if ref != baseline + name:
-        raise not_asked(connection.host, f"the ref {ref} for the experiment {name}")
-    with tempfile.TemporaryDirectory(prefix="custom-gaze-") as scratch:
-        path = Path(scratch) / "experiment.bundle"
-        commit = _receive_bundle(connection, root, settings.project, ref, path)
-        if not commit:
-            strict = ("-c", "fetch.fsckObjects=true")  # no path that leads out, no `.git` in a tree
-            alone = ("--no-tags", "--no-recurse-submodules")
-            git(root, *strict, "fetch", "-q", *alone, str(path), f"+{ref}:{_FETCHED}")
-            commit = git(root, "rev-parse", "--verify", f"{_FETCHED}^{{commit}}").strip()
-    ancestry = ("merge-base", "--is-ancestor", run.commit, commit)
-    if call("git", "-C", str(root), *ancestry).returncode:
-        raise not_asked(connection.host, f"{name} does not come from commit {run.commit[:8]}")
-    return commit
-
-
-def _receive_bundle(
-    connection: Connection, root: Path, project: str, ref: str, path: Path
-) -> str | None:
-    """Write the bundle of what is not here; or return the commit, where all of it is."""
-    tips = git(root, "for-each-ref", "--format=%(objectname)").split()
-    known = set(connection.ask("tips", Tips, project=project).tips)
-    shared = [tip for tip in sorted({*tips, head(root)}) if tip in known]
-    connection.send({"do": "bundle", "project": project, "ref": ref, "known": shared})
-    left = _MOST_BUNDLE_BYTES
-    with path.open("wb") as file:
-        while True:
-            message, payload = connection.receive(Bundle)
-            if message.known is not None:
-                if message.known not in shared:
-                    raise not_asked(connection.host, f"the commit {message.known[:8]}")
-                return message.known
-            left -= len(payload)
-            if left < 0:
-                raise not_asked(connection.host, f"more than {_MOST_BUNDLE_BYTES >> 20} MB of git")
-            file.write(payload)
-            if message.last:
-                return None
-
-
 def name_experiment(root: Path, ref: str, commit: str) -> None:
     """Let DVC see the experiment.
 
@@ -180,7 +92,12 @@ def name_experiment(root: Path, ref: str, commit: str) -> None:
     """
     git(root, "check-ref-format", ref)
     git(root, "update-ref", ref, commit, "0" * 40)
-    git(root, "update-ref", "-d", _FETCHED)
+    forget_fetched(root)
+
+
+def forget_fetched(root: Path) -> None:
+    """What was fetched is an experiment here: its own ref keeps it."""
+    git(root, "update-ref", "-d", FETCHED)
 
 
 def changes_beyond_an_experiment(root: Path, commit: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.data.dvc_cache import Cache
-from custom_gaze.remote import repository
+from custom_gaze.remote import carry, repository
 from custom_gaze.remote.connection import AgentError, Connection
 from custom_gaze.remote.display import (
     Say,
@@ -18,7 +18,6 @@ from custom_gaze.remote.display import (
     progress,
     readable,
 )
-from custom_gaze.remote.objects import send_objects
 from custom_gaze.remote.payload import check_committed, check_sessions_saved, pack
 from custom_gaze.remote.replies import (
     Done,
@@ -71,10 +70,12 @@ def begin(
             return known
         _hold(connection, settings)
         check_sessions_saved(root, payload.sessions)  # a second, so only where a run will start
-        repository.send_commit(connection, root, settings.project, request.commit)
+        carry.send_commit(connection, root, settings, request.commit)
+        asked = {"project": settings.project, "commit": request.commit}
+        connection.ask("commit", Done, **asked)
         connection.ask("ready", Done, **settings.place)
         _check_in_store(connection, settings, payload.elsewhere)
-        sent = send_objects(connection, cache, settings.store, payload.here)
+        sent = carry.send_objects(connection, cache, settings, request.name, payload.here)
         connection.ask("start", Done, **settings.place, run=request.as_dict())
     say(f"{len(sent)} of {len(payload.here)} files sent")
     say(f"{request.name} has started on {settings.host}")

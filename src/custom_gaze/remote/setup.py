@@ -13,7 +13,7 @@ from pathlib import Path
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.untrusted import printable
 from custom_gaze.data.dvc_cache import Cache
-from custom_gaze.remote import repository
+from custom_gaze.remote import carry, repository
 from custom_gaze.remote.connection import AgentError, Connection
 from custom_gaze.remote.display import Say
 from custom_gaze.remote.hostkeys import Consent, check_entry, include_for_dvc, learn
@@ -54,6 +54,7 @@ def setup(host: str, folder: str, python: str, root: Path, consent: Consent, say
     if not (root / ".dvc").is_dir():
         raise InputError(f"{root / '.dvc'}: not found; run this in the project's folder")
     commit, subfolder = repository.head(root), repository.subfolder(root)
+    _named_so(host, "/" + folder.removeprefix("/"), folder)  # before anything is changed
     try:
         with Connection(host):
             pass
@@ -82,18 +83,24 @@ def _check_machine(host: str, about: Hello) -> None:
         raise CustomGazeError(f"{host} has Python {about.python}; 3.10 or newer is needed")
     if not about.git:
         raise CustomGazeError(f"{host}: git is missing there")
+    if tuple(int(part) for part in about.git.split(".")[:2]) < (2, 28):
+        raise CustomGazeError(f"{host} has git {about.git}; 2.28 or newer is needed")
 
 
 def _checked_folder(host: str, found: str, asked: str) -> str:
     """The absolute folder on the far machine that `asked` names."""
     if found != asked and not found.endswith(f"/{asked}"):
         raise not_asked(host, f"the folder {printable(found, 80)} for {printable(asked, 80)}")
-    if not _FOLDER.fullmatch(found):
+    return _named_so(host, found, found)
+
+
+def _named_so(host: str, path: str, folder: str) -> str:
+    if not _FOLDER.fullmatch(path):
         raise InputError(
-            f"{host}: {printable(found, 80)}: a folder there is named in ASCII letters, digits and "
-            "_ . @ + , = - alone, or DVC and its addresses fail; choose another with --dir"
+            f"{host}: {printable(folder, 80)}: a folder there is named in ASCII letters, digits "
+            "and _ . @ + , = - alone, or DVC and its addresses fail; choose another with --dir"
         )
-    return found
+    return folder
 
 
 def _make_ready(
@@ -102,7 +109,8 @@ def _make_ready(
     place = settings.place
     changed = connection.ask("make", Changed, **place).changed
     _hold_or_skip(connection, settings)
-    repository.send_commit(connection, root, settings.project, commit)
+    carry.send_commit(connection, root, settings, commit)
+    connection.ask("commit", Done, project=settings.project, commit=commit)
     changed += connection.ask("cache", Changed, **place).changed
     for line in changed:
         say(line)

@@ -61,7 +61,8 @@ def explain(
         "Connection refused": "it refuses the connection; does sshd run there, on that port?",
         "timed out": f"no answer within {ANSWER_S:g} seconds; is it switched on?",
         "No route to host": "no way to it; is the network up?",
-        "Permission denied": f"it does not let us in; does `ssh -o BatchMode=yes {host}` work?",
+        "Permission denied": f"it does not let us in; does `ssh -o BatchMode=yes {host}` work? "
+        "A key with a passphrase has to be in ssh-agent (ssh-add)",
     }
     for sign, meaning in known.items():
         if sign in text:

@@ -1,0 +1,88 @@
+"""A folder of DVC's objects, as both sides have one: what it lacks, and what has arrived for it.
+
+Standard library alone: the agent runs it on the far machine. An object on its way lies in
+`.incoming/NAME` under the path it will have; there rsync goes on where a cut has stopped it. It is
+compared with its hash and moved into place read-only: DVC takes a read-only object for verified.
+(DVC's own push over SSH writes in place; what a cut leaves behind is found here by its hash.)
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterable
+
+PROTECTED = 0o444
+INCOMING = ".incoming"
+_FORGOTTEN_S = 7 * 86400.0  # what has been on its way for so long is not waited for
+_CHUNK = 1 << 20
+
+
+def place_of(name: str) -> str:
+    """Where an object lies below files/md5, e.g. ab/cdef…, or ab/cdef….dir for a folder."""
+    return f"{name[:2]}/{name[2:]}"
+
+
+def object_path(folder: str, name: str) -> str:
+    return os.path.join(folder, "files", "md5", name[:2], name[2:])
+
+
+def is_whole(folder: str, name: str) -> bool:
+    """Whether the object is there with the content its name says; a damaged one is removed."""
+    path = object_path(folder, name)
+    try:
+        if stat.S_IMODE(os.stat(path).st_mode) == PROTECTED:
+            return True
+        good = _md5(path) == name[:32]
+    except FileNotFoundError:
+        return False
+    if good:
+        os.chmod(path, PROTECTED)
+    else:
+        os.unlink(path)
+    return good
+
+
+def take_in(folder: str, incoming: str, names: Iterable[str], shared: bool = False) -> list[str]:
+    """Move what has arrived in `.incoming/INCOMING` into place; return those that are damaged.
+
+    Nothing but these names is taken, and only plain files; the rest of what lies there goes.
+    """
+    place, damaged = os.path.join(folder, INCOMING, incoming), []
+    for name in names:
+        source, target = os.path.join(place, place_of(name)), object_path(folder, name)
+        try:
+            plain = stat.S_ISREG(os.lstat(source).st_mode)
+        except FileNotFoundError:
+            plain = False
+        if not plain or _md5(source) != name[:32]:
+            damaged.append(name)
+            continue
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        if shared:  # as DVC has it for `cache.shared = group`
+            with contextlib.suppress(PermissionError):  # another user's folder, made so by them
+                os.chmod(os.path.dirname(target), 0o2775)
+        os.chmod(source, PROTECTED)
+        os.replace(source, target)
+    shutil.rmtree(place, ignore_errors=True)
+    return damaged
+
+
+def make_incoming(folder: str) -> None:
+    """The folder for what is on its way, without what nobody waits for any more."""
+    place = os.path.join(folder, INCOMING)
+    os.makedirs(place, mode=0o700, exist_ok=True)
+    for name in os.listdir(place):
+        path = os.path.join(place, name)
+        if time.time() - os.lstat(path).st_mtime > _FORGOTTEN_S:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _md5(path: str) -> str:
+    digest = hashlib.md5()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
