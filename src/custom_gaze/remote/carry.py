@@ -29,6 +29,10 @@ _SENT = "refs/custom-gaze/sent/"
 _MOST_PACK_BYTES = 1 << 28  # an experiment is some kB, the commits that it builds on a few MB
 _MOST_LIST_BYTES = 1 << 27  # about 100 bytes a file
 _STALLED_S = 15  # so long rsync waits for a byte
+_FORBIDDEN = (
+    *("Permission denied (13)", "Operation not permitted (1)", "Read-only file system (30)"),
+    "insufficient permission",
+)
 _CUT = (10, 12, 30, 35, 128, 255)  # rsync, git and ssh, where the line went
 
 
@@ -269,7 +273,7 @@ def _check(
     host, said = connection.host, done.stderr
     if "No space left on device" in said or "Disk quota exceeded" in said:
         raise CustomGazeError(f"{host}: the disk is full {where}; free some space")
-    if "Permission denied (13)" in said or "insufficient permission" in said:
+    if any(sign in said for sign in _FORBIDDEN):
         raise CustomGazeError(f"{host}: no permission to write {where}")
     if "File too large" in said or "SIGXFSZ" in said or done.returncode == -25:
         raise not_asked(host, "more than it announced")
