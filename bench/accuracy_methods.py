@@ -129,9 +129,11 @@ def corrected_base(case: Case) -> Predictions:
 
 
 def probe(case: Case) -> Predictions:
-    """The product's second candidate: ridge regression on the trunk's features towards what the
-    first one leaves."""
-    form = closed_forms(case.base_features, SEED)[Candidate.PROBE]
+    """The product's second candidate: ridge regression on the trunk's features, augmented samples'
+    too, towards what the first one leaves or the labels."""
+    network = case.base.network(case.base.spec.frozen_through)
+    known = calibration_set(case, network, case.person.calibration(case.k)).with_augmented()
+    form = closed_forms(known.frames, SEED)[Candidate.PROBE]
     alpha = form.alpha if np.isfinite(form.alpha) else None
     remark = Remark(correction=form.correction.name, alpha=alpha)
     return Predictions(case.predictions(form), remark)
@@ -234,7 +236,7 @@ METHODS: dict[str, Callable[[Case], Predictions]] = {
     "auto": auto,
 }
 
-TRAINED = {"fine_tuned", "fine_tuned_from_probe", "auto"}  # on augmented samples
+TRAINED = {"probe", "fine_tuned", "fine_tuned_from_probe", "auto"}  # on augmented samples
 
 
 def measured(case: Case, started: float) -> Outcome:
@@ -302,9 +304,8 @@ def views_of(
     base's trunk. `scratch` is a folder for features that do not fit into memory."""
     heads = base.heads
     assert heads is not None  # base_network refuses a base without
-    network = GazeNetwork(base.trunk, trunk_spec(base.trunk).frozen_through)
-    network.load_trunk(base.trunk_state)
-    network = network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = base.network(base.spec.frozen_through)
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     plain = [load_crop(sample, person.paths) for sample in person.samples]
     frozen = features_of(network, plain, device)
     with torch.inference_mode():

@@ -145,6 +145,21 @@ def test_both_closed_forms_answer_as_they_were_fitted() -> None:
     assert forms[PROBE].correction.name == forms[BASE].correction.name
 
 
+def test_what_a_poor_base_adds_is_left_out_where_the_labels_are_better_mapped() -> None:
+    """A base with errors that the features do not know: its correction spoils a probe."""
+    known = world(60, 1.0)
+    generator = np.random.default_rng(3)
+    errors = generator.normal(0, 3, (60, 2))
+    base = 0.3 * known.true_deg + errors
+    seen = BaseFeatures(known.features, base, known.true_deg, known.targets)
+    forms = closed_forms(seen, 1)
+    assert forms[BASE].correction.name == "gain_offset"
+    assert forms[PROBE].correction.name == "constant"
+    # A good base is kept, and what the features say is added to it.
+    good = BaseFeatures(seen.features, 0.5 * known.true_deg + 3, seen.true_deg, seen.targets)
+    assert closed_forms(good, 1)[PROBE].correction.name == "gain_offset"
+
+
 def test_without_angles_the_probe_learns_the_labels() -> None:
     known = world(60, 1.0)
     seen = BaseFeatures(known.features, np.zeros((60, 2)), known.true_deg, known.targets)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from custom_gaze.calibration import policy
+from custom_gaze.calibration.base_features import AugmentedFeatures
 from custom_gaze.calibration.corrections import CORRECTIONS, Correction, held_out_error
 from custom_gaze.calibration.cross_validation import folds_by_target
 from custom_gaze.calibration.linear_probe import LinearProbe
@@ -58,6 +59,53 @@ def test_the_weights_solve_the_ridge_s_normal_equations(frames: int, features: i
     np.testing.assert_allclose(fitted.predict(f, base), predictions)
     # Residuals of least squares have mean 0, and so has what the probe adds to them.
     np.testing.assert_allclose((predictions - true).mean(axis=0), 0, atol=1e-6)
+
+
+def lit(f: np.ndarray, base: np.ndarray, true: np.ndarray, count: int) -> AugmentedFeatures:
+    """Samples of the frames in other light, which moves the features in one direction."""
+    light = np.random.default_rng(7).normal(0, 1.5, (len(f), count, 1)) * light_direction(f)
+    samples = f[:, None] + light
+    every = (np.repeat(each[:, None], count, axis=1) for each in (base, true))
+    return AugmentedFeatures(samples.astype(np.float32), *every)
+
+
+def light_direction(f: np.ndarray) -> np.ndarray:
+    return np.random.default_rng(5).normal(size=f.shape[1])
+
+
+def test_with_augmented_samples_it_solves_the_weighted_normal_equations() -> None:
+    f, base, true = world(30, 50, signal=1.0)
+    augmented = lit(f, base, true, 3)
+    nothing = LinearProbe.corrected(CONSTANT, 50)
+    fitted = nothing.fit(f, base, true, np.arange(30), 1, augmented)
+    share = policy.AUGMENTED_SHARE
+    rows = np.concatenate([f[:, None], augmented.features], axis=1).reshape(-1, 50)
+    weight = np.tile([1 - share, *[share / 3] * 3], 30) / 30
+    centered = rows - weight @ rows
+    residual = np.repeat(true - true.mean(axis=0), 4, axis=0)
+    gram = centered.T @ (weight[:, None] * centered)
+    gram += fitted.alpha * np.trace(gram) * np.eye(50)
+    expected = np.linalg.solve(gram, centered.T @ (weight[:, None] * residual)).T
+    np.testing.assert_allclose(fitted.weight, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(fitted.bias_deg, -expected @ (weight @ rows), rtol=1e-4, atol=1e-6)
+
+
+def test_what_augmented_samples_move_is_not_relied_on_another_day() -> None:
+    """On the day of the calibration light follows where the person looks, a little."""
+    f, base, true = world(240, 50, signal=1.0)
+    direction = light_direction(f)
+    f += 0.02 * true[:, :1] * direction
+    seen, unseen, targets = slice(0, 40), slice(40, None), np.arange(40)
+    known = f[seen], base[seen], true[seen]
+    nothing = LinearProbe.corrected(CONSTANT, 50)
+    plain = nothing.fit(*known, targets, 1)
+    robust = nothing.fit(*known, targets, 1, lit(*known, 6))
+    other_day = f[unseen] + 3 * direction
+    errors = [
+        angular_error_deg(form.predict(other_day, base[unseen]), true[unseen]).mean()
+        for form in (plain, robust)
+    ]
+    assert errors[1] < 0.6 * errors[0]
 
 
 def test_held_out_errors_are_those_of_fits_without_the_target() -> None:

@@ -132,7 +132,7 @@ def test_what_only_the_features_tell_is_learned(
     }
     for name in (PROBE, FINETUNE):  # what was said beforehand comes true
         assert measured[name] < 0.6 * measured[BASE]
-        assert errors[name] == pytest.approx(measured[name], rel=0.35)
+        assert measured[name] / 1.35 < errors[name] < 1.6 * measured[name]
 
 
 def test_the_held_out_answers_know_nothing_of_their_targets(

@@ -1,7 +1,7 @@
-"""What the base network's trunk makes of some frames' plain crops: all that a closed form needs."""
+"""What the base network's trunk makes of some frames: all that a closed form needs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,16 +16,44 @@ from custom_gaze.faces.crops import normalise
 from custom_gaze.models.network import GazeNetwork
 from custom_gaze.weights.base_heads import Heads
 
+Rows = NDArray[np.bool_] | NDArray[np.int64] | slice
+
+
+@dataclass(frozen=True)
+class AugmentedFeatures:
+    """What the base network makes of augmented samples, S of each of N frames.
+
+    They say which directions of the features light, noise and the face's place in the crop move;
+    plain crops of one session do not.
+
+    Attributes:
+        features: (N, S, F) float32.
+        base_deg: (N, S, 2) float64, the base's own angles of these samples.
+        true_deg: (N, S, 2) float64, their targets' angles.
+    """
+
+    features: NDArray[np.float32]
+    base_deg: Angles
+    true_deg: Angles
+
+    def rows(self, wanted: Rows) -> "AugmentedFeatures":
+        """Those of some of the frames."""
+        return AugmentedFeatures(
+            self.features[wanted], self.base_deg[wanted], self.true_deg[wanted]
+        )
+
 
 @dataclass(frozen=True)
 class BaseFeatures:
-    """What the base network makes of some frames.
+    """What the base network makes of some frames' plain crops.
 
     Attributes:
         features: (N, F) float64, what its heads get.
         base_deg: (N, 2) float64 [yaw, pitch], its own angles in degrees; zeros for a trunk alone.
         true_deg: (N, 2) float64, the targets' angles.
         targets: (N,) int64; frames with the same number share a target.
+        augmented: the same of augmented samples of the frames, which a probe is fitted to besides;
+            None where there are none.
 
     Raises:
         ValueError: they are not of the same frames.
@@ -35,21 +63,43 @@ class BaseFeatures:
     base_deg: Angles
     true_deg: Angles
     targets: Targets
+    augmented: AugmentedFeatures | None = None
 
     def __post_init__(self) -> None:
         count = len(self.targets)
         shapes = self.features.shape[:1], self.base_deg.shape, self.true_deg.shape
         if self.features.ndim != 2 or shapes != ((count,), (count, 2), (count, 2)):
             raise ValueError(f"{count} targets and arrays of {shapes} are not of the same frames")
+        if self.augmented is not None and len(self.augmented.features) != count:
+            raise ValueError("the augmented samples are not of the same frames")
 
-    def rows(self, wanted: NDArray[np.bool_] | NDArray[np.int64] | slice) -> "BaseFeatures":
+    def rows(self, wanted: Rows) -> "BaseFeatures":
         """Some of the frames."""
         return BaseFeatures(
             self.features[wanted],
             self.base_deg[wanted],
             self.true_deg[wanted],
             self.targets[wanted],
+            None if self.augmented is None else self.augmented.rows(wanted),
         )
+
+    def with_augmented(
+        self, features: Tensor, heads: Heads | None, true_deg: Angles
+    ) -> "BaseFeatures":
+        """These frames with S augmented samples of each, one frame's after another's.
+
+        Args:
+            features: (N · S, F) float32.
+            heads: the base network's; None for a trunk alone.
+            true_deg: (N · S, 2), the targets' angles.
+        """
+        count = len(self.targets)
+        augmented = AugmentedFeatures(
+            features.numpy().reshape(count, -1, features.shape[1]),
+            angles_of(features, heads).reshape(count, -1, 2),
+            true_deg.reshape(count, -1, 2),
+        )
+        return replace(self, augmented=augmented)
 
 
 def base_features_of(

@@ -67,6 +67,7 @@ def calibrate(
     Raises:
         InputError: there are too few targets, or a training diverged.
     """
+    calibration_set = calibration_set.with_augmented()
     frames, recipe = calibration_set.frames, Recipe(params)
     closed, held_out = without_training(frames, params.seed, progress)
     folds = training_folds(frames.targets, params.seed)

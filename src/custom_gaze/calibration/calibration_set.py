@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from custom_gaze.calibration import policy
 from custom_gaze.calibration.base_features import BaseFeatures
 from custom_gaze.calibration.cross_validation import Angles
 from custom_gaze.calibration.feature_cache import Part, Store
@@ -73,6 +74,27 @@ class CalibrationSet:
         labels = torch.from_numpy(self.frames.true_deg).float()
         return labels.repeat_interleave(self.samples_per_frame, 0)
 
+    def with_augmented(self) -> "CalibrationSet":
+        """The same, its frames with the features of the samples that the probe is fitted to.
+
+        The network gets its trunk back. No sample passes through the frozen blocks for it.
+        """
+        frames, per_frame = self.frames, self.samples_per_frame
+        count = probe_samples(len(frames.targets), per_frame - 1)
+        if count == 0:
+            return self
+        self.network.load_trunk(self.trunk_state)
+        starts = np.arange(len(frames.targets)) * per_frame
+        wanted = [start + 1 + np.arange(count) for start in starts]
+        with torch.inference_mode():
+            features = [
+                self.network.features(torch.from_numpy(self.store[rows]).to(self.device).float())
+                for rows in wanted
+            ]
+        true: Angles = self.labels()[np.concatenate(wanted)].double().numpy()
+        said = torch.cat(features).float().cpu()
+        return replace(self, frames=frames.with_augmented(said, self.heads, true))
+
     def fold(self, out: NDArray[np.bool_]) -> "CalibrationSet":
         """The frames that a fold trains on, with those that it holds out (N,) to validate on."""
         kept, per_frame = np.flatnonzero(~out), self.samples_per_frame
@@ -85,3 +107,8 @@ class CalibrationSet:
             store=Part(self.store, rows),
             validation=Validation(plain, torch.from_numpy(true).float()),
         )
+
+
+def probe_samples(frames: int, samples: int) -> int:
+    """How many augmented samples of each frame the probe is fitted to, of `samples` there are."""
+    return min(samples, policy.PROBE_SAMPLES, max(0, policy.PROBE_ROWS // frames - 1))

@@ -4,7 +4,7 @@ All predict (1, 2) degrees from one base network:
 
 - `base`, the corrected base: the base's own angles through the app's best polynomial
 - `probe`, the linear probe: the same, plus a linear map of the features that ridge regression fits
-  to what is left
+  to what is left; or a map to the labels themselves, where that is clearly better
 - `finetune`: the probe's linear map and the trunk's last block, trained from there on
 
 The first two are one closed form; a corrected base is a probe whose linear map is zero.
@@ -18,10 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from custom_gaze.calibration import policy
 from custom_gaze.calibration.base_features import BaseFeatures
 from custom_gaze.calibration.corrections import POLYNOMIALS, Polynomial, best_correction
 from custom_gaze.calibration.cross_validation import Angles, Folds, HeldOut, held_out
 from custom_gaze.calibration.linear_probe import LinearProbe
+from custom_gaze.calibration.selection import mean_over_targets
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.plain_records import from_plain
 from custom_gaze.common.saved_tensors import (
@@ -36,6 +38,7 @@ from custom_gaze.models.heads import CorrectedHead
 from custom_gaze.models.network import GazeNetwork, linear_head
 from custom_gaze.weights.base_heads import Heads
 
+LABELS = Polynomial(POLYNOMIALS[0])  # their mean alone, whatever the base predicts
 TERMS = ("curve", "gain", "offset_deg")  # of a polynomial
 Closed = dict[Candidate, LinearProbe]  # the two that are closed forms
 
@@ -60,8 +63,30 @@ def closed_forms(frames: BaseFeatures, seed: int) -> Closed:
         InputError: the frames have too few targets for cross-validation.
     """
     base = corrected_base(frames, seed)
+    return {Candidate.BASE: base, Candidate.PROBE: linear_probe(frames, base, seed)}
+
+
+def linear_probe(frames: BaseFeatures, base: LinearProbe, seed: int) -> LinearProbe:
+    """A map to what the corrected base leaves, or one to the labels, fitted on all the frames.
+
+    A base whose angles hardly follow the gaze needs gains of three and more, which magnify all that
+    another day changes in them; what the correction adds is then worth less than it costs.
+    Cross-validation tells, but not of another day, where the angles of a good base hold best: the
+    labels are mapped to where that is better by far.
+
+    Raises:
+        InputError: the frames have too few targets for cross-validation.
+    """
     known = frames.features, frames.base_deg, frames.true_deg, frames.targets
-    return {Candidate.BASE: base, Candidate.PROBE: base.fit(*known, seed)}
+    over_base = base.fit(*known, seed, frames.augmented)
+    if base.correction.name == LABELS.name:
+        return over_base
+    nothing = LinearProbe.corrected(LABELS, frames.features.shape[1])
+    to_labels = nothing.fit(*known, seed, frames.augmented)
+    errors = [
+        mean_over_targets(form.held_out_deg, frames.targets)[0] for form in (over_base, to_labels)
+    ]
+    return to_labels if errors[1] < policy.LABELS_SHARE * errors[0] else over_base
 
 
 def closed_held_out(frames: BaseFeatures, folds: Folds, seed: int) -> dict[Candidate, HeldOut]:

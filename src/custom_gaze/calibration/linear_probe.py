@@ -7,9 +7,12 @@ base network's heads get. It minimises
 
 with spread² the mean of |f - mean f|² over the frames: features are scaled by this one number, so
 an alpha means the same for every trunk, however many features it has and however large they are,
-and directions in which features hardly differ stay small. There is no intercept beside the mean:
-a least-squares correction leaves residuals of mean 0, and with alpha ∞ nothing is changed at
-all. That is what cross-validation falls back to where the features give no evidence.
+and directions in which features hardly differ stay small. With alpha ∞ nothing is changed at all,
+which is what cross-validation falls back to where the features give no evidence.
+
+The means are over augmented samples too, where there are some: directions that light, noise or a
+small shift moves as far as gaze does become expensive. It is the same as another norm of W, the
+samples' covariance within a frame added to it. Each frame weighs the same, however many it has.
 """
 
 from dataclasses import dataclass, field, replace
@@ -18,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from custom_gaze.calibration import policy
+from custom_gaze.calibration.base_features import AugmentedFeatures
 from custom_gaze.calibration.corrections import Correction
 from custom_gaze.calibration.cross_validation import (
     Angles,
@@ -64,6 +68,7 @@ class LinearProbe:
         true_deg: ArrayLike,
         targets: ArrayLike,
         seed: int,
+        augmented: AugmentedFeatures | None = None,
     ) -> "LinearProbe":
         """A fitted one: the correction anew, and ridge regression towards what it leaves.
 
@@ -73,6 +78,8 @@ class LinearProbe:
             true_deg: (N, 2) the targets' angles in degrees.
             targets: (N,) whole numbers; frames with the same one share a target.
             seed: of the folds that choose alpha.
+            augmented: of the same frames; the map is fitted to them too, the correction is not, and
+                what is held out is measured on plain frames alone.
 
         In every fold the correction is fitted anew, so the errors of all alphas are those of
         targets that nothing has seen. The best finite alpha wins over no map only beyond the noise.
@@ -83,8 +90,9 @@ class LinearProbe:
         """
         base, true = np.asarray(base_deg, np.float64), np.asarray(true_deg, np.float64)
         groups = np.asarray(targets, np.int64)
-        rotated, axes, mean = _rotated(np.asarray(features, np.float64))
-        errors = _held_out(rotated, base, true, groups, self.correction, seed).errors_deg()
+        known = np.asarray(features, np.float64), base, true
+        samples, axes, mean = _samples(*known, augmented)
+        errors = _held_out(samples, groups, self.correction, seed).errors_deg()
         alone, mapped = errors[-1], errors[:-1]
         best = int(np.argmin(mapped.mean(axis=1)))
         correction = self.correction.fit(base, true, groups)
@@ -92,8 +100,11 @@ class LinearProbe:
         if preferred({"alone": alone, "mapped": mapped[best]}, groups) == "alone":
             return replace(fitted, held_out_deg=alone, correction_held_out_deg=alone)
         alpha = policy.ALPHAS[best]
-        weight = ridge_path(rotated, true - correction.predict(base), (alpha,))[0] @ axes
-        return LinearProbe(correction, weight, -weight @ mean, alpha, mapped[best], alone)
+        weights, biases = samples.fit(correction, (alpha,))
+        weight = weights[0] @ axes
+        return LinearProbe(
+            correction, weight, biases[0] - weight @ mean, alpha, mapped[best], alone
+        )
 
     def predict(self, features: ArrayLike, base_deg: ArrayLike) -> Angles:
         """Features (N, F) and the base's angles (N, 2) → angles (N, 2), degrees, float64."""
@@ -102,48 +113,88 @@ class LinearProbe:
         return np.clip(angles, -FURTHEST_DEG, FURTHEST_DEG)
 
 
-def _rotated(
-    features: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Features (N, F) → coordinates (N, R) in the space the frames span, its axes (R, F), the mean.
+@dataclass(frozen=True)
+class _Samples:
+    """Frames' samples, the plain one first: features (N, 1 + S, R), angles (N, 1 + S, 2), and each
+    sample's share of its frame's weight (1 + S,)."""
 
-    R = min(N, F). Ridge regression does not notice a rotation, so with fewer frames than features
-    everything after this costs what the dual form costs: N³, not F³.
+    features: NDArray[np.float64]
+    base_deg: Angles
+    true_deg: Angles
+    share: NDArray[np.float64]
+
+    def fit(
+        self, fitted: Correction, alphas: tuple[float, ...]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Maps of what a fitted correction leaves: weights (alphas, 2, R), biases (alphas, 2)."""
+        count, width = len(self.features), self.features.shape[2]
+        weight = np.tile(self.share / count, count)
+        f, base = self.features.reshape(-1, width), self.base_deg.reshape(-1, 2)
+        residual = self.true_deg.reshape(-1, 2) - fitted.predict(base)
+        offset = weight @ residual
+        weights = ridge_path(f, residual - offset, alphas, weight)
+        return weights, offset - weights @ (weight @ f)
+
+
+def _samples(
+    features: NDArray[np.float64], base: Angles, true: Angles, augmented: AugmentedFeatures | None
+) -> tuple[_Samples, NDArray[np.float64], NDArray[np.float64]]:
+    """The samples in the space that they span, its axes (R, F), and their mean (F,).
+
+    R is at most the number of samples. Ridge regression does not notice a rotation, so with fewer
+    samples than features everything after this costs what the dual form costs: N³, not F³.
     """
-    mean = features.mean(axis=0)
-    u, sizes, axes = np.linalg.svd(features - mean, full_matrices=False)
-    return u * sizes, axes, mean
+    each, bases, trues, share = features[:, None], base[:, None], true[:, None], np.ones(1)
+    if augmented is not None:
+        each = np.concatenate([each, augmented.features], axis=1)
+        bases = np.concatenate([bases, augmented.base_deg], axis=1)
+        trues = np.concatenate([trues, augmented.true_deg], axis=1)
+        others = each.shape[1] - 1
+        part = np.full(others, policy.AUGMENTED_SHARE / others)
+        share = np.concatenate([[1 - policy.AUGMENTED_SHARE], part])
+    flat = each.reshape(-1, each.shape[2])
+    mean = flat.mean(axis=0)
+    u, sizes, axes = np.linalg.svd(flat - mean, full_matrices=False)
+    rotated = (u * sizes).reshape(*each.shape[:2], -1)
+    return _Samples(rotated, bases, trues, share), axes, mean
 
 
-def _held_out(
-    rotated: NDArray[np.float64],
-    base: Angles,
-    true: Angles,
-    targets: Targets,
-    correction: Correction,
-    seed: int,
-) -> HeldOut:
-    """Predictions (alphas + 1, P, 2); the last row is the correction without any map."""
-    alphas, predictions = (*policy.ALPHAS, float("inf")), []
+def _held_out(samples: _Samples, targets: Targets, correction: Correction, seed: int) -> HeldOut:
+    """Predictions (alphas + 1, P, 2) for plain frames; the last row is the correction without any
+    map."""
+    base, true, predictions = samples.base_deg[:, 0], samples.true_deg[:, 0], []
     folds = folds_by_target(targets, seed)
     for out in folds:
         fitted = correction.fit(base[~out], true[~out], targets[~out])
-        weights = ridge_path(rotated[~out], true[~out] - fitted.predict(base[~out]), alphas)
-        f = rotated[out] - rotated[~out].mean(axis=0)  # (M, R)
-        predictions.append(fitted.predict(base[out]) + f @ weights.transpose(0, 2, 1))
+        rest = replace(
+            samples,
+            features=samples.features[~out],
+            base_deg=samples.base_deg[~out],
+            true_deg=samples.true_deg[~out],
+        )
+        weights, biases = rest.fit(fitted, policy.ALPHAS)
+        mapped = samples.features[out, 0] @ weights.transpose(0, 2, 1) + biases[:, None]
+        without = np.zeros((1, *mapped.shape[1:]))
+        predictions.append(fitted.predict(base[out]) + np.concatenate([mapped, without]))
     return held_out(predictions, true, folds)
 
 
 def ridge_path(
-    features: NDArray[np.float64], residual: NDArray[np.float64], alphas: tuple[float, ...]
+    features: NDArray[np.float64],
+    residual: NDArray[np.float64],
+    alphas: tuple[float, ...],
+    share: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """Ridge regression of residuals (N, K) of mean 0 on features (N, R), less their mean: weights
-    (alphas, K, R), from one singular value decomposition."""
-    u, sizes, axes = np.linalg.svd(features - features.mean(axis=0), full_matrices=False)
-    spread2 = (sizes**2).sum() / len(features)
+    (alphas, K, R), from one singular value decomposition. `share` (N,), of sum 1, is each row's
+    weight; None: all the same."""
+    share = np.full(len(features), 1 / len(features)) if share is None else share
+    root = np.sqrt(share)[:, None]
+    u, sizes, axes = np.linalg.svd(root * (features - share @ features), full_matrices=False)
+    spread2 = (sizes**2).sum()
     if spread2 == 0:
         return np.zeros((len(alphas), residual.shape[1], features.shape[1]))
-    penalty = len(features) * spread2 * np.array(alphas)[:, None]  # (A, 1)
+    penalty = spread2 * np.array(alphas)[:, None]  # (A, 1)
     shrunk = sizes / (sizes**2 + penalty)  # (A, R)
-    weights: NDArray[np.float64] = np.einsum("rk,ar,rf->akf", u.T @ residual, shrunk, axes)
+    weights: NDArray[np.float64] = np.einsum("rk,ar,rf->akf", u.T @ (root * residual), shrunk, axes)
     return weights

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from custom_gaze.calibration.base_features import BaseFeatures, base_features_of
 from custom_gaze.calibration.calibrate import as_epoch, calibrate, known_errors, without_training
-from custom_gaze.calibration.calibration_set import CalibrationSet, Validation
+from custom_gaze.calibration.calibration_set import CalibrationSet, Validation, probe_samples
 from custom_gaze.calibration.candidates import Candidates, Closed, closed_network
 from custom_gaze.calibration.cross_validation import HeldOut, training_folds
 from custom_gaze.calibration.feature_cache import AugmentedSamples, features_of, frozen_features
@@ -129,6 +129,8 @@ def _closed(inputs: Inputs, method: Candidate) -> Made:
     """The closed forms alone, on the frames of training and validation; nothing is trained."""
     train, heads = inputs.params.train, inputs.heads
     frames = inputs.base_features()
+    if method == Candidate.PROBE:
+        frames = _augmented(inputs, frames)
     closed, held_out = without_training(frames, train.seed, inputs.progress)
     epoch = as_epoch(closed[method], frames, held_out[method])
     network = closed_network(inputs.network, heads, closed[method])
@@ -138,6 +140,19 @@ def _closed(inputs: Inputs, method: Candidate) -> Made:
     through, each = train.frozen_through, _each_error(held_out[method])
     candidates = Candidates(method, ASKED_FOR, errors, closed, through, None, kind, each)
     return Made(candidates, network, epoch, network, epoch, [epoch])
+
+
+def _augmented(inputs: Inputs, frames: BaseFeatures) -> BaseFeatures:
+    """The known frames with the augmented samples that a probe is fitted to, and no others."""
+    augment = inputs.params.augment
+    augment = replace(augment, samples=probe_samples(len(inputs.known), augment.samples))
+    if augment.samples == 0:
+        return frames
+    params = replace(inputs.params, augment=augment)
+    calibration_set = _calibration_set(inputs, frames, inputs.known, params)
+    augmented = calibration_set.with_augmented().frames
+    inputs.network.cpu()
+    return augmented
 
 
 def _fine_tuned(inputs: Inputs) -> Made:
@@ -150,7 +165,8 @@ def _fine_tuned(inputs: Inputs) -> Made:
         closed, held_out = without_training(frames, params.train.seed, inputs.progress)
         errors = _mean_errors(held_out)
     trained_on = frames.rows(slice(len(inputs.train)))
-    calibration_set = _calibration_set(inputs, trained_on, inputs.train, params, inputs.validation)
+    sides = inputs.train, params, inputs.validation
+    calibration_set = _calibration_set(inputs, trained_on, *sides).with_augmented()
     network, recipe = calibration_set.network, Recipe(params.train, alone=True)
     _tell_plan(calibration_set, recipe, 0)
     trainer = Trainer(calibration_set, recipe, inputs.scratch / "state.pt")

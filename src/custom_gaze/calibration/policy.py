@@ -35,6 +35,17 @@ SVR_SEED = 0  # of the folds that choose from the grid
 # more, above 10 the linear map vanishes.
 ALPHAS: tuple[float, ...] = (*np.logspace(1, -5, 13).tolist(),)
 
+# It is fitted to augmented samples too: so many of each frame, which the fine-tune draws anyway,
+# and with the plain ones no more than the rows, for its cost grows with their cube. The share is
+# the augmented ones' of a frame's weight.
+PROBE_SAMPLES, PROBE_ROWS = 6, 400
+AUGMENTED_SHARE = 0.7
+
+# A probe leaves the base's own angles out where its held-out error is below this share of the
+# other's: with a base of slope 0.3 it is half of it, with one of slope 0.9, whose angles hold
+# better on another day, about the same.
+LABELS_SHARE = 0.9
+
 # Where the fine-tune starts from the base's own head: share of the features' mean energy on the
 # fit's diagonal. With fewer frames than features the fit is exact but for rounding, and this keeps
 # rounding from being amplified.
