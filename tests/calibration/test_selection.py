@@ -54,7 +54,7 @@ class World:
         )
 
     def trainer(self, recipe: TrainParams, alone: bool = True) -> Trainer:
-        return Trainer(self.set(), Recipe(recipe, alone), Path("no state"))
+        return Trainer(self.set().with_augmented(), Recipe(recipe, alone), Path("no state"))
 
     def calibrated(self, scratch: Path, params: TrainParams = RECIPE) -> Calibrated:
         scratch.mkdir(exist_ok=True)
@@ -235,7 +235,7 @@ def test_a_cosine_schedule_always_goes_to_its_end(
     by_hand = one.network.trained_state()
     assert all(torch.equal(by_hand[name], made.fine_tuned[name]) for name in by_hand)
     fixed = [name for name in by_hand if name.startswith(("head.yaw", "head.pitch", "head.gain"))]
-    start = starting_head(one.seen, one.heads, SHORT).state_dict()
+    start = starting_head(one.set().with_augmented().frames, one.heads, SHORT).state_dict()
     assert len(fixed) == 5
     assert all(torch.equal(by_hand[name], start[name.removeprefix("head.")]) for name in fixed)
 
