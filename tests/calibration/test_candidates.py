@@ -14,6 +14,7 @@ from custom_gaze.calibration.candidates import (
     Candidates,
     closed_forms,
     closed_network,
+    closed_predictions,
     corrected_base,
     read_candidates,
     save_candidates,
@@ -160,6 +161,22 @@ def test_what_a_poor_base_adds_is_left_out_where_the_labels_are_better_mapped() 
     assert closed_forms(good, 1)[PROBE].correction.name == "gain_offset"
 
 
+def test_only_the_probe_knows_the_inner_part() -> None:
+    """The corrected base is what the app would have: the angles for the whole crop."""
+    plain, unseen = world(60, 1.0), world(200, 1.0, seed=1)
+    tight = [
+        dataclasses.replace(some, base_deg=0.9 * some.true_deg).beside(some)
+        for some in (plain, unseen)
+    ]
+    forms = closed_forms(tight[0], seed=1)
+    assert forms[BASE].correction == closed_forms(plain, seed=1)[BASE].correction
+    np.testing.assert_allclose(forms[PROBE].correction.gain, 1 / 0.9, atol=1e-6)
+    predictions = closed_predictions(forms, tight[1].rows(slice(0, 100)))
+    np.testing.assert_allclose(predictions[PROBE], unseen.true_deg[:100], atol=1e-6)
+    expected = forms[BASE].correction.predict(unseen.base_deg[:100])
+    np.testing.assert_allclose(predictions[BASE], expected)
+
+
 def test_without_angles_the_probe_learns_the_labels() -> None:
     known = world(60, 1.0)
     seen = BaseFeatures(known.features, np.zeros((60, 2)), known.true_deg, known.targets)
@@ -175,13 +192,21 @@ def test_candidates_come_back_as_they_were(tmp_path: Path) -> None:
     state = {"head.bias": torch.tensor([1.0, 2.0])}
     errors = {BASE: 5.0, PROBE: 4.0, FINETUNE: 3.0}
     kept = Candidates(
-        "probe", "why", errors, {BASE: form, PROBE: FORM}, "layer3", state, "linear", (4.5, 3.5)
+        "probe",
+        "why",
+        errors,
+        {BASE: form, PROBE: FORM},
+        "layer3",
+        state,
+        "linear",
+        0.5,
+        (4.5, 3.5),
     )
     save_candidates(kept, path)
     first = path.read_bytes()
     back = read_candidates(path)
     assert (back.method, back.reason, back.held_out_deg) == ("probe", "why", errors)
-    assert back.cross_validated_deg == (4.5, 3.5)
+    assert (back.inner_share, back.cross_validated_deg) == (0.5, (4.5, 3.5))
     assert back.closed[PROBE].correction == FORM.correction
     assert back.closed[BASE].alpha == float("inf")
     np.testing.assert_array_equal(back.closed[PROBE].weight, FORM.weight)

@@ -58,7 +58,13 @@ def test_the_defaults_in_the_code_are_the_shipped_values() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"train": {"epoch": 5}}, "unknown key 'epoch'; allowed are method, recipe, start"),
+        ({"train": {"epoch": 5}}, "unknown key 'epoch'; allowed are method, recipe, inner_share"),
+        (
+            {"train": {"inner_share": 0.2}},
+            "train.inner_share is 0.2, but must be auto or a share of the crop's side, 0.25 … 1",
+        ),
+        ({"train": {"inner_share": "half"}}, "train.inner_share is 'half', but must be auto or"),
+        ({"train": {"inner_share": True}}, "train.inner_share is True, but must be auto or"),
         ({"train": {"epochs": 0}}, "train.epochs is 0, but must lie in 1 … 10000"),
         ({"train": {"epochs": "ten"}}, "train.epochs is 'ten', but must be a whole number"),
         ({"train": {"epochs": 2.5}}, "train.epochs is 2.5, but must be a whole number"),

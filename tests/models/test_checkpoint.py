@@ -21,6 +21,7 @@ def checkpoint() -> Checkpoint:
     return Checkpoint(
         trunk="slim18",
         frozen_through="layer3",
+        inner_share=0.5,
         head="linear",
         angles=None,
         state=GazeNetwork("slim18", "layer3").state_dict(),
@@ -41,6 +42,7 @@ def test_what_is_written_comes_back_and_equal_ones_are_equal_files(tmp_path: Pat
     assert {name: value for name, value in vars(back).items() if name != "state"} == {
         name: value for name, value in vars(written).items() if name != "state"
     }
+    assert back.network().inner_share == 0.5
     state = back.network().state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in written.state.items())
     content = path.read_bytes()
@@ -73,6 +75,8 @@ def test_a_checkpoint_has_to_be_whole(tmp_path: Path) -> None:
         ({"trunk": "resnet7"}, "unknown trunk 'resnet7'"),
         ({"trunk": "resnet18"}, "conv1.weight is no tensor|its weights are not the network's"),
         ({"frozen_through": "layer9"}, "'layer9', which slim18 has not"),
+        ({"inner_share": 0.01}, "an inner share of 0.01"),
+        ({"inner_share": float("nan")}, "an inner share of nan"),
         ({"head": "round"}, "unknown head 'round'"),
         (corrected | {"base": base | {"bins": 10**9}}, "a head of 1000000000 bins"),
         (corrected | {"base": {k: v for k, v in base.items() if k != "bins"}}, r"base \(bins"),

@@ -3,7 +3,13 @@ import torch
 
 from conftest import frozen_state
 from custom_gaze.common.errors import InputError
-from custom_gaze.models.network import TRUNKS, GazeNetwork, take_batchnorm_statistics, trunk_spec
+from custom_gaze.models.network import (
+    TRUNKS,
+    GazeNetwork,
+    inner_part,
+    take_batchnorm_statistics,
+    trunk_spec,
+)
 
 
 @pytest.mark.parametrize("trunk", TRUNKS)
@@ -29,6 +35,21 @@ def test_frozen_means_everything_up_to_and_including_layer3() -> None:
     )
     assert "layer3.5.bn3.running_mean" in frozen_state(network)
     assert network.frozen(torch.zeros(1, 3, 448, 448)).shape == (1, 1024, 28, 28)
+
+
+def test_the_inner_part_is_the_middle_enlarged() -> None:
+    x = torch.arange(8.0).expand(1, 3, 8, 8)  # its columns' numbers
+    half = inner_part(x, 0.5)
+    # 2 to 5 at half a column's distance, from a quarter left of the first one's middle on
+    assert half[0, 0, 3].tolist() == [2.0, 2.25, 2.75, 3.25, 3.75, 4.25, 4.75, 5.0]
+    assert torch.equal(inner_part(x.mT, 0.5), half.mT)
+    assert inner_part(x, 1.0) is x
+
+
+@pytest.mark.parametrize("share", [0.0, 1.01, float("nan")])
+def test_a_share_that_is_none_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match="an inner share of"):
+        GazeNetwork("slim18", "layer3", inner_share=share)
 
 
 @pytest.mark.parametrize("block", ["layer5", "layer4", "avgpool", ""])

@@ -54,6 +54,8 @@ class BaseFeatures:
         targets: (N,) int64; frames with the same number share a target.
         augmented: the same of augmented samples of the frames, which a probe is fitted to besides;
             None where there are none.
+        whole_deg: (N, 2) float64, its own angles for the whole crop, where features and `base_deg`
+            are of the crop's inner part; None where they are of the whole crop themselves.
 
     Raises:
         ValueError: they are not of the same frames.
@@ -64,14 +66,25 @@ class BaseFeatures:
     true_deg: Angles
     targets: Targets
     augmented: AugmentedFeatures | None = None
+    whole_deg: Angles | None = None
 
     def __post_init__(self) -> None:
         count = len(self.targets)
-        shapes = self.features.shape[:1], self.base_deg.shape, self.true_deg.shape
-        if self.features.ndim != 2 or shapes != ((count,), (count, 2), (count, 2)):
+        angles = self.base_deg, self.true_deg, self.app_deg
+        shapes = self.features.shape[:1], *(some.shape for some in angles)
+        if self.features.ndim != 2 or shapes != ((count,), *3 * [(count, 2)]):
             raise ValueError(f"{count} targets and arrays of {shapes} are not of the same frames")
         if self.augmented is not None and len(self.augmented.features) != count:
             raise ValueError("the augmented samples are not of the same frames")
+
+    @property
+    def app_deg(self) -> Angles:
+        """The base's own angles as the app gets them, for whole crops: (N, 2) degrees."""
+        return self.base_deg if self.whole_deg is None else self.whole_deg
+
+    def beside(self, whole: "BaseFeatures") -> "BaseFeatures":
+        """These of the crops' inner part, with the angles of the same frames' whole crops."""
+        return replace(self, whole_deg=whole.base_deg)
 
     def rows(self, wanted: Rows) -> "BaseFeatures":
         """Some of the frames."""
@@ -81,6 +94,7 @@ class BaseFeatures:
             self.true_deg[wanted],
             self.targets[wanted],
             None if self.augmented is None else self.augmented.rows(wanted),
+            None if self.whole_deg is None else self.whole_deg[wanted],
         )
 
     def with_augmented(
@@ -108,7 +122,8 @@ def base_features_of(
     """Pass the samples' plain crops through a trunk, on the CPU.
 
     Args:
-        network: its trunk is used and its head is not; float32 on the CPU, in eval mode.
+        network: its trunk and inner share are used and its head is not; float32 on the CPU, in eval
+            mode.
         heads: the base network's; None for a trunk alone.
         samples: N frames.
         paths: where their crops lie.
@@ -116,7 +131,21 @@ def base_features_of(
     Raises:
         InputError: a crop cannot be read.
     """
-    features = plain_features(network, samples, paths)
+    seen = seen_through(network, heads, samples, paths, network.inner_share)
+    if network.inner_share == 1 or heads is None:
+        return seen
+    return seen.beside(seen_through(network, heads, samples, paths, 1.0))
+
+
+def seen_through(
+    network: GazeNetwork,
+    heads: Heads | None,
+    samples: Sequence[Sample],
+    paths: Paths,
+    inner_share: float,
+) -> BaseFeatures:
+    """The same for one part of the crops alone, whatever the network's own."""
+    features = plain_features(network, samples, paths, inner_share)
     return BaseFeatures(
         features.numpy().astype(np.float64),
         angles_of(features, heads),
@@ -133,12 +162,20 @@ def angles_of(features: Tensor, heads: Heads | None) -> Angles:
     return angles
 
 
-def plain_features(network: GazeNetwork, samples: Sequence[Sample], paths: Paths) -> Tensor:
-    """What the head sees of the plain crops: (N, features) float32, one crop at a time."""
+def plain_features(
+    network: GazeNetwork,
+    samples: Sequence[Sample],
+    paths: Paths,
+    inner_share: float | None = None,
+) -> Tensor:
+    """What the head sees of the plain crops: (N, features) float32, one crop at a time; None: of
+    the network's own inner share."""
     with torch.inference_mode():
         rows = [
             network.features(
-                network.frozen(torch.from_numpy(normalise(load_crop(sample, paths)[None])))
+                network.frozen(
+                    torch.from_numpy(normalise(load_crop(sample, paths)[None])), inner_share
+                )
             )
             for sample in bar(samples, "base network", unit="crops")
         ]

@@ -10,10 +10,14 @@ from torch import Tensor
 
 from custom_gaze.calibration.base_features import BaseFeatures
 from custom_gaze.calibration.calibration_set import CalibrationSet
-from custom_gaze.calibration.candidates import Closed, closed_forms, closed_held_out
+from custom_gaze.calibration.candidates import (
+    Closed,
+    closed_forms,
+    closed_held_out,
+    closed_predictions,
+)
 from custom_gaze.calibration.cross_training import CrossTraining, cross_train
 from custom_gaze.calibration.cross_validation import HeldOut, Targets, training_folds
-from custom_gaze.calibration.linear_probe import LinearProbe
 from custom_gaze.calibration.progress import SILENT, Progress
 from custom_gaze.calibration.recipe import Epoch, Recipe
 from custom_gaze.calibration.selection import Choice, choice_of, settled
@@ -142,8 +146,8 @@ def without_training(
     return closed_forms(frames, seed), held_out
 
 
-def as_epoch(form: LinearProbe, frames: BaseFeatures, held_out: HeldOut) -> Epoch:
+def as_epoch(closed: Closed, method: Candidate, frames: BaseFeatures, held_out: HeldOut) -> Epoch:
     """A closed form's figures as an epoch 0: the losses on its frames and on those held out."""
-    residual = form.predict(frames.features, frames.base_deg) - frames.true_deg
+    residual = closed_predictions(closed, frames)[method] - frames.true_deg
     error = float(held_out.errors_deg().mean())
     return Epoch(0, float((residual**2).mean()), held_out.loss(), error)

@@ -1,8 +1,10 @@
 """The candidates for export, from the simplest to the least simple, and how two of them are fitted.
 
-All predict (1, 2) degrees from one base network:
+All predict (1, 2) degrees from one base network, the last two from the part of the crop that suits
+it (inner_share.py):
 
-- `base`, the corrected base: the base's own angles through the app's best polynomial
+- `base`, the corrected base: the base's own angles through the app's best polynomial, always for
+  the whole crop
 - `probe`, the linear probe: the same, plus a linear map of the features that ridge regression fits
   to what is left; or a map to the labels themselves, where that is clearly better
 - `finetune`: the probe's linear map and the trunk's last block, trained from there on
@@ -35,7 +37,7 @@ from custom_gaze.common.untrusted import printable
 from custom_gaze.config.candidate import Candidate
 from custom_gaze.models.checkpoint import CORRECTED, LINEAR
 from custom_gaze.models.heads import CorrectedHead
-from custom_gaze.models.network import GazeNetwork, linear_head
+from custom_gaze.models.network import LEAST_SHARE, GazeNetwork, linear_head
 from custom_gaze.weights.base_heads import Heads
 
 LABELS = Polynomial(POLYNOMIALS[0])  # their mean alone, whatever the base predicts
@@ -44,26 +46,35 @@ Closed = dict[Candidate, LinearProbe]  # the two that are closed forms
 
 
 def corrected_base(frames: BaseFeatures, seed: int) -> LinearProbe:
-    """The polynomial that cross-validation prefers, fitted on all the frames.
+    """The polynomial of the app's own angles that cross-validation prefers, fitted on all the
+    frames.
 
     Without angles to correct (all the same, as for a trunk alone) it is the mean of the targets.
 
     Raises:
         InputError: the frames have too few targets for cross-validation.
     """
-    known = frames.base_deg, frames.true_deg, frames.targets
-    among = POLYNOMIALS if np.ptp(frames.base_deg, axis=0).any() else POLYNOMIALS[:1]
+    return _corrected(frames, frames.app_deg, seed)
+
+
+def _corrected(frames: BaseFeatures, base_deg: Angles, seed: int) -> LinearProbe:
+    known = base_deg, frames.true_deg, frames.targets
+    among = POLYNOMIALS if np.ptp(base_deg, axis=0).any() else POLYNOMIALS[:1]
     return LinearProbe.corrected(best_correction(*known, seed, among), frames.features.shape[1])
 
 
 def closed_forms(frames: BaseFeatures, seed: int) -> Closed:
     """Both closed forms fitted on these frames, by candidate.
 
+    The corrected base is what a user has without training, so it corrects the angles for the whole
+    crop; the probe is fitted to the part of the crop that the features are of.
+
     Raises:
         InputError: the frames have too few targets for cross-validation.
     """
     base = corrected_base(frames, seed)
-    return {Candidate.BASE: base, Candidate.PROBE: linear_probe(frames, base, seed)}
+    start = base if frames.whole_deg is None else _corrected(frames, frames.base_deg, seed)
+    return {Candidate.BASE: base, Candidate.PROBE: linear_probe(frames, start, seed)}
 
 
 def linear_probe(frames: BaseFeatures, base: LinearProbe, seed: int) -> LinearProbe:
@@ -89,6 +100,19 @@ def linear_probe(frames: BaseFeatures, base: LinearProbe, seed: int) -> LinearPr
     return to_labels if errors[1] < policy.LABELS_SHARE * errors[0] else over_base
 
 
+def closed_predictions(closed: Closed, frames: BaseFeatures) -> dict[Candidate, Angles]:
+    """What closed forms predict for frames, (N, 2) degrees each, by candidate."""
+    return {
+        name: form.predict(frames.features, angles_for(name, frames))
+        for name, form in closed.items()
+    }
+
+
+def angles_for(method: Candidate, frames: BaseFeatures) -> Angles:
+    """The base's own angles (N, 2) that a closed form corrects."""
+    return frames.app_deg if method == Candidate.BASE else frames.base_deg
+
+
 def closed_held_out(frames: BaseFeatures, folds: Folds, seed: int) -> dict[Candidate, HeldOut]:
     """Both closed forms cross-validated, by candidate.
 
@@ -97,9 +121,9 @@ def closed_held_out(frames: BaseFeatures, folds: Folds, seed: int) -> dict[Candi
     """
     predictions: dict[Candidate, list[Angles]] = {}
     for out in folds:
-        rest = frames.rows(out)
-        for name, form in closed_forms(frames.rows(~out), seed).items():
-            predictions.setdefault(name, []).append(form.predict(rest.features, rest.base_deg))
+        fitted = closed_forms(frames.rows(~out), seed)
+        for name, angles in closed_predictions(fitted, frames.rows(out)).items():
+            predictions.setdefault(name, []).append(angles)
     return {name: held_out(some, frames.true_deg, folds) for name, some in predictions.items()}
 
 
@@ -133,7 +157,7 @@ def closed_network(network: GazeNetwork, heads: Heads | None, form: LinearProbe)
 
 
 FORMAT = "custom-gaze-candidates"
-VERSION = 5
+VERSION = 6
 
 
 @dataclass(frozen=True)
@@ -148,6 +172,8 @@ class Candidates:
         frozen_through: of the fine-tuned network.
         fine_tuned: its `GazeNetwork.trained_state`; None where none was trained.
         head: the kind of its head (checkpoint.py).
+        inner_share: of the crop's side, what the probe's and the fine-tuned network's trunk gets;
+            that of the corrected base gets all of it.
         cross_validated_deg: each calibration frame's mean error by fits of `method` that had not
             seen its target, those on the split's training side first; NaN where no fold that was
             trained held it out; none where nothing was cross-validated (the fine-tune alone).
@@ -161,6 +187,7 @@ class Candidates:
     frozen_through: str
     fine_tuned: dict[str, Tensor] | None
     head: str
+    inner_share: float = 1.0
     cross_validated_deg: tuple[float, ...] = ()
     checkpoint_sha256: str = ""
 
@@ -216,6 +243,8 @@ def _check(candidates: Candidates) -> None:
         raise ValueError("a held-out error is no angle")
     if candidates.head not in (LINEAR, CORRECTED):
         raise ValueError(f"unknown head {candidates.head!r}")
+    if not LEAST_SHARE <= candidates.inner_share <= 1:
+        raise ValueError(f"an inner share of {candidates.inner_share:g}")
     for name, tensor in (candidates.fine_tuned or {}).items():
         check_tensor(name, tensor, tensor)
 

@@ -9,12 +9,13 @@ import psutil
 import torch
 from torch import Tensor
 
-from custom_gaze.calibration.base_features import BaseFeatures, base_features_of
+from custom_gaze.calibration.base_features import BaseFeatures
 from custom_gaze.calibration.calibrate import as_epoch, calibrate, known_errors, without_training
 from custom_gaze.calibration.calibration_set import CalibrationSet, Validation, probe_samples
 from custom_gaze.calibration.candidates import Candidates, Closed, closed_network
 from custom_gaze.calibration.cross_validation import HeldOut, training_folds
 from custom_gaze.calibration.feature_cache import AugmentedSamples, features_of, frozen_features
+from custom_gaze.calibration.inner_share import base_features_and_share
 from custom_gaze.calibration.plan import plan_of
 from custom_gaze.calibration.progress import SILENT, Progress
 from custom_gaze.calibration.recipe import Epoch, Recipe, fitted
@@ -29,6 +30,7 @@ from custom_gaze.models.network import GazeNetwork
 from custom_gaze.weights.base_heads import Heads
 
 ASKED_FOR = "train.method asks for it"
+ALL = slice(None)
 NO_ANGLES = "the base network is a trunk without heads: it has no angles to correct"
 
 
@@ -43,6 +45,7 @@ class Inputs:
         device: where the fine-tune computes.
         scratch: folder for what an interruption leaves.
         progress: is told how it is getting on.
+        inner_share: of the crop's side, what the trunk gets; None: as the frames prefer.
     """
 
     params: Params
@@ -54,16 +57,19 @@ class Inputs:
     device: torch.device
     scratch: Path
     progress: Progress = SILENT
+    inner_share: float | None = 1.0
 
     @property
     def known(self) -> tuple[Sample, ...]:
         """All frames but the test targets'."""
         return (*self.train, *self.validation)
 
-    def base_features(self) -> BaseFeatures:
-        """Of the known frames, those that train first; the network is still on the CPU."""
+    def base_features(self, fitted_to: slice = ALL) -> BaseFeatures:
+        """Of the known frames, those that train first; the network is still on the CPU, and gets
+        its inner share, which the frames in `fitted_to` choose."""
         self.progress.stands("base features")
-        return base_features_of(self.network, self.heads, self.known, self.paths)
+        how = self.inner_share, fitted_to, self.params.train.seed
+        return base_features_and_share(self.network, self.heads, self.known, self.paths, *how)
 
 
 @dataclass(frozen=True)
@@ -108,8 +114,8 @@ def _chosen(inputs: Inputs) -> Made:
     if method == Candidate.FINETUNE:
         exported, epoch = tuned, recipe.exported(made.history)
     else:
-        exported = closed_network(untrained, heads, made.closed[method])
-        epoch = as_epoch(made.closed[method], frames, made.held_out[method])
+        exported = _closed_network(untrained, heads, made.closed, method)
+        epoch = as_epoch(made.closed, method, frames, made.held_out[method])
     candidates = Candidates(
         method,
         made.choice.reason,
@@ -118,6 +124,7 @@ def _chosen(inputs: Inputs) -> Made:
         params.train.frozen_through,
         made.fine_tuned,
         head_kind(exported),
+        tuned.inner_share,
         _each_error(made.held_out[method]),
     )
     if made.fine_tuned is None:
@@ -132,13 +139,13 @@ def _closed(inputs: Inputs, method: Candidate) -> Made:
     if method == Candidate.PROBE:
         frames = _augmented(inputs, frames)
     closed, held_out = without_training(frames, train.seed, inputs.progress)
-    epoch = as_epoch(closed[method], frames, held_out[method])
-    network = closed_network(inputs.network, heads, closed[method])
+    epoch, share = as_epoch(closed, method, frames, held_out[method]), inputs.network.inner_share
+    network = _closed_network(inputs.network, heads, closed, method)
     if heads is None:
         closed, held_out = {}, {Candidate.PROBE: held_out[Candidate.PROBE]}
     errors, kind = _mean_errors(held_out), head_kind(network)
     through, each = train.frozen_through, _each_error(held_out[method])
-    candidates = Candidates(method, ASKED_FOR, errors, closed, through, None, kind, each)
+    candidates = Candidates(method, ASKED_FOR, errors, closed, through, None, kind, share, each)
     return Made(candidates, network, epoch, network, epoch, [epoch])
 
 
@@ -155,10 +162,19 @@ def _augmented(inputs: Inputs, frames: BaseFeatures) -> BaseFeatures:
     return augmented
 
 
+def _closed_network(
+    network: GazeNetwork, heads: Heads | None, closed: Closed, method: Candidate
+) -> GazeNetwork:
+    """`network`, in place, as that closed form; a corrected base sees the whole crop."""
+    if method == Candidate.BASE:
+        network.inner_share = 1.0
+    return closed_network(network, heads, closed[method])
+
+
 def _fine_tuned(inputs: Inputs) -> Made:
     """The fine-tune alone: trained on the training frames, measured on the validation's."""
     params, through = fitted(inputs.params, len(inputs.train)), inputs.params.train.frozen_through
-    frames = inputs.base_features()
+    frames = inputs.base_features(fitted_to=slice(len(inputs.train)))
     closed: Closed = {}
     errors: dict[Candidate, float] = {}
     if inputs.heads is not None:  # to be measured beside it
@@ -184,8 +200,8 @@ def _fine_tuned(inputs: Inputs) -> Made:
     epoch = recipe.exported(history)
     errors[Candidate.FINETUNE] = epoch.validation_error_deg
     inputs.progress.candidate(Candidate.FINETUNE, epoch.validation_error_deg)
-    kind = head_kind(network)
-    candidates = Candidates(Candidate.FINETUNE, reason, errors, closed, through, state, kind)
+    kind, share = head_kind(network), network.inner_share
+    candidates = Candidates(Candidate.FINETUNE, reason, errors, closed, through, state, kind, share)
     return Made(candidates, network.cpu(), epoch, last.cpu(), history[-1], history)
 
 

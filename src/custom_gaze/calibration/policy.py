@@ -52,6 +52,11 @@ LABELS_SHARE = 0.9
 START_RIDGE = 1e-6
 STATISTICS_FRAMES = 32  # of a trunk with random weights, for BatchNorm
 
+# What of the crop's side a base network gets beside all of it, where the calibration frames ask for
+# it: the face's box, of which the app's crop is 1.5 times as large. With fewer targets than the
+# second number nothing is chosen.
+INNER_SHARE, INNER_SHARE_TARGETS = 2 / 3, 9
+
 # The fine-tune.
 EPOCH_BATCHES = 10  # of a cosine schedule
 FRAME_VISITS = 8  # a cosine schedule shows each frame at least so often,

@@ -102,6 +102,7 @@ def run_train(arguments: argparse.Namespace) -> None:
         result = train.run(params, paths, progress)
     held_out = result.validation_frames
     apart = f", {held_out} held out to measure it" if held_out else ", each held out in turn"
+    inner = f"the base network looks at the inner {result.inner_share:.0%} of the crop's side"
     tell(
         arguments,
         result,
@@ -109,6 +110,7 @@ def run_train(arguments: argparse.Namespace) -> None:
         f"{result.epochs} epochs; exported is epoch {result.exported.epoch}, "
         f"{result.exported.validation_error_deg:.2f}° on held-out targets; "
         f"{result.train_frames} frames trained on{apart}",
+        *([inner] if result.inner_share < 1 else []),
         f"→ {paths.checkpoint}, {paths.last_checkpoint}, {paths.candidates}",
     )
 

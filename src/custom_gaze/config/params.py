@@ -3,10 +3,11 @@
 import dataclasses
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PlainValidator
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.stage_files import CHECKED
@@ -21,6 +22,17 @@ if TYPE_CHECKING:
     Method = str
 else:  # which no type checker can read
     Method = Literal[tuple([AUTO, *map(str, Candidate)])]
+
+
+def _inner_share(value: Any) -> str | float:
+    if value == AUTO:
+        return AUTO
+    if type(value) in (int, float) and 0.25 <= value <= 1:
+        return float(value)
+    raise PydanticCustomError("text", "be auto or a share of the crop's side, 0.25 … 1")
+
+
+InnerShare = Annotated[str | float, PlainValidator(_inner_share)]
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -75,6 +87,7 @@ class TrainParams:
 
     method: Method = AUTO
     recipe: Literal["best", "specification"] = "best"
+    inner_share: InnerShare = AUTO
     start: Literal["probe", "base"] = "probe"
     frozen_through: Text = "layer3"
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -145,6 +158,7 @@ def to_the_letter(params: Params) -> Params:
     train = dataclasses.replace(
         params.train,
         recipe="specification",
+        inner_share=1.0,
         start="base",
         frozen_through="layer3",
         schedule="constant",

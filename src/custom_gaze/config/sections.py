@@ -33,7 +33,7 @@ Ids = Annotated[
     BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
 ]
 Section = TypeVar("Section")
-NEWER = ("show_faces", "recipe", "visits")
+NEWER = ("show_faces", "recipe", "visits", "inner_share")
 
 
 def section_of(kind: type[Section], content: Any, where: str, source: str) -> Section:

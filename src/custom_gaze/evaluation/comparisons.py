@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from custom_gaze.calibration.base_features import BaseFeatures, base_features_of
-from custom_gaze.calibration.candidates import Candidates
+from custom_gaze.calibration.candidates import Candidates, closed_predictions
 from custom_gaze.calibration.corrections import CORRECTIONS, best_held_out
 from custom_gaze.common.console import bar
 from custom_gaze.common.errors import InputError
@@ -198,11 +198,12 @@ class _FromBase:
         spec = base.spec
         if base.heads is None or self._closed[Candidate.BASE].weight.shape[1] != spec.features:
             raise _not_made_from(paths)
-        network = base.network(spec.frozen_through)
+        share = predictors.candidates.inner_share
+        network = base.network(spec.frozen_through, inner_share=share)
         self._base_features = partial(base_features_of, network, base.heads, paths=paths)
         self.known = frames = self._base_features(samples=known)
         self._row = {sample: row for row, sample in enumerate(known)}
-        fitted_on = frames.base_deg, frames.true_deg, frames.targets
+        fitted_on = frames.app_deg, frames.true_deg, frames.targets
         self.best, self.held_out_deg = best_held_out(*fitted_on, seed, among=tuple(CORRECTIONS))
 
     def features(self, samples: Sequence[Sample]) -> BaseFeatures:
@@ -215,11 +216,11 @@ class _FromBase:
     def predict(self, frames: BaseFeatures) -> dict[str, Angles]:
         """The base's angles, the best correction's and the closed forms', each by its key."""
         return {
-            "base_deg": frames.base_deg,
-            "best_correction_deg": self.best.predict(frames.base_deg),
+            "base_deg": frames.app_deg,
+            "best_correction_deg": self.best.predict(frames.app_deg),
             **{
-                name.metric: form.predict(frames.features, frames.base_deg)
-                for name, form in self._closed.items()
+                name.metric: angles
+                for name, angles in closed_predictions(self._closed, frames).items()
             },
         }
 
@@ -230,7 +231,7 @@ def _fine_tuned(predictors: Predictors, paths: Paths) -> Run:
     head = None
     if candidates.head == CORRECTED and base.heads is not None:
         head = base.heads.blank()
-    network = base.network(candidates.frozen_through, head)
+    network = base.network(candidates.frozen_through, head, candidates.inner_share)
     try:
         network.load_trained_state(candidates.fine_tuned)
     except (ValueError, RuntimeError):

@@ -23,7 +23,7 @@ from custom_gaze.models.network import GazeNetwork, Trunk, trunk_spec
 from custom_gaze.models.records import BaseProvenance, ChoiceRecord, TrainingRecord
 
 FORMAT = "custom-gaze-checkpoint"
-VERSION = 6
+VERSION = 7
 LINEAR, CORRECTED = "linear", "corrected"
 MOST_BINS = 360  # L2CS-Net has 90
 
@@ -34,6 +34,7 @@ class Checkpoint:
 
     trunk: Trunk
     frozen_through: str  # its last block that was not trained
+    inner_share: float  # of the crop's side, what the trunk gets
     head: str  # its kind, LINEAR or CORRECTED (heads.py)
     angles: NodeList | None  # what CORRECTED corrects where the base's heads are no bins
     state: dict[str, Tensor]  # all weights and statistics by name, float32
@@ -56,8 +57,8 @@ class Checkpoint:
 
         Raises:
             InputError: the trunk or its frozen block is unknown.
-            ValueError: the head is of an unknown kind, or its number of bins is none; the nodes of
-                the trunk or of the head are no network.
+            ValueError: the head is of an unknown kind, or its number of bins or its inner share
+                is none; the nodes of the trunk or of the head are no network.
         """
         if isinstance(self.trunk, GraphTrunk):
             self.trunk.check(self.specification.preprocessing.size_px)
@@ -70,7 +71,7 @@ class Checkpoint:
             if not 2 <= self.base.bins <= MOST_BINS:
                 raise ValueError(f"a head of {self.base.bins} bins")
             head = CorrectedBins(trunk_spec(self.trunk).features, self.base.bins)
-        return GazeNetwork(self.trunk, self.frozen_through, head)
+        return GazeNetwork(self.trunk, self.frozen_through, head, self.inner_share)
 
 
 def corrected_angles(network: GazeNetwork) -> NodeList | None:

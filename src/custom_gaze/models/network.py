@@ -44,6 +44,7 @@ def _trunks() -> dict[str, TrunkSpec]:
     return {spec.name: spec for spec in specs}
 
 
+LEAST_SHARE = 0.1  # of a crop: less of it shows no face
 TRUNKS = _trunks()  # those that have a name; every other one is a GraphTrunk
 Trunk = str | GraphTrunk
 
@@ -66,18 +67,29 @@ def trunk_spec(trunk: Trunk) -> TrunkSpec:
 class GazeNetwork(nn.Module):
     """x float32 (N, 3, 448, 448), RGB, ImageNet-normalised → (N, 2) [yaw, pitch] in degrees."""
 
-    def __init__(self, trunk: Trunk, frozen_through: str, head: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        trunk: Trunk,
+        frozen_through: str,
+        head: nn.Module | None = None,
+        inner_share: float = 1.0,
+    ) -> None:
         """Build with random weights.
 
         Args:
             trunk: a key of TRUNKS, or a trunk of another architecture.
             frozen_through: the name of the trunk's last frozen block.
             head: features (N, F) → (N, 2) degrees; None: a linear one.
+            inner_share: of the crop's side, the part about its middle that the trunk gets.
 
         Raises:
             InputError: the trunk or the block is unknown, or nothing would be left to train.
+            ValueError: the share is none.
         """
         super().__init__()
+        if not LEAST_SHARE <= inner_share <= 1:
+            raise ValueError(f"an inner share of {inner_share:g}")
+        self.inner_share = inner_share
         spec = trunk_spec(trunk)
         trainable = spec.blocks[:-1]  # the last block is the pooling
         if frozen_through not in trainable[:-1]:
@@ -94,8 +106,9 @@ class GazeNetwork(nn.Module):
         for name in self._frozen_names:
             self.trunk.get_submodule(name).requires_grad_(False)
 
-    def frozen(self, x: Tensor) -> Tensor:
-        """The frozen blocks alone: (N, 3, H, W) → (N, channels, h, w)."""
+    def frozen(self, x: Tensor, inner_share: float | None = None) -> Tensor:
+        """The frozen blocks alone: (N, 3, H, W) → (N, channels, h, w); None: of its own share."""
+        x = inner_part(x, self.inner_share if inner_share is None else inner_share)
         for name in self._frozen_names:
             x = self.trunk.get_submodule(name)(x)
         return x
@@ -169,6 +182,19 @@ class GazeNetwork(nn.Module):
         trained = {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
         head = {f"head.{name}": tensor for name, tensor in self.head.state_dict().items()}
         return {**trained, **head}
+
+
+def inner_part(x: Tensor, share: float) -> Tensor:
+    """The middle of images (N, C, H, W), `share` of each side, enlarged to (N, C, H, W) again.
+
+    Bilinear between the pixels' centres, which ONNX's Resize computes alike.
+    """
+    if share == 1:
+        return x
+    high, wide = x.shape[-2:]
+    top, left = (round(side * (1 - share) / 2) for side in (high, wide))
+    inner = x[..., top : high - top, left : wide - left]
+    return nn.functional.interpolate(inner, (high, wide), mode="bilinear", align_corners=False)
 
 
 def linear_head(weight: Tensor, bias: Tensor) -> nn.Linear:

@@ -43,6 +43,7 @@ class ModelMetadata:
     specification: Specification  # of its labels and its crops
     base: BaseProvenance
     trunk: str
+    inner_share: float  # of the crop's side: it cuts out and enlarges the middle itself
     method: Candidate
     why: str  # that one, in a line
     output: str  # what its numbers are, in words

@@ -100,6 +100,7 @@ def _metadata(checkpoint: Checkpoint, prepared_by: Sequence[str], sha256: str) -
         specification=checkpoint.specification,
         base=checkpoint.base,
         trunk=checkpoint.base.trunk,
+        inner_share=checkpoint.inner_share,
         method=checkpoint.choice.method,
         why=checkpoint.choice.reason,
         output=OUTPUT,

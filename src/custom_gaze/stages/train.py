@@ -11,6 +11,7 @@ from importlib.metadata import version
 import torch
 
 from custom_gaze.calibration.candidates import save_candidates
+from custom_gaze.calibration.inner_share import asked_for
 from custom_gaze.calibration.making import Inputs, Made, make
 from custom_gaze.calibration.progress import SILENT, Progress
 from custom_gaze.calibration.recipe import Epoch
@@ -36,6 +37,7 @@ class TrainResult:
 
     method: Candidate  # what is exported
     reason: str
+    inner_share: float  # of the crop's side, what its trunk gets
     epochs: int  # beside epoch 0, the start
     exported: Epoch  # the one whose network is exported; 0 of a closed form
     train_frames: int  # that the exported network was fitted to
@@ -64,11 +66,20 @@ def run(params: Params, paths: Paths, progress: Progress = SILENT) -> TrainResul
     network = trunk_network(base, params.train, train, paths)
     with scratch_folder(paths.unfinished, _key(params, paths, device)) as scratch:
         sides = train, validation
-        inputs = Inputs(params, paths, network, base.heads, *sides, device, scratch, progress)
+        share = asked_for(params.train, base)
+        inputs = Inputs(
+            params, paths, network, base.heads, *sides, device, scratch, progress, share
+        )
         made = make(method, inputs)
         _save(made, base, params, paths)
     candidates = made.candidates
-    said = candidates.method, candidates.reason, len(made.history) - 1, made.epoch
+    said = (
+        candidates.method,
+        candidates.reason,
+        made.network.inner_share,
+        len(made.history) - 1,
+        made.epoch,
+    )
     held_out = 0 if VALIDATION in _trained_on(method) else len(validation)
     return TrainResult(*said, len(train) + len(validation) - held_out, held_out)
 
@@ -104,6 +115,7 @@ def _save(made: Made, base: BaseNetwork, params: Params, paths: Paths) -> None:
         checkpoint = Checkpoint(
             trunk=base.trunk,
             frozen_through=params.train.frozen_through,
+            inner_share=network.inner_share,
             head=head_kind(network),
             angles=corrected_angles(network),
             state=network.state_dict(),

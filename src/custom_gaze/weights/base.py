@@ -63,13 +63,20 @@ class BaseNetwork:
         """How its trunk is built."""
         return trunk_spec(self.trunk)
 
-    def network(self, frozen_through: str, head: nn.Module | None = None) -> GazeNetwork:
+    @property
+    def of_app_crops(self) -> bool:
+        """Whether it was made by `custom-gaze pretrain`, from crops as the app cuts them."""
+        return self.kind == "embedded"
+
+    def network(
+        self, frozen_through: str, head: nn.Module | None = None, inner_share: float = 1.0
+    ) -> GazeNetwork:
         """Its trunk under a head, in eval mode; None: a linear one of random weights.
 
         Raises:
             InputError: `frozen_through` does not fit the trunk.
         """
-        network = GazeNetwork(self.trunk, frozen_through, head)
+        network = GazeNetwork(self.trunk, frozen_through, head, inner_share)
         network.load_trunk(self.trunk_state)
         return network.eval()
 

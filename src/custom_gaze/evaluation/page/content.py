@@ -293,6 +293,7 @@ def _loss_title(evaluation: Evaluation) -> str:
 def _made_with(evaluation: Evaluation, comparison: Comparison) -> TABLE:
     provenance = evaluation.provenance
     model, manifest = provenance.model, provenance.manifests[0]
+    share = model.inner_share
     baseline = os.environ.get("DVC_EXP_BASELINE_REV", "")
     entries = [
         ("evaluated in experiment", os.environ.get("DVC_EXP_NAME", "")),
@@ -302,6 +303,7 @@ def _made_with(evaluation: Evaluation, comparison: Comparison) -> TABLE:
         ("frames trained on", str(provenance.train_frames)),
         ("base network", f"{model.trunk}, {model.base.kind}, {model.base.source}"),
         ("exported", model.method.label),
+        ("looks at", f"the inner {share:.0%} of the crop's side" if share < 1 else ""),
         ("best correction", provenance.correction),
         ("face detector", f"{manifest.detector.kind}, {manifest.detector.sha256[:12]}"),
         ("face mesh", manifest.mesh.sha256[:12] if manifest.mesh else ""),

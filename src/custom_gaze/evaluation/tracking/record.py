@@ -186,6 +186,7 @@ def _tags(provenance: Provenance) -> dict[str, str]:
         "base": model.base.source,
         "trunk": model.trunk,
         "method": model.method.value,
+        "inner_share": f"{model.inner_share:.3g}",
         **{f"base_{key}": str(value) for key, value in dataclasses.asdict(model.base).items()},
         "code_version": model.code_version,
     }
