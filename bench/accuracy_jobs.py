@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from accuracy_bases import base_network
-from accuracy_methods import Case, measured, views_of
+from accuracy_methods import METHODS, TRAINED, Case, measured
 from accuracy_person import Settings, World, check_targets
 from accuracy_results import Results
+from accuracy_views import views_of
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.untrusted import printable
 from custom_gaze.models.devices import pick_device
@@ -83,7 +84,9 @@ def run_job(job: Job) -> None:
     check_targets((job.k,), present, held_out, f"{person.name}'s first session")
     scratch = job.work / "unfinished" / f"{results.weights}-{results.name(job.person, job.k)}"
     scratch.mkdir(parents=True, exist_ok=True)
-    views = views_of(person, base, job.settings, (job.k,), device, scratch / "features")
+    told = person, base, job.settings, (job.k,), device, scratch / "features"
+    trained = not TRAINED.isdisjoint(job.settings.methods or METHODS)
+    views = views_of(*told, augmented=trained)
     case = Case(person, base, views, job.settings, job.k, device, scratch / "training.pt")
     results.write(measured(case, started))
     shutil.rmtree(scratch, ignore_errors=True)

@@ -7,57 +7,27 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 from numpy.typing import NDArray
 
-from accuracy_person import PARAMS, Person, Settings
+from accuracy_person import PARAMS, SEED, Person, Settings
 from accuracy_results import OTHER, SAME, Interval, Measures, Outcome, Remark
-from custom_gaze.calibration.base_features import BaseFeatures, angles_of
+from accuracy_views import Views, sample_rows, views_of
+from custom_gaze.calibration.base_features import BaseFeatures
 from custom_gaze.calibration.calibrate import Calibrated, calibrate
 from custom_gaze.calibration.calibration_set import CalibrationSet, Validation
-from custom_gaze.calibration.candidates import closed_forms
+from custom_gaze.calibration.candidates import Closed, closed_forms, closed_predictions
 from custom_gaze.calibration.corrections import CORRECTIONS, best_correction
-from custom_gaze.calibration.feature_cache import (
-    AugmentedSamples,
-    Part,
-    Store,
-    features_of,
-    frozen_features,
-)
-from custom_gaze.calibration.linear_probe import LinearProbe
+from custom_gaze.calibration.feature_cache import Part
 from custom_gaze.calibration.recipe import Recipe, fitted
 from custom_gaze.calibration.starting_head import trunk_network
 from custom_gaze.calibration.trainer import Trainer, predict
 from custom_gaze.config.candidate import Candidate
 from custom_gaze.config.params import TrainParams
-from custom_gaze.data.index import load_crop
 from custom_gaze.evaluation.metrics import mean_interval
 from custom_gaze.geometry import angular_error_deg
 from custom_gaze.models.network import GazeNetwork, trunk_spec
 from custom_gaze.weights.base import BaseNetwork
-
-SEED = 1  # of the folds, the augmented samples and the training
-
-
-@dataclass
-class Views:
-    """What a base network makes of a person's frames, computed once for every k.
-
-    Attributes:
-        frozen: (N, channels, h, w) float16, the frozen blocks' outputs of the plain crops.
-        features: (N, F) float64, what the heads see.
-        base_deg: (N, 2) float64, the base's expected angles.
-        store: frozen outputs of the samples of the frames in `rows`, frame by frame.
-        samples: augmented ones of each frame in `store`, beside the plain one.
-    """
-
-    frozen: NDArray[np.float16]
-    features: NDArray[np.float64]
-    base_deg: NDArray[np.float64]
-    store: Store
-    rows: NDArray[np.int64]
-    samples: int
 
 
 @dataclass(frozen=True)
@@ -73,20 +43,26 @@ class Case:
     state_path: Path  # for what an interrupted training leaves
     made: list[tuple[Calibrated, NDArray[np.float64]]] = field(default_factory=list, repr=False)
 
+    def whole(self) -> Views:
+        """Of whole crops, whatever the product looks at."""
+        told = self.person, self.base, self.settings, (self.k,), self.device
+        return views_of(*told, self.state_path.with_suffix(".whole"), inner_share=1.0)
+
     @property
     def known(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
         """The calibration's base angles (M, 2), labels (M, 2) and targets (M,)."""
         rows = self.person.calibration(self.k)
-        return self.views.base_deg[rows], self.person.labels_deg[rows], self.person.targets[rows]
+        return self.views.app_deg[rows], self.person.labels_deg[rows], self.person.targets[rows]
 
     @property
     def base_features(self) -> BaseFeatures:
         """The calibration's frames as the product has them."""
-        return BaseFeatures(self.views.features[self.person.calibration(self.k)], *self.known)
+        return self.views.known(self.person, self.person.calibration(self.k))
 
-    def predictions(self, form: LinearProbe) -> NDArray[np.float64]:
+    def predictions(self, closed: Closed, method: Candidate) -> NDArray[np.float64]:
         """A closed form's angles (N, 2) for all of the person's frames."""
-        return form.predict(self.views.features, self.views.base_deg)
+        every = self.views.known(self.person, np.arange(len(self.person.targets)))
+        return closed_predictions(closed, every)[method]
 
 
 @dataclass(frozen=True)
@@ -104,14 +80,14 @@ def centre(case: Case) -> Predictions:
 
 def base_as_it_is(case: Case) -> Predictions:
     """The base's expected angles."""
-    return Predictions(case.views.base_deg)
+    return Predictions(case.views.app_deg)
 
 
 def corrected(name: str) -> Callable[[Case], Predictions]:
     """One of the app's corrections, fitted on all k targets."""
 
     def method(case: Case) -> Predictions:
-        return Predictions(CORRECTIONS[name].fit(*case.known).predict(case.views.base_deg))
+        return Predictions(CORRECTIONS[name].fit(*case.known).predict(case.views.app_deg))
 
     return method
 
@@ -119,13 +95,14 @@ def corrected(name: str) -> Callable[[Case], Predictions]:
 def best_corrected(case: Case) -> Predictions:
     """The correction, SVR included, that cross-validation on the k targets prefers."""
     best = best_correction(*case.known, SEED, among=tuple(CORRECTIONS))
-    return Predictions(best.predict(case.views.base_deg), Remark(correction=best.name))
+    return Predictions(best.predict(case.views.app_deg), Remark(correction=best.name))
 
 
 def corrected_base(case: Case) -> Predictions:
     """The product's first candidate: the polynomial that cross-validation prefers."""
-    form = closed_forms(case.base_features, SEED)[Candidate.BASE]
-    return Predictions(case.predictions(form), Remark(correction=form.correction.name))
+    closed = closed_forms(case.base_features, SEED)
+    remark = Remark(correction=closed[Candidate.BASE].correction.name)
+    return Predictions(case.predictions(closed, Candidate.BASE), remark)
 
 
 def probe(case: Case) -> Predictions:
@@ -133,10 +110,12 @@ def probe(case: Case) -> Predictions:
     too, towards what the first one leaves or the labels."""
     network = case.base.network(case.base.spec.frozen_through)
     known = calibration_set(case, network, case.person.calibration(case.k)).with_augmented()
-    form = closed_forms(known.frames, SEED)[Candidate.PROBE]
+    closed = closed_forms(known.frames, SEED)
+    form = closed[Candidate.PROBE]
     alpha = form.alpha if np.isfinite(form.alpha) else None
-    remark = Remark(correction=form.correction.name, alpha=alpha)
-    return Predictions(case.predictions(form), remark)
+    share = case.views.inner_share
+    remark = Remark(correction=form.correction.name, alpha=alpha, inner_share=share)
+    return Predictions(case.predictions(closed, Candidate.PROBE), remark)
 
 
 def fine_tuned_from_probe(case: Case) -> Predictions:
@@ -150,7 +129,7 @@ def auto(case: Case) -> Predictions:
     method, held_out = made.choice.method, made.held_out
     errors = {str(n): float(h.errors_deg().mean()) for n, h in held_out.items()}
     if method != Candidate.FINETUNE:
-        angles = case.predictions(made.closed[method])
+        angles = case.predictions(made.closed, method)
     return Predictions(angles, Remark(chosen=str(method), held_out_deg=errors))
 
 
@@ -178,9 +157,7 @@ def calibration_set(
     views, person = case.views, case.person
     samples = min(case.settings.samples_at(len(rows)), views.samples)
     network.eval().to(case.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    frames = BaseFeatures(
-        views.features[rows], views.base_deg[rows], person.labels_deg[rows], person.targets[rows]
-    )
+    frames = views.known(person, rows)
     store = Part(views.store, sample_rows(views, rows, samples))
     trunk, heads = network.trunk_state(), case.base.heads
     return CalibrationSet(network, trunk, heads, frames, store, samples + 1, validation)
@@ -193,8 +170,10 @@ def predictions_of(network: GazeNetwork, views: Views) -> NDArray[np.float64]:
 
 
 def fine_tuned(case: Case) -> Predictions:
-    """The specification's recipe to the letter, from the base's own angles; a fifth of the targets
-    validates."""
+    """The specification's recipe to the letter, from the base's own angles for whole crops; a
+    fifth of the targets validates."""
+    if case.views.inner_share < 1:
+        case = replace(case, views=case.whole())
     person, views = case.person, case.views
     train, validation = person.split(case.k)
     params = train_params(case.base, case.settings)
@@ -259,7 +238,7 @@ def measured(case: Case, started: float) -> Outcome:
         name: Measures(
             frames=len(rows),
             targets=len(set(person.targets[rows].tolist())),
-            slope=slope(case.views.base_deg, person.labels_deg, sides[name]),
+            slope=slope(case.views.app_deg, person.labels_deg, sides[name]),
             error_deg=errors[name],
         )
         for name, rows in rows_of.items()
@@ -292,62 +271,8 @@ def slope(
     return float(yaw), float(pitch)
 
 
-def views_of(
-    person: Person,
-    base: BaseNetwork,
-    settings: Settings,
-    targets: tuple[int, ...],
-    device: torch.device,
-    scratch: Path,
-) -> Views:
-    """Pass the person's frames, and the samples that calibrating on `targets` needs, through the
-    base's trunk. `scratch` is a folder for features that do not fit into memory."""
-    heads = base.heads
-    assert heads is not None  # base_network refuses a base without
-    network = base.network(base.spec.frozen_through)
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    plain = [load_crop(sample, person.paths) for sample in person.samples]
-    frozen = features_of(network, plain, device)
-    with torch.inference_mode():
-        batches = torch.split(torch.from_numpy(frozen), PARAMS.train.batch_size)
-        features = torch.cat([network.features(x.to(device).float()).cpu() for x in batches])
-        base_deg = angles_of(features, heads)
-    rows = np.unique(np.concatenate([person.calibration(k) for k in targets]))
-    samples = max(settings.samples_at(len(person.split(k)[0])) for k in targets)
-    if TRAINED.isdisjoint(settings.methods or METHODS):
-        store: Store = np.empty((0, 1), np.float16)  # nobody asks for it
-    else:
-        store = _store(network, person, rows, samples, device, scratch)
-    return Views(frozen, features.numpy().astype(np.float64), base_deg, store, rows, samples)
-
-
-def _store(
-    network: GazeNetwork,
-    person: Person,
-    rows: NDArray[np.int64],
-    samples: int,
-    device: torch.device,
-    scratch: Path,
-) -> Store:
-    frames = [person.samples[row] for row in rows]
-    augmented = AugmentedSamples(
-        frames, person.paths, replace(PARAMS.augment, samples=samples), SEED
-    )
-    shutil.rmtree(scratch, ignore_errors=True)  # another person's
-    return frozen_features(
-        network, augmented, device, scratch, int(psutil.virtual_memory().available // 2)
-    )
-
-
 def train_params(base: BaseNetwork, settings: Settings) -> TrainParams:
     """The product's own, for this trunk, with as many epochs and steps as the settings ask for."""
     through = trunk_spec(base.trunk).frozen_through
     params = replace(PARAMS.train, frozen_through=through, seed=SEED)
     return replace(params, epochs=settings.epochs, steps=settings.steps, visits=settings.visits)
-
-
-def sample_rows(views: Views, rows: NDArray[np.int64], samples: int) -> NDArray[np.int64]:
-    """Where the plain frame and the first `samples` augmented ones of each row lie in the store."""
-    frames = np.searchsorted(views.rows, rows)
-    first = frames[:, None] * (views.samples + 1)
-    return np.asarray((first + np.arange(samples + 1)).ravel(), np.int64)

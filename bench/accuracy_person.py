@@ -18,6 +18,7 @@ from custom_gaze.data.index import Sample, labels_deg
 if TYPE_CHECKING:
     from accuracy_results import Outcome
 
+SEED = 1  # of the folds, the augmented samples and the training
 DAYS = ("day1", "day2")  # of a simulated person
 PARAMS = replace(Params(), sessions=(DAYS[0],), evaluate=EvaluateParams(sessions=(DAYS[1],)))
 SAMPLES_AN_EPOCH = 500  # at most: with many frames each gets fewer

@@ -21,7 +21,9 @@ METHOD_CODE = (
     "weights.base",
     "evaluation.metrics",
 )  # and what they import
-OWN_CODE = ("accuracy_person.py", "accuracy_world.py", "accuracy_people.py", "accuracy_methods.py")
+OWN_CODE = tuple(
+    f"accuracy_{part}.py" for part in ("person", "world", "people", "views", "methods")
+)
 REMEDY = "remove it, and run the same command again"
 SAME, OTHER = "same_session", "other_session"
 
@@ -45,6 +47,7 @@ class Remark(Plain):
 
     correction: str | None = None  # which one the method took
     alpha: float | None = None  # the probe's regularisation
+    inner_share: float | None = None  # of the crop's side, what the probe's base looks at
     chosen: str | None = None  # which candidate is exported
     held_out_deg: dict[str, float] | None = None  # each candidate's held-out error
     epochs: int | None = None

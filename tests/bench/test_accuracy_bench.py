@@ -35,15 +35,7 @@ import accuracy_methods
 import accuracy_report
 import accuracy_results
 from accuracy_bases import base_network, fingerprint
-from accuracy_methods import (
-    METHODS,
-    Case,
-    Views,
-    sample_rows,
-    slope,
-    train_params,
-    views_of,
-)
+from accuracy_methods import METHODS, Case, slope, train_params
 from accuracy_people import PEOPLE_CODE
 from accuracy_person import Person, Settings, farthest_first, spread_choice
 from accuracy_results import (
@@ -57,6 +49,7 @@ from accuracy_results import (
     Remark,
     Results,
 )
+from accuracy_views import Views, sample_rows, views_of
 from accuracy_world import QUICK, WORLD_CODE, DemoWorld, person_seeds
 
 CPU = torch.device("cpu")
