@@ -45,6 +45,7 @@ def test_one_word_asks_for_the_specification_to_the_letter(project: Project) -> 
         50,
         8,
     )
+    assert train.inner_share == 1
     assert train.method == "probe"  # is not the recipe's matter
 
 
