@@ -482,7 +482,7 @@ def test_closed_forms_alone_and_their_figures_as_an_epoch() -> None:
     closed, held_out = without_training(seen, 1)
     for name, form in closed_forms(seen, 1).items():
         np.testing.assert_array_equal(closed[name].weight, form.weight)
-        epoch = as_epoch(form, seen, held_out[name])
+        epoch = as_epoch(closed, name, seen, held_out[name])
         assert epoch.epoch == 0
         assert epoch.train_loss == pytest.approx(
             ((predictions(form, seen) - seen.true_deg) ** 2).mean()

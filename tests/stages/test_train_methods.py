@@ -365,7 +365,7 @@ def test_what_train_says_of_the_frames(
         (0, "3.00° on held-out targets; 14 frames trained on, each held out in turn"),
         (4, "3.00° on held-out targets; 10 frames trained on, 4 held out to measure it"),
     ):
-        result = train.TrainResult(FINETUNE, "asked for", 2, epoch, 14 - held_out, held_out)
+        result = train.TrainResult(FINETUNE, "asked for", 1.0, 2, epoch, 14 - held_out, held_out)
         monkeypatch.setattr(train, "run", lambda *_, result=result: result)
         assert main(["train"]) == 0
         printed = capsys.readouterr()
@@ -388,7 +388,7 @@ def test_train_says_that_the_embedded_base_knows_drawings_alone(
     index.run(project.params, project.paths)
     project.paths.specification.unlink()  # nothing is recorded without it
     project.change(fetch={"base": base})
-    result = train.TrainResult(FINETUNE, "asked for", 2, Epoch(2, 1.0, 2.0, 3.0), 14, 0)
+    result = train.TrainResult(FINETUNE, "asked for", 1.0, 2, Epoch(2, 1.0, 2.0, 3.0), 14, 0)
     monkeypatch.setattr(train, "run", lambda *_: result)
     assert main(["train"]) == 0
     said = "warning: the embedded base network has seen drawings of one face only, and these frames"
