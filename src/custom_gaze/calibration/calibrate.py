@@ -112,8 +112,8 @@ def known_errors(held_out: Mapping[Candidate, HeldOut]) -> dict[Candidate, NDArr
 
 def _settled(closed: Mapping[Candidate, HeldOut], tuned: HeldOut, targets: Targets) -> bool | None:
     """As `settled` of the closed forms and the fine-tune, cross-validated."""
-    simpler = {name: each.errors_deg() for name, each in closed.items()}
-    return settled(simpler, tuned.errors_deg(), targets)
+    errors = {name: each.errors_deg() for name, each in closed.items()}
+    return settled(errors, tuned.errors_deg(), targets)
 
 
 def _left(closed: Mapping[Candidate, HeldOut], crossed: CrossTraining) -> str:
