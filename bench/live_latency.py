@@ -3,11 +3,12 @@
     python bench/live_latency.py [--runs 40] [--trunks slim18 resnet50] [--frame FRAME.jpg]
 
 A frame of 1280x720 from the demo world, or one that is given, is looked at as the page's server
-does: decoded, the face found, the crop cut, the networks run; then the same frame is posted to the
-real server over the loopback, as the page does. `slim18` is the embedded base's trunk. Weights are
-random, which latency does not depend on. Beside the median stand the fastest run, which other
-programs on the machine disturb least, and the processor time, of all threads together. What the
-browser adds, the JPEG and the drawing, is in the page itself: it shows the whole, frame to dot.
+does: decoded, the face found or followed, the crop cut, the networks run; then the same frame is
+posted to the real server over the loopback, as often as the page does. `slim18` is the embedded
+base's trunk. Weights are random, which latency does not depend on. Beside the median stand the
+fastest run, which other programs on the machine disturb least, and the processor time, of all
+threads together. What the browser adds, the JPEG and the drawing, is in the page itself: it shows
+the whole, frame to dot.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,7 @@ from custom_gaze.faces.crops import gaze_crop
 from custom_gaze.faces.detectors import embedded_detector
 from custom_gaze.faces.eye_points import load_eye_finder
 from custom_gaze.faces.finder import DETECTOR_FILE, load_finder
+from custom_gaze.faces.following import FaceFollower
 from custom_gaze.inference.predictor import load_gaze_model
 from custom_gaze.models.onnx_files import open_session, read_onnx
 from latency import models
@@ -42,15 +45,17 @@ FORMS = {
     "float32": "ours: corrected base, probe, fine-tuned",
     "8 bits": "ours in 8 bits",
 }
+BETWEEN_S = 0.04  # from an answer to the page's next frame: drawn, waited for, made a JPEG
 Row = tuple[str, float, float, float]  # what, and of it median, fastest and processor's ms
 
 
-def timed(what: str, do: Callable[[], object], runs: int) -> Row:
-    """How long it takes, after three runs that do not count."""
+def timed(what: str, do: Callable[[], object], runs: int, pause_s: float = 0.0) -> Row:
+    """How long it takes, after three runs that do not count, with a pause before each."""
     for _ in range(3):
         do()
     walls, cpus = [], []
     for _ in range(runs):
+        time.sleep(pause_s)
         wall, cpu = time.perf_counter(), time.process_time()
         do()
         walls.append(1e3 * (time.perf_counter() - wall))
@@ -81,9 +86,11 @@ def rows(content: bytes, loop: Loop, folder: Path, runs: int) -> list[Row]:
     frame, models_ = decoded(content), loop.models
     face = loop.finder.find(frame)
     crop = gaze_crop(frame, face.box, models_.model.spec)
+    followed = FaceFollower(loop.finder, ThreadPoolExecutor(1))
     found = [
         timed("JPEG decoded", lambda: decoded(content), runs),
         timed("face found", lambda: loop.finder.find(frame), runs),
+        timed("face followed", lambda: followed.find(frame), runs),
         timed("crop cut", lambda: gaze_crop(frame, face.box, models_.model.spec), runs),
         timed("model alone", lambda: models_.angles_deg(crop, beside=False), runs),
     ]
@@ -102,7 +109,7 @@ def rows(content: bytes, loop: Loop, folder: Path, runs: int) -> list[Row]:
             assert answer.status == 200, answer.read()
             answer.read()
 
-        found.append(timed("posted and answered", ask, runs))
+        found.append(timed("posted and answered", ask, runs, BETWEEN_S))
         connection.close()
     return found
 

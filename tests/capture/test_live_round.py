@@ -10,6 +10,7 @@ from custom_gaze.capture.live_models import BASE, PERSONAL
 from custom_gaze.capture.live_round import EDGE_SHARE, Kind, Round, new_round
 from custom_gaze.capture.live_screen import PageScreen, known_screen
 from custom_gaze.common.errors import InputError
+from custom_gaze.faces.following import FaceFollower
 from custom_gaze.geometry import ScreenGeometry
 
 SCREEN = ScreenGeometry(960.0, 540.0, 0.025)
@@ -99,7 +100,7 @@ def test_the_heat_is_where_the_gaze_was() -> None:
 
 
 def test_a_tab_remembers_a_minute() -> None:
-    tab = Tab()
+    tab = Tab(FaceFollower(None, None))  # which is not asked
     for second in range(0, 100):
         shown = tab.filtered(float(second), seen(float(second), 0.0))
     assert shown[PERSONAL]["none"] == [99.0, 0.0]

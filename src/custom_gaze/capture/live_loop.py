@@ -2,12 +2,16 @@
 
 A tab of the page is told apart by an id of its own: its filters and its last minute are not another
 one's. Frames are looked at one after the other, however many tabs ask.
+
+The frames of a round are looked at as in training, the face found on the whole of each. Between
+rounds a tab's face is followed (faces/following.py): the dot does not wait for the detector.
 """
 
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -18,7 +22,8 @@ from custom_gaze.common.errors import InputError
 from custom_gaze.data.frame_looks import CLOSED_BELOW, LEAST_FRAMES, eye_openness, eye_patch
 from custom_gaze.faces.crops import Box, gaze_crop
 from custom_gaze.faces.eye_points import EyeFinder
-from custom_gaze.faces.finder import FaceFinder, SeveralFaces
+from custom_gaze.faces.finder import FaceFinder, FoundFace, SeveralFaces
+from custom_gaze.faces.following import FaceFollower
 from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.inference.smoothing import Exponential, OneEuro
 
@@ -39,7 +44,7 @@ class Seen:
         face: its box in frame pixels, None where there is none.
         why: there is no gaze in it, as the page's word; "" where there is one.
         angles_deg: of each model its angles (2,).
-        openness: of the eyes, see data/frame_looks.py; None where it was not asked for, or unknown.
+        openness: of the eyes, see data/frame_looks.py; None between rounds, or where it is unknown.
     """
 
     face: Box | None = None
@@ -52,6 +57,7 @@ class Seen:
 class Tab:
     """What one tab of the page has seen so far."""
 
+    follower: FaceFollower
     euro: dict[str, OneEuro] = field(default_factory=dict)
     app: dict[str, Exponential] = field(default_factory=dict)
     minute: deque[tuple[float, float, float]] = field(default_factory=deque)  # s, yaw, pitch
@@ -77,33 +83,50 @@ class Loop:
 
     def __init__(self, finder: FaceFinder, eyes: EyeFinder, models: SideBySide) -> None:
         self.finder, self.eyes, self.models = finder, eyes, models
+        self._beside = ThreadPoolExecutor(1, "detector")
         self._tabs: OrderedDict[str, Tab] = OrderedDict()
         self._lock = threading.Lock()
 
-    def look(self, frame: Frame, beside: bool = True, lids: bool = False) -> Seen:
-        """Look at one frame; one without a gaze is no error. `lids`: the eyes' openness too."""
+    def look(self, frame: Frame) -> Seen:
+        """Look at a round's frame, at the eyes' openness too; one without a gaze is no error."""
         with self._lock:
-            models = self.models
-            try:
-                face = self.finder.find(frame)
-            except SeveralFaces:
-                return Seen(why="two_faces")
-            except InputError:
-                return Seen(why="no_face")
-            try:
-                crop = gaze_crop(frame, face.box, models.model.spec)
-                angles_deg = models.angles_deg(crop, beside)
-            except InputError:
-                return Seen(face.box, "unusable")
-            openness = None
-            if lids and (found := face.eyes or self.eyes.find(frame, face.detected)):
+            seen, face = self._seen(frame, self.finder, beside=True)
+            if face is None or seen.why:
+                return seen
+            if found := face.eyes or self.eyes.find(frame, face.detected):
                 openness = eye_openness([eye_patch(frame, eye, found) for eye in found])
-            return Seen(face.box, "", angles_deg, openness)
+                return replace(seen, openness=openness)
+            return seen
+
+    def follow(self, frame: Frame, tab: Tab, beside: bool = True) -> Seen:
+        """Look at the next of a tab's frames; one without a gaze is no error."""
+        with self._lock:
+            seen, _ = self._seen(frame, tab.follower, beside)
+            tab.follower.learn(frame)
+            return seen
+
+    def _seen(
+        self, frame: Frame, finder: FaceFinder | FaceFollower, beside: bool
+    ) -> tuple[Seen, FoundFace | None]:
+        models = self.models
+        try:
+            face = finder.find(frame)
+        except SeveralFaces:
+            return Seen(why="two_faces"), None
+        except InputError:
+            return Seen(why="no_face"), None
+        try:
+            crop = gaze_crop(frame, face.box, models.model.spec)
+            return Seen(face.box, "", models.angles_deg(crop, beside)), face
+        except InputError:
+            return Seen(face.box, "unusable"), face
 
     def tab(self, name: str) -> Tab:
         """A tab's memory; the one that was away longest is forgotten for a new one."""
         with self._lock:
-            tab = self._tabs.setdefault(name, Tab())
+            if name not in self._tabs:
+                self._tabs[name] = Tab(FaceFollower(self.finder, self._beside))
+            tab = self._tabs[name]
             self._tabs.move_to_end(name)
             while len(self._tabs) > MOST_TABS:
                 self._tabs.popitem(last=False)

@@ -131,8 +131,9 @@ class Live:
         def look() -> object:
             began = time.perf_counter()
             frame = decoded(content)
-            seen = self.loop.look(frame, query.beside)
-            shown = self.loop.tab(query.tab).filtered(query.seconds, seen)
+            tab = self.loop.tab(query.tab)
+            seen = self.loop.follow(frame, tab, query.beside)
+            shown = tab.filtered(query.seconds, seen)
             height_px, width_px = frame.shape[:2]
             return {
                 "size": (width_px, height_px),
@@ -177,7 +178,7 @@ class Live:
             raise InputError(NO_ROUND)
 
         def look() -> str:
-            seen = self.loop.look(decoded(content), beside=True, lids=True)
+            seen = self.loop.look(decoded(content))
             return made.take(content, time.time_ns() // 1_000_000, query.target, seen)
 
         return {"why": await run_in_threadpool(look)}
