@@ -1,7 +1,7 @@
 // The live page: the camera's frames go to the server one after the other, and what it sees in them
 // is drawn.
 import { Camera, NoCamera } from "./camera.js";
-import { begin as beginRound, running } from "./live_round.js";
+import { begin as beginRound, recalibrating, running } from "./live_round.js";
 import { SHAPES, draw, goFull, isFull, leaveFull, screenSize } from "./live_stage.js";
 import { Refused, ask, element, end, number, pause, say, speak, tell } from "./page.js";
 
@@ -13,6 +13,7 @@ const PATHS = {
 };
 const HEAT_EVERY_MS = 1000;
 const ANNOUNCE_MS = 2000;
+const CALM_MS = 1000; // between frames while a recalibration runs
 const tab = crypto.randomUUID();
 export const camera = new Camera(element("video"), true);
 const view = { screen: screenSize(), dots: {}, heat: null, target: null, result: null };
@@ -80,6 +81,7 @@ async function loop() {
       await pause(100); // a round takes its own frames
       continue;
     }
+    if (recalibrating()) await pause(CALM_MS); // the run needs the processor
     try {
       await look();
     } catch (error) {

@@ -7,9 +7,11 @@ const SETTLE_MS = 900; // for the eyes to arrive and to rest; the ring shrinks m
 const PATIENCE_MS = 4000; // with blinks and lost faces at one target, which then comes once more
 const REFUSED = { no_face: "live.why.no_face", blink: "live.why.blink", still: "live.why.still" };
 let going = false;
+let following = false; // a recalibration
 let last = null; // {round, kind} of what can be kept
 
 export const running = () => going;
+export const recalibrating = () => following;
 
 class Left extends Error {}
 
@@ -139,6 +141,7 @@ async function recalibrate() {
 /** Tell how a recalibration gets on until it has ended. */
 async function follow() {
   for (const id of ["validate", "recalibrate"]) element(id).disabled = true;
+  following = true;
   try {
     for (;;) {
       const now = await ask("live/recalibration");
@@ -155,6 +158,7 @@ async function follow() {
       return await done(now.result);
     }
   } finally {
+    following = false;
     for (const id of ["validate", "recalibrate"]) element(id).disabled = false;
   }
 }
