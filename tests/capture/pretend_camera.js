@@ -1,13 +1,14 @@
 // A webcam for tests: a canvas that shows what window.demoFrame(target) answers, a base64 JPEG, for
 // the page's current target ("index x y", or "" before one), with a speck of noise in each frame.
-// window.pretendCamera: fail (an error's name), unplug(), pause.
+// window.pretendCamera: fail (an error's name), unplug(), still, and moving: the person is drawn anew for
+// each frame, as two frames of one target have to differ for more than a look.
 (() => {
   const canvas = document.createElement("canvas");
   Object.assign(canvas, { width: 1280, height: 720 });
   const context = canvas.getContext("2d");
   let bitmap = null;
   let asked = null;
-  const pretend = { fail: null, still: false, stream: null };
+  const pretend = { fail: null, still: false, moving: false, stream: null };
   window.pretendCamera = pretend;
   const draw = () => {
     const target = document.getElementById("stage")?.hidden === false
@@ -21,6 +22,7 @@
         if (asked === target) bitmap = made;
       });
     }
+    if (bitmap && pretend.moving) asked = null; // this one is shown once
     if (!bitmap) return;
     context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
     if (!pretend.still) {

@@ -29,6 +29,7 @@ pytest_plugins = ["import_fixtures"]
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)"
 )
+MOVING = "window.pretendCamera.moving = true;"
 FLAWS = (REPOSITORY / "tests" / "evaluation" / "page_flaws.js").read_text()
 
 
@@ -84,6 +85,7 @@ def address(ready: Project) -> Iterator[str]:
     assert ended.wait(60)  # the test's last click ends the command
 
 
+@pytest.mark.long
 def test_a_round_tells_the_error_that_predict_finds_in_the_session_it_kept(
     ready: Project, address: str, browser: Any
 ) -> None:
@@ -153,7 +155,12 @@ def test_a_refused_camera_is_said_and_the_page_goes_on_when_it_is_allowed(
     until(page, "#progress", "Ziel 1 von 9")
     page.evaluate("document.exitFullscreen()")
     until(page, "#progress", "Vorzeitig verlassen")
+    other = opened(browser, address, person.frame)  # a second tab sees as much
+    until(other, "#status", "One face")
+    until(other, "#numbers", r"\d+ ms from a frame to its dot")
     page.click("#end")
+    until(other, "#alert", "The command has ended")
+    other.context.close()
     page.context.close()
 
 
@@ -183,7 +190,7 @@ def test_from_an_empty_folder_to_a_recalibrated_gaze(browser: Any, tmp_path: Pat
     clone.run("git", "commit", "--quiet", "-m", "start")
 
     capturing = Command(clone, "capture", "day1", "--grid", "5x4", "--frames-per-target", "2")
-    page = opened(browser, capturing.url, person.frame)
+    page = opened(browser, capturing.url, person.frame, MOVING)
     page.wait_for_selector("#check-face.good", timeout=60_000)
     page.check("#by-width")
     page.fill("#width", "34")
@@ -198,7 +205,7 @@ def test_from_an_empty_folder_to_a_recalibrated_gaze(browser: Any, tmp_path: Pat
     clone.run("custom-gaze", "run", "day1", "-S", "train.method=probe")
 
     watching = Command(clone, "live")
-    page = opened(browser, watching.url, person.frame)
+    page = opened(browser, watching.url, person.frame, MOVING)
     until(page, "#status", "One face")
     assert page.is_checked("#mirror")  # as day1 was captured
     assert page.input_value("#distance", timeout=1000) == "60"  # its screen is remembered
