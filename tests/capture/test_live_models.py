@@ -30,14 +30,16 @@ def expected(project: Project, crop: np.ndarray) -> dict[str, np.ndarray]:
     return {PERSONAL: model.angles_deg(crop), CORRECTED: corrected, BASE: base_deg[0]}
 
 
-@pytest.mark.parametrize("method", ["probe", "base", "finetune"])
-def test_all_three_are_what_the_files_say(headed: Project, method: str) -> None:
-    headed.change(train={"method": method, "epochs": 1, "steps": 5})
+@pytest.mark.parametrize(
+    ("method", "share"), [("probe", 1.0), ("probe", 0.7), ("base", 1.0), ("finetune", 1.0)]
+)
+def test_all_three_are_what_the_files_say(headed: Project, method: str, share: float) -> None:
+    headed.change(train={"method": method, "epochs": 1, "steps": 5, "inner_share": share})
     train.run(headed.params, headed.paths)
     export.run(headed.params, headed.paths)
     models = load_side_by_side(headed.params, headed.paths)
     assert models.alone == ""
-    assert (models.base is not None) == (method == "finetune")  # else it is in the graph
+    assert (models.base is not None) == (method == "finetune" or share < 1)  # else in the graph
     crop = load_crop(read_index(headed.paths.index)[0], headed.paths)
     found, wanted = models.angles_deg(crop), expected(headed, crop)
     for name, angles_deg in wanted.items():

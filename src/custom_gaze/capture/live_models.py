@@ -3,7 +3,8 @@ the app's best correction of that base, which is what a user has without trainin
 
 The corrected base and the probe leave the trunk as it was, and the base's own angles are a value
 inside the exported graph: it is made an output, and costs nothing. A fine-tuned trunk is another
-one; beside it the base network itself looks at the crop.
+one, and one that gets the inner part of the crop gives other angles; beside them the base network
+itself looks at the crop.
 """
 
 from collections.abc import Callable
@@ -106,7 +107,8 @@ def _compared(model: GazeModel, paths: Paths) -> SideBySide:
         corrected: Angles = polynomial.predict(base_deg[None])[0]
         return corrected
 
-    name = None if facts_of(proto, sha256).method == Candidate.FINETUNE else base_output(proto)
+    other = facts_of(proto, sha256).method == Candidate.FINETUNE or candidates.inner_share < 1
+    name = None if other else base_output(proto)
     if name is None:
         return SideBySide(model, correction, base=_base(model, paths))
     inner = open_session(with_output(proto, name), model.path, threads=0)
