@@ -222,7 +222,7 @@ def _facts(
         f"{' and '.join(map(str, done))} of {len(plan.world.names)} persons done",
         f"fine-tuned: up to {settings.epochs} epochs, {settings.samples} augmented samples of each "
         f"training frame, fewer where an epoch would exceed {SAMPLES_AN_EPOCH} samples",
-        *(f"{name} base: {r.base.trunk}, weights {r.weights}" for name, r in bases.items()),
+        *(f"{name} base: {r.base.spec.name}, weights {r.weights}" for name, r in bases.items()),
         f"{platform.machine()}, {os.cpu_count()} CPUs, computed on {name}, "
         f"Python {platform.python_version()}, torch {torch.__version__}; "
         f"the last run took {clock.spent()}",

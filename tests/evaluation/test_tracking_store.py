@@ -7,8 +7,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -18,8 +17,6 @@ from sqlalchemy import create_engine, text
 from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.common.files import sha256_of
 from custom_gaze.evaluation.tracking import addresses, registry, schema, store
-from custom_gaze.remote import agent_mlflow
-from custom_gaze.remote.agent import Link
 from gaze_files import write_network
 
 AWKWARD = ("plain", "que?stion", "per%20cent", "two words #1", "ü%3F")
@@ -79,13 +76,6 @@ def test_an_awkward_folder_keeps_its_runs_inside(
     assert sent.parent == folder / "mlartifacts" / run_id / "artifacts" / "model"
     assert schema.look_at(folder / "mlflow.db") == schema.Condition(runs=1)
     assert not list(folder.glob("mlflow.db.new*"))
-
-    client.set_tag(run_id, "dvc_experiment", "night")  # and the far machine finds them there
-    told: list[Any] = []
-    header = {"dir": str(folder.parent), "sub": "", "name": "night"}
-    agent_mlflow.tracked(cast(Link, SimpleNamespace(send=told.append)), header)
-    [[[name, path, _]]] = [run["files"] for run in told[0]["runs"]]
-    assert (name, path) == ("model/words.txt", str(sent))
 
 
 def test_a_killed_making_leaves_nothing_in_the_way(root: Path) -> None:

@@ -135,7 +135,7 @@ class Recalibration:
             cwd=self._paths.root,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             start_new_session=True,  # Ctrl-C in our terminal reaches it through `stop` alone
         )
