@@ -15,7 +15,13 @@ from custom_gaze.calibration.cross_training import cross_train
 from custom_gaze.calibration.cross_validation import training_folds
 from custom_gaze.calibration.linear_probe import LinearProbe
 from custom_gaze.calibration.recipe import Recipe, cosine, fitted
-from custom_gaze.calibration.selection import choice_of, settled
+from custom_gaze.calibration.selection import (
+    CARRYING_OVER,
+    WITHOUT_BASE,
+    carrying_over,
+    choice_of,
+    settled,
+)
 from custom_gaze.calibration.starting_head import starting_head
 from custom_gaze.calibration.trainer import Trainer, predict
 from custom_gaze.common.errors import InputError
@@ -481,6 +487,23 @@ def test_of_those_as_good_the_one_that_carries_over_is_taken_and_the_reason_said
         "its cross-validated error, 3.55°, is within 0.07°, which nobody would notice, of that of "
         "the probe, 3.50°, and it carries over better to another day"
     )
+
+
+def test_a_base_that_explains_little_is_nothing_to_fall_back_on() -> None:
+    targets = np.arange(9)
+    true = np.stack([np.resize([-15.0, 0, 15], 9), np.repeat([-9.0, 0, 9], 3)], axis=1)  # 13.6 off
+    seen = BaseFeatures(np.zeros((9, 4)), 0.4 * true, true, targets)
+    assert carrying_over(np.full(9, 5.0), true, seen) == WITHOUT_BASE
+    assert carrying_over(np.full(9, 3.0), true, seen) == CARRYING_OVER  # explains the gaze
+    assert carrying_over(np.full(9, 5.0), 0.5 * true, seen) == CARRYING_OVER  # hardly magnifies
+    noise = np.tile([-3.0, 2.0, 1.6], 3)  # of a difference: 0.74
+    errors = {BASE: np.full(9, 10.0), PROBE: 10.4 + noise, FINETUNE: 10.1 + noise}
+    assert choice_of(errors, targets, CARRYING_OVER).method == BASE
+    assert choice_of(errors, targets, WITHOUT_BASE).method == FINETUNE
+    # And it is settled by the same order: a small loss to the base alone is no reason to stop.
+    closed, tuned = {BASE: np.full(20, 10.0)}, np.full(20, 10.1)
+    assert settled(closed, tuned, np.arange(20), CARRYING_OVER) is False
+    assert settled(closed, tuned, np.arange(20), WITHOUT_BASE) is True
 
 
 def test_closed_forms_alone_and_their_figures_as_an_epoch() -> None:

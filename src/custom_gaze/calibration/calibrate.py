@@ -20,7 +20,7 @@ from custom_gaze.calibration.cross_training import CrossTraining, cross_train
 from custom_gaze.calibration.cross_validation import HeldOut, Targets, training_folds
 from custom_gaze.calibration.progress import SILENT, Progress
 from custom_gaze.calibration.recipe import Epoch, Recipe
-from custom_gaze.calibration.selection import Choice, choice_of, settled
+from custom_gaze.calibration.selection import Choice, Order, carrying_over, choice_of, settled
 from custom_gaze.calibration.trainer import Trainer, WorseThanStart
 from custom_gaze.config.candidate import Candidate
 from custom_gaze.config.params import TrainParams
@@ -75,22 +75,25 @@ def calibrate(
     frames, recipe = calibration_set.frames, Recipe(params)
     closed, held_out = without_training(frames, params.seed, progress)
     folds = training_folds(frames.targets, params.seed)
+    base = Candidate.BASE
+    corrected = held_out[base].errors_deg(), closed_predictions(closed, frames)[base]
+    compared = frames.targets, carrying_over(*corrected, frames)
     try:
         crossed = cross_train(
             *(calibration_set, folds, recipe.in_folds(), scratch, progress),
-            lambda so_far: _settled(held_out, so_far, frames.targets) is not None,
+            lambda so_far: _settled(held_out, so_far, *compared) is not None,
         )
         _tell(progress, {Candidate.FINETUNE: crossed.held_out})
-        if recipe.cosine and _settled(held_out, crossed.held_out, frames.targets) is False:
+        if recipe.cosine and _settled(held_out, crossed.held_out, *compared) is False:
             raise WorseThanStart(_left(held_out, crossed))
         epochs = recipe.epochs if recipe.cosine else recipe.exported(crossed.history).epoch
         Trainer(calibration_set, recipe, scratch / "final.pt").run(epochs, progress)
     except WorseThanStart as stop:
-        chosen = _chosen(held_out, frames.targets)
+        chosen = _chosen(held_out, *compared)
         chosen = replace(chosen, reason=f"{chosen.reason}; {stop}")
         return Calibrated(chosen, held_out, closed, None, [])
     held_out[Candidate.FINETUNE] = crossed.held_out
-    chosen = _chosen(held_out, frames.targets)
+    chosen = _chosen(held_out, *compared)
     if crossed.folds < len(folds):
         reason = f"{chosen.reason}, which {crossed.folds} of {len(folds)} folds settled"
         chosen = replace(chosen, reason=reason)
@@ -98,9 +101,9 @@ def calibrate(
     return Calibrated(chosen, held_out, closed, fine_tuned, crossed.history)
 
 
-def _chosen(held_out: Mapping[Candidate, HeldOut], targets: Targets) -> Choice:
+def _chosen(held_out: Mapping[Candidate, HeldOut], targets: Targets, order: Order) -> Choice:
     every = np.isfinite([each.errors_deg() for each in held_out.values()]).all(axis=0)
-    return choice_of(known_errors(held_out), targets[every])
+    return choice_of(known_errors(held_out), targets[every], order)
 
 
 def known_errors(held_out: Mapping[Candidate, HeldOut]) -> dict[Candidate, NDArray[np.float64]]:
@@ -110,10 +113,12 @@ def known_errors(held_out: Mapping[Candidate, HeldOut]) -> dict[Candidate, NDArr
     return {name: some[every] for name, some in errors.items()}
 
 
-def _settled(closed: Mapping[Candidate, HeldOut], tuned: HeldOut, targets: Targets) -> bool | None:
+def _settled(
+    closed: Mapping[Candidate, HeldOut], tuned: HeldOut, targets: Targets, order: Order
+) -> bool | None:
     """As `settled` of the closed forms and the fine-tune, cross-validated."""
     errors = {name: each.errors_deg() for name, each in closed.items()}
-    return settled(errors, tuned.errors_deg(), targets)
+    return settled(errors, tuned.errors_deg(), targets, order)
 
 
 def _left(closed: Mapping[Candidate, HeldOut], crossed: CrossTraining) -> str:

@@ -2,8 +2,8 @@
 
 Of corrections the simplest; of candidates the one that carries over best to another day, which
 targets of one session do not show. Measured on simulated persons (docs/accuracy.md): the corrected
-base carries over best where it is as good at all; the fine-tune keeps more of its gain on another
-day than the probe does.
+base carries over best where it is as good and the base's angles explain the gaze; the fine-tune
+keeps more of its gain on another day than the probe does.
 """
 
 from collections.abc import Mapping
@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from custom_gaze.calibration import policy
-from custom_gaze.calibration.cross_validation import Targets
+from custom_gaze.calibration.base_features import BaseFeatures
+from custom_gaze.calibration.cross_validation import Angles, Targets
 from custom_gaze.config.candidate import Candidate
 
 Name = TypeVar("Name", bound=str)
 
-CARRYING_OVER = (Candidate.BASE, Candidate.FINETUNE, Candidate.PROBE)  # to another day, best first
+Order = tuple[Candidate, ...]  # by how they carry over to another day, the best first
+CARRYING_OVER = (Candidate.BASE, Candidate.FINETUNE, Candidate.PROBE)
+WITHOUT_BASE = (Candidate.FINETUNE, Candidate.PROBE, Candidate.BASE)
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,25 @@ class Choice:
 
     method: Candidate
     reason: str
+
+
+def carrying_over(errors: NDArray[np.float64], corrected_deg: Angles, seen: BaseFeatures) -> Order:
+    """The candidates by how they carry over.
+
+    Args:
+        errors: (N,) held-out errors in degrees of the corrected base.
+        corrected_deg: (N, 2) its angles of the frames, fitted on all of them.
+        seen: the N frames.
+
+    What another day changes in the base's angles, a correction magnifies as it does the angles.
+    Where it does so and yet explains little of the gaze it carries over worst, and is nothing to
+    fall back on.
+    """
+    spread = np.ptp(seen.app_deg, axis=0)
+    magnifies = (np.ptp(corrected_deg, axis=0) > policy.MAGNIFIED * spread).any()
+    apart = np.linalg.norm(seen.true_deg - seen.true_deg.mean(axis=0), axis=1).mean()
+    explains = errors.mean() <= policy.UNEXPLAINED * apart
+    return WITHOUT_BASE if magnifies and not explains else CARRYING_OVER
 
 
 def preferred(errors: Mapping[Name, NDArray[np.float64]], targets: Targets) -> Name:
@@ -58,7 +80,10 @@ def preferred(errors: Mapping[Name, NDArray[np.float64]], targets: Targets) -> N
 
 
 def settled(
-    closed: Mapping[Candidate, NDArray[np.float64]], last: NDArray[np.float64], targets: Targets
+    closed: Mapping[Candidate, NDArray[np.float64]],
+    last: NDArray[np.float64],
+    targets: Targets,
+    order: Order = CARRYING_OVER,
 ) -> bool | None:
     """Whether the fine-tune will be preferred to the closed forms, as far as targets held out tell
     so far: True or False where more of them will hardly change it, None where they may.
@@ -67,6 +92,7 @@ def settled(
         closed: of each of these, (N,) held-out errors of the frames.
         last: (N,) the same of the fine-tune, NaN where a frame was not held out yet.
         targets: (N,) the frames' targets.
+        order: the candidates, the one preferred among equals first.
 
     Its gain over one that is preferred among equals has to be more than anyone would notice, its
     loss to another one no more than that: on which side of it does Student's interval over targets
@@ -80,10 +106,10 @@ def settled(
     if held < enough:
         return None
     times, alike = stdtrit(held - 1, policy.SETTLED_SURELY), alike_deg(last[known], targets[known])
-    first = CARRYING_OVER.index(Candidate.FINETUNE)
+    first = order.index(Candidate.FINETUNE)
     lows, highs = [], []
     for name, some in closed.items():
-        least = alike if CARRYING_OVER.index(name) < first else -alike
+        least = alike if order.index(name) < first else -alike
         mean, noise = mean_over_targets((some - last)[known], targets[known])
         lows.append(mean - times * noise - least)
         highs.append(mean + times * noise - least)
@@ -104,14 +130,17 @@ def mean_over_targets(values: NDArray[np.float64], targets: Targets) -> tuple[fl
     return float(means.mean()), float(means.std(ddof=1) / len(means) ** 0.5)
 
 
-def choice_of(errors: Mapping[Candidate, NDArray[np.float64]], targets: Targets) -> Choice:
+def choice_of(
+    errors: Mapping[Candidate, NDArray[np.float64]], targets: Targets, order: Order = CARRYING_OVER
+) -> Choice:
     """The candidate that is `preferred`, and why.
 
     Args:
         errors: each candidate's (N,) held-out errors in degrees.
         targets: (N,) the frames' targets.
+        order: the candidates, the one preferred among equals first.
     """
-    method = preferred({n: errors[n] for n in CARRYING_OVER if n in errors}, targets)
+    method = preferred({n: errors[n] for n in order if n in errors}, targets)
     means = {name: float(some.mean()) for name, some in errors.items()}
     best = min(means, key=lambda name: means[name])
     if method == best:
