@@ -33,5 +33,6 @@ def site(shared_site: Site) -> Iterator[Site]:
         path.unlink()
     for path, content in kept.items():
         path.write_bytes(content)
+        path.chmod(0o600)  # a key that others may read is none to ssh
     shared_site.wait_for_quiet()
     shared_site.clean()

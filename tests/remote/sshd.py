@@ -1,8 +1,8 @@
 """A real sshd on loopback: another machine with a home folder, keys and settings of its own.
 
-The client side is a second home whose ~/.ssh/config knows the machine as `jowestdgxe`. OpenSSH
-takes the home folder from the user database and not from $HOME, so a small `ssh` on PATH names
-that config (dvc-facts: asyncssh and git follow $HOME).
+The client side is a second home whose ~/.ssh/config knows the machine as `jowestdgxe`. Both homes
+have a space in their path. OpenSSH takes the home folder from the user database and not from $HOME,
+so a small `ssh` on PATH names that config (dvc-facts: asyncssh and git follow $HOME).
 """
 
 import contextlib
@@ -92,16 +92,17 @@ class Machine:
     port: int = field(default_factory=free_port)
     prefix: tuple[str, ...] = ()  # what sshd is started with, e.g. a mount namespace
     process: "subprocess.Popen[bytes] | None" = None
+    agent: str = ""  # the socket of an ssh-agent that is known here
 
     @property
     def home(self) -> Path:
         """The far machine's home folder."""
-        return self.root / "there"
+        return self.root / "there at home"
 
     @property
     def client_home(self) -> Path:
         """The home folder here."""
-        return self.root / "here"
+        return self.root / "here at home"
 
     @property
     def known_hosts(self) -> Path:
@@ -129,8 +130,8 @@ class Machine:
             "UsePAM no\nStrictModes no\nPasswordAuthentication no\n"
             "KbdInteractiveAuthentication no\nPermitRootLogin yes\nLogLevel VERBOSE\n"
             f"MaxStartups 100\nSubsystem sftp {_sftp_server()}\n"
-            f"SetEnv HOME={self.home} PATH={path} LANG=C.UTF-8 OMP_NUM_THREADS=1 PIP_NO_INDEX=1 "
-            f"DVC_SITE_CACHE_DIR={self.home / 'dvc-site'}\n"
+            f'SetEnv "HOME={self.home}" PATH={path} LANG=C.UTF-8 OMP_NUM_THREADS=1 PIP_NO_INDEX=1 '
+            f"DVC_SITE_CACHE_DIR={self.root / 'dvc-site-there'}\n"
             f"ForceCommand cd {shlex.quote(str(self.home))} && . {self.root / 'login'}\n"
         )
         self.log_in_with("sh")
@@ -154,10 +155,10 @@ class Machine:
                     "    HostName 127.0.0.1",
                     f"    Port {port or self.port}",
                     f"    User {getpass.getuser()}",
-                    f"    IdentityFile {ssh / 'id_ed25519'}",
+                    f'    IdentityFile "{ssh / "id_ed25519"}"',
                     "    IdentitiesOnly yes",
                     "Host *",
-                    f"    UserKnownHostsFile {self.known_hosts}",
+                    f'    UserKnownHostsFile "{self.known_hosts}"',
                     "    GlobalKnownHostsFile /dev/null",
                     "",
                 ]
@@ -168,7 +169,9 @@ class Machine:
         binaries = self.root / "bin"
         binaries.mkdir()
         (self.root / "limit.py").write_text(_LIMIT)
-        config = shlex.quote(str(self.client_home / ".ssh" / "config"))
+        # ProxyJump hands on the path after -F as it is: it must have no space.
+        (self.root / "ssh").symlink_to(self.client_home / ".ssh")
+        config = self.root / "ssh" / "config"
         for name in ("ssh", "sftp"):
             script = binaries / name
             script.write_text(
@@ -206,6 +209,7 @@ class Machine:
         python = str(Path(sys.executable).parent)
         return {
             **kept,
+            **({"SSH_AUTH_SOCK": self.agent} if self.agent else {}),
             "HOME": str(self.client_home),
             "PATH": f"{self.root / 'bin'}:{python}:{os.environ['PATH']}",
             "DVC_NO_ANALYTICS": "true",

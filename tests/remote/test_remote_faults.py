@@ -428,7 +428,7 @@ def test_a_login_that_is_none_of_the_usual(site: Site, shell: str) -> None:
     config = site.machine.client_home / ".ssh" / "config"
     hop = f"Host hop\n    HostName 127.0.0.1\n    HostKeyAlias hop\n    Port {site.machine.port}\n"
     own = "    ProxyJump hop\n    ControlMaster auto\n    ControlPath ~/cm-%C\n"
-    key = f"    IdentityFile {site.machine.client_home / '.ssh' / 'id_ed25519'}\n"
+    key = f'    IdentityFile "{site.machine.client_home / ".ssh" / "id_ed25519"}"\n'
     config.write_text(config.read_text().replace("Host *", f"{own}{hop}{key}Host *"))
     public = " ".join(site.machine.host_key.with_suffix(".pub").read_text().split()[:2])
     with site.machine.known_hosts.open("a") as file:

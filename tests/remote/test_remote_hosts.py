@@ -195,14 +195,29 @@ def test_setup_asks_before_it_pins_or_changes_anything(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("folder", ["my folder", "Größe", "../$(x)"])
-def test_a_folder_that_cannot_work_is_refused_before_anything(site: Site, folder: str) -> None:
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--dir", "Größe"), "choose another with --dir"),
+        (("--dir", "../$(x)"), "choose another with --dir"),
+        (("--dir", "folder "), "choose another with --dir"),
+        (("--host", "DGX"), "--host 'DGX': name a machine as in ~/.ssh/config"),
+        (("--host", "me@dgx"), "--host 'me@dgx'"),
+        (("--host", "dgx..lan"), "--host 'dgx..lan'"),
+    ],
+)
+def test_a_name_that_cannot_work_is_refused_before_anything(
+    site: Site, words: tuple[str, str], said: str
+) -> None:
+    """DVC makes a remote DGX one called dgx: setup went through, and then none was set up."""
     log = site.machine.root / "sshd.log"
-    before = log.read_bytes().count(b"Connection from")
-    done = site.run("setup", "--yes", "--dir", folder)
+    before, here = log.read_bytes().count(b"Connection from"), site.fingerprint()
+    done = site.run("setup", "--yes", *words)
     assert done.returncode == 2
-    assert "choose another with --dir" in done.stderr
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
     assert log.read_bytes().count(b"Connection from") == before
+    assert site.fingerprint() == here
 
 
 def test_an_old_git_there_is_named(site: Site) -> None:

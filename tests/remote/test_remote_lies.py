@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.data.dvc_cache import Cache
-from custom_gaze.remote import carry, fetch, runs, setup, store
+from custom_gaze.remote import agent, agent_store, carry, fetch, runs, setup, store
 from custom_gaze.remote.connection import AgentError, Connection
 from custom_gaze.remote.display import Traffic
 from custom_gaze.remote.replies import Hello, NotAsked, Run, Status, understood
@@ -373,6 +373,30 @@ def test_only_what_was_asked_for_is_taken_of_what_arrived(tmp_path: Path) -> Non
     assert not place.exists()
 
 
+@pytest.mark.parametrize("name", [CLIMBS, "../" * 11 + "a", f"{OTHER}\n", OTHER.upper(), "", 5])
+def test_the_far_side_takes_no_name_that_leads_out_either(tmp_path: Path, name: Any) -> None:
+    """Its agent asks the same functions; a list that lies in its store is looked at as well."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"kept")
+    far = tmp_path / "store"
+    far.mkdir()
+    for what in (store.object_path, store.is_whole):
+        with pytest.raises(OSError, match="this is no object's name"):
+            what(str(far), name)
+    with pytest.raises(OSError, match="this is no object's name"):
+        store.take_in(str(far), "night", [name])
+    with pytest.raises(OSError, match="this is no transfer's name"):
+        store.take_in(str(far), "../..", [OTHER])
+    listing = json.dumps([{"md5": name, "relpath": "a"}]).encode()
+    folder = md5(listing) + ".dir"
+    path = Path(store.object_path(str(far), folder))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(listing)
+    with pytest.raises(OSError, match="this is no object's name"):
+        agent_store.listed(cast(agent.Link, None), {"store": str(far), "objects": [folder]})
+    assert victim.read_bytes() == b"kept"
+
+
 def test_it_gets_no_object_that_the_run_does_not_use(far: Far) -> None:
     """It might ask for the frames of another session."""
     cache = Cache(far.root)
@@ -417,7 +441,7 @@ def test_lies_about_itself(lie: dict[str, Any]) -> None:
         ("far", "far", InputError),
         ("/home/me/$(x)/far", "far", InputError),
         ("/home/jörg/far", "far", InputError),
-        ("/home/a b/far", "far", InputError),
+        ("/home/a /far", "far", InputError),
         ("/home/me\nurl = ssh://x/far", "far", InputError),
     ],
 )

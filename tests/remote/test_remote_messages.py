@@ -114,6 +114,7 @@ def test_a_message_cut_in_the_middle_and_one_too_long() -> None:
         ("ssh: connect to host far port 22: Connection refused", Unreachable, "refuses"),
         ("ssh: connect to host far port 22: Connection timed out", Unreachable, "no answer"),
         ("me@far: Permission denied (publickey).", Unreachable, "does not let us in"),
+        ("Idle logins are timed out.\nme@far: Permission denied.", Unreachable, "not let us in"),
         ("sh: 1: python3: not found", Unreachable, "python3 is missing"),
         ("something new", Unreachable, "something new"),
     ],
@@ -132,7 +133,8 @@ def test_a_connection_that_ends_later_was_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["", "-oProxyCommand=touch x", "a b", "a\nb", "a/b", "a'b", "$(x)", "ü"]
+    "host",
+    ["", "-oProxyCommand=touch x", "a b", "a\nb", "a/b", "a'b", "$(x)", "ü", "a..b", "a.lock", "A"],
 )
 def test_what_ssh_would_take_for_something_else_is_no_host(host: str) -> None:
     with pytest.raises(InputError, match="--host"):

@@ -32,7 +32,7 @@ for words in json.loads(sys.argv[1]):
         sys.exit(code)
 """
 # What becomes part of addresses in the configuration of DVC and git, and what DVC can work in.
-_FOLDER = re.compile(r"(/[A-Za-z0-9_.@+,=-]+)+")
+_FOLDER = re.compile(r"(/[A-Za-z0-9_.@+,=-]+( [A-Za-z0-9_.@+,=-]+)*)+")
 _INSTALL_SILENCE = "this takes minutes the first time"
 
 
@@ -98,7 +98,8 @@ def _named_so(host: str, path: str, folder: str) -> str:
     if not _FOLDER.fullmatch(path):
         raise InputError(
             f"{host}: {printable(folder, 80)}: a folder there is named in ASCII letters, digits "
-            "and _ . @ + , = - alone, or DVC and its addresses fail; choose another with --dir"
+            "and _ . @ + , = - with single spaces between them, or DVC and its addresses fail; "
+            "choose another with --dir"
         )
     return folder
 

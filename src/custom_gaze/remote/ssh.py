@@ -16,8 +16,9 @@ OPTIONS = [
 # A key that is not pinned stops everything, whatever the user's own config says.
 VERIFY = ["-o", "StrictHostKeyChecking=yes"]
 
-# It becomes part of a file's name, an address and a line of ~/.ssh/config.
-_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,253}")
+# It becomes part of a file's name, an address and a line of ~/.ssh/config, and the name of a remote
+# for DVC, which makes it lower-case, and for git, which takes no `..` and no `.lock`.
+_HOST = re.compile(r"(?!.*(?:\.\.|\.lock$))[a-z0-9_][a-z0-9._-]{0,253}")
 
 
 class Unreachable(CustomGazeError):
@@ -36,12 +37,14 @@ def check_host(host: str) -> str:
     """Return `host` if it can be given to ssh.
 
     Raises:
-        InputError: it is no plain name: empty, an option, an address with a user or a port.
+        InputError: it is no plain name: empty, an option, an address with a user or a port; or
+            DVC or git could not call a remote so.
     """
     if not _HOST.fullmatch(host):
         raise InputError(
-            f"--host {printable(repr(host), 80)}: name a machine as in ~/.ssh/config, of letters, "
-            "digits, - _ and ."
+            f"--host {printable(repr(host), 80)}: name a machine as in ~/.ssh/config, of small "
+            "letters, digits, - _ and . (one that is called otherwise there may have a second "
+            "name: `Host DGX dgx`)"
         )
     return host
 
@@ -64,9 +67,10 @@ def explain(
         "Permission denied": f"it does not let us in; does `ssh -o BatchMode=yes {host}` work? "
         "A key with a passphrase has to be in ssh-agent (ssh-add)",
     }
-    for sign, meaning in known.items():
-        if sign in text:
-            return Unreachable(f"{host}: {meaning}")
+    for line in reversed(lines):  # ssh's own word is the last: a banner may say anything before
+        for sign, meaning in known.items():
+            if sign in line:
+                return Unreachable(f"{host}: {meaning}")
     if code == 127 or "python3: " in text:
         return Unreachable(f"{host}: python3 is missing there (3.10 or newer)")
     last = printable(lines[-1]) if lines else f"ssh ended with code {code}"

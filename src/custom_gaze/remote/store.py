@@ -4,11 +4,14 @@ Standard library alone: the agent runs it on the far machine. An object on its w
 `.incoming/NAME` under the path it will have; there rsync goes on where a cut has stopped it. It is
 compared with its hash and moved into place read-only: DVC takes a read-only object for verified.
 (DVC's own push over SSH writes in place; what a cut leaves behind is found here by its hash.)
+A name becomes part of a path, so each side looks at every name that the other sends.
 """
 
 import contextlib
+import errno
 import hashlib
 import os
+import re
 import shutil
 import stat
 import time
@@ -18,15 +21,28 @@ PROTECTED = 0o444
 INCOMING = ".incoming"
 _FORGOTTEN_S = 7 * 86400.0  # what has been on its way for so long is not waited for
 _CHUNK = 1 << 20
+_OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")
+_TRANSFER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # a run's name, a commit, a word of ours
 
 
 def place_of(name: str) -> str:
-    """Where an object lies below files/md5, e.g. ab/cdef…, or ab/cdef….dir for a folder."""
+    """Where an object lies below files/md5, e.g. ab/cdef…, or ab/cdef….dir for a folder.
+
+    Raises:
+        OSError: that is no object's name.
+    """
+    if not isinstance(name, str) or not _OBJECT.fullmatch(name):
+        raise OSError(errno.EINVAL, "this is no object's name", str(name)[:80])
     return f"{name[:2]}/{name[2:]}"
 
 
 def object_path(folder: str, name: str) -> str:
-    return os.path.join(folder, "files", "md5", name[:2], name[2:])
+    """Where an object lies in a folder of them.
+
+    Raises:
+        OSError: that is no object's name.
+    """
+    return os.path.join(folder, "files", "md5", place_of(name))
 
 
 def is_whole(folder: str, name: str) -> bool:
@@ -49,7 +65,12 @@ def take_in(folder: str, incoming: str, names: Iterable[str], shared: bool = Fal
     """Move what has arrived in `.incoming/INCOMING` into place; return those that are damaged.
 
     Nothing but these names is taken, and only plain files; the rest of what lies there goes.
+
+    Raises:
+        OSError: a name is none of an object, or of a transfer.
     """
+    if not _TRANSFER.fullmatch(incoming):
+        raise OSError(errno.EINVAL, "this is no transfer's name", incoming[:80])
     place, damaged = os.path.join(folder, INCOMING, incoming), []
     for name in names:
         source, target = os.path.join(place, place_of(name)), object_path(folder, name)
