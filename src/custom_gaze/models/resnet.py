@@ -106,7 +106,8 @@ def _whole(before: dict[str, nn.Module], channels: int, stages: list[nn.Sequenti
     }
     whole = nn.Sequential(OrderedDict(blocks))
     for module in whole.modules():
-        if isinstance(module, nn.Conv2d):
+        # On "meta", where only shapes count, it would load torch._dynamo, for two seconds.
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return whole
 
