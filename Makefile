@@ -35,8 +35,10 @@ test: .venv/installed
 types: .venv/installed
 	@mypy
 
+# MARKED='not long or story' adds the two long stories, as .ci/run does.
+MARKED := not long
 tests: .venv/installed
-	@$(PYTEST) -m 'not long'
+	@$(PYTEST) -m '$(MARKED)'
 
 # A week of one person, and `custom-gaze remote` from end to end.
 test-stories: .venv/installed
