@@ -75,9 +75,8 @@ def calibrate(
     frames, recipe = calibration_set.frames, Recipe(params)
     closed, held_out = without_training(frames, params.seed, progress)
     folds = training_folds(frames.targets, params.seed)
-    base = Candidate.BASE
-    corrected = held_out[base].errors_deg(), closed_predictions(closed, frames)[base]
-    compared = frames.targets, carrying_over(*corrected, frames)
+    corrected_deg = closed_predictions(closed, frames)[Candidate.BASE]
+    compared = frames.targets, carrying_over(corrected_deg, frames.app_deg)
     try:
         crossed = cross_train(
             *(calibration_set, folds, recipe.in_folds(), scratch, progress),

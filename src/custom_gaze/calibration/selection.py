@@ -2,7 +2,7 @@
 
 Of corrections the simplest; of candidates the one that carries over best to another day, which
 targets of one session do not show. Measured on simulated persons (docs/accuracy.md): the corrected
-base carries over best where it is as good and the base's angles explain the gaze; the fine-tune
+base carries over best where it is as good and does not magnify the base's angles; the fine-tune
 keeps more of its gain on another day than the probe does.
 """
 
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from custom_gaze.calibration import policy
-from custom_gaze.calibration.base_features import BaseFeatures
 from custom_gaze.calibration.cross_validation import Angles, Targets
 from custom_gaze.config.candidate import Candidate
 
@@ -34,23 +33,15 @@ class Choice:
     reason: str
 
 
-def carrying_over(errors: NDArray[np.float64], corrected_deg: Angles, seen: BaseFeatures) -> Order:
-    """The candidates by how they carry over.
-
-    Args:
-        errors: (N,) held-out errors in degrees of the corrected base.
-        corrected_deg: (N, 2) its angles of the frames, fitted on all of them.
-        seen: the N frames.
+def carrying_over(corrected_deg: Angles, base_deg: Angles) -> Order:
+    """The candidates by how they carry over, told by a correction's (N, 2) angles and the base's.
 
     What another day changes in the base's angles, a correction magnifies as it does the angles.
-    Where it does so and yet explains little of the gaze it carries over worst, and is nothing to
+    Where that is much it carries over worst, however well it does on its own day, and is nothing to
     fall back on.
     """
-    spread = np.ptp(seen.app_deg, axis=0)
-    magnifies = (np.ptp(corrected_deg, axis=0) > policy.MAGNIFIED * spread).any()
-    apart = np.linalg.norm(seen.true_deg - seen.true_deg.mean(axis=0), axis=1).mean()
-    explains = errors.mean() <= policy.UNEXPLAINED * apart
-    return WITHOUT_BASE if magnifies and not explains else CARRYING_OVER
+    magnifies = np.ptp(corrected_deg, axis=0) > policy.MAGNIFIED * np.ptp(base_deg, axis=0)
+    return WITHOUT_BASE if magnifies.any() else CARRYING_OVER
 
 
 def preferred(errors: Mapping[Name, NDArray[np.float64]], targets: Targets) -> Name:
