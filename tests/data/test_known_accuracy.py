@@ -3,7 +3,7 @@
 import re
 
 from conftest import REPOSITORY
-from custom_gaze.data.known_accuracy import OTHER_DAY_DEG, SAME_DAY_DEG
+from custom_gaze.data.known_accuracy import OTHER_DAY_DEG, SAME_DAY_DEG, another_day
 
 
 def test_the_figures_are_those_of_the_documented_bench() -> None:
@@ -14,3 +14,9 @@ def test_the_figures_are_those_of_the_documented_bench() -> None:
         (row,) = [line for line in table.splitlines() if line.startswith("| **auto**,")]
         values = [float(cell.split()[0]) for cell in row.strip("| ").split("|")[1:]]
         assert dict(zip(heads, values, strict=True)) == figures
+
+
+def test_another_day_is_told_by_the_nearest_smaller_number_of_targets() -> None:
+    for targets, like in ((4, 9), (9, 9), (24, 16), (30, 25), (1000, 100)):
+        said = f"{like} targets of one day left {SAME_DAY_DEG[like]:.1f}° that day and "
+        assert f"{said}{OTHER_DAY_DEG[like]:.1f}° another day" in another_day(targets)

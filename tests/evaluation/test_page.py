@@ -13,6 +13,7 @@ from conftest import Project
 from custom_gaze.cli import main
 from custom_gaze.config.specification import Preprocessing
 from custom_gaze.data.index import Sample
+from custom_gaze.data.known_accuracy import another_day
 from custom_gaze.data.sessions import load_frame, read_session
 from custom_gaze.demo.session import write_session
 from custom_gaze.evaluation.page import write
@@ -199,6 +200,19 @@ def test_the_page_says_that_the_embedded_base_knows_drawings_alone(
             dataclasses.replace(evaluation, provenance=made), comparison, [], GEOMETRY, []
         )
         assert any(said in warning for warning in page.warnings) == warned
+
+
+def test_the_page_says_what_another_day_would_cost_where_none_was_tested(
+    chosen: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluation, comparison, *_ = found_by(chosen, monkeypatch)
+    assert evaluation.metrics.cross_session is not None
+    alone = evaluation.metrics.model_copy(update={"cross_session": None})
+    targets = len({sample.target for sample in comparison.known})
+    for metrics, warned in ((evaluation.metrics, 0), (alone, 1)):
+        found = dataclasses.replace(evaluation, metrics=metrics)
+        warnings = page_of(found, comparison, [], GEOMETRY, []).warnings
+        assert warnings.count(another_day(targets)) == warned
 
 
 def test_faces_are_shown_where_they_are_asked_for_and_never_in_what_mlflow_gets(

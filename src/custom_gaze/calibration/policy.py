@@ -26,8 +26,8 @@ SETTLED_SURELY, SETTLED_TARGETS, SETTLED_FOLDS = 0.995, 8, 2
 ALIKE_DEG, ALIKE_SHARE = 0.05, 0.02
 
 # A corrected base that magnifies the base's angles by more is nothing to fall back on. With the
-# embedded base it does so by 2.2 to 4.3 (six simulated persons, nine targets), and what has 6° to 14°
-# on its own day has 11° to 19° on another; with one that knows laptops it is about 1.
+# embedded base it does so by 2.2 to 4.3 (six simulated persons, nine targets), and what has 6° to
+# 14° on its own day has 11° to 19° on another; with one that knows laptops it is about 1.
 MAGNIFIED = 1.7
 
 # The support vector regressors' grid, for angles scaled to a standard deviation of 1: costs, and γ

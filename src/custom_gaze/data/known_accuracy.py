@@ -38,3 +38,13 @@ def few_targets(targets: int) -> tuple[str, str] | None:
         f"{GOOD} left {SAME_DAY_DEG[GOOD]:.1f}° and {OTHER_DAY_DEG[GOOD]:.1f}°"
     )
     return what, f"capture {GOOD - targets} more all over the screen"
+
+
+def another_day(targets: int) -> str:
+    """What to know where nothing of another day was tested."""
+    like = max((k for k in OTHER_DAY_DEG if k <= targets), default=FEW)
+    return (
+        f"Nothing of another session was tested. In the bench {like} targets of one day left "
+        f"{SAME_DAY_DEG[like]:.1f}° that day and {OTHER_DAY_DEG[like]:.1f}° another day: capture a "
+        "session another day and name it in evaluate.sessions to see yours."
+    )

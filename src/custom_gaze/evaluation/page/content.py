@@ -15,8 +15,8 @@ from datetime import datetime, timezone
 import numpy as np
 from numpy.typing import NDArray
 
-from custom_gaze.data.index import Sample, labels_deg
-from custom_gaze.data.known_accuracy import drawn_base
+from custom_gaze.data.index import Sample, labels_deg, targets_of
+from custom_gaze.data.known_accuracy import another_day, drawn_base
 from custom_gaze.data.splits import TEST, points_px
 from custom_gaze.evaluation import report
 from custom_gaze.evaluation.capture_next import Suggestion, capture_next
@@ -149,7 +149,7 @@ def page_of(
         sessions=", ".join(provenance.model.sessions),
         made=made_on(),
         experiment=os.environ.get("DVC_EXP_NAME", ""),
-        warnings=_warnings(evaluation),
+        warnings=_warnings(evaluation, len(set(targets_of(comparison.known)))),
         headline=headline,
         headline_cm=headline.error_px * pixel_cm,
         distance_cm=DISTANCE_CM,
@@ -191,7 +191,7 @@ def worst_of(rows: Sequence[PredictionRow]) -> list[PredictionRow]:
     return sorted(rows, key=lambda row: -row.error_deg)[:WORST]
 
 
-def _warnings(evaluation: Evaluation) -> list[str]:
+def _warnings(evaluation: Evaluation, calibrated_on: int) -> list[str]:
     found = []
     if evaluation.provenance.model.base.kind == "random":
         found.append(report.UNTRAINED_BASE)
@@ -203,6 +203,8 @@ def _warnings(evaluation: Evaluation) -> list[str]:
             f"Only {evaluation.metrics.headline.targets} targets were left to test on: take the "
             "figure as a hint, and capture more."
         )
+    if evaluation.metrics.cross_session is None:
+        found.append(another_day(calibrated_on))
     return found
 
 
