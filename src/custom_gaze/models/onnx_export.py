@@ -24,7 +24,7 @@ def to_onnx(network: torch.nn.Module, size_px: int, opset: int) -> onnx.ModelPro
         torch.onnx.export(
             network.eval(),
             (example,),
-            buffer,
+            buffer,  # type: ignore[arg-type]  # it takes files too
             dynamo=False,
             input_names=["input"],
             output_names=["output"],
