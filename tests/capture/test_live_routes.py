@@ -11,7 +11,7 @@ import pytest
 
 from conftest import Project
 from custom_gaze.capture.live import load_loop
-from custom_gaze.capture.live_loop import HEAT_CELLS, MOST_TABS
+from custom_gaze.capture.live_loop import HEAT_CELLS, MOST_TABS, WHOLE_EVERY_S
 from custom_gaze.capture.live_round import FRAMES
 from custom_gaze.capture.live_routes import Live
 from custom_gaze.capture.server import TOKEN_HEADER, serving
@@ -23,10 +23,14 @@ from custom_gaze.faces.detectors import embedded_detector
 from gaze_files import write_network
 
 SCREEN = {"width_px": 1280, "height_px": 720, "width_cm": 34, "distance_cm": 60}
+TINY = as_jpeg(np.zeros((16, 16, 3), np.uint8), 90)
 REFUSED: list[tuple[str, object, str]] = [
     ("/frame?tab=a&seconds=1", b"GIF89a", "is no JPEG"),
     ("/frame?tab=../a&seconds=1", b"", "^tab: "),
     ("/frame?tab=a&seconds=nan", b"", "^seconds: "),
+    ("/frame?tab=a&seconds=1&x=-1", b"", "^x: "),
+    ("/frame?tab=a&seconds=1&x=1&width=16&height=16", TINY, "outside its frame"),
+    ("/frame?tab=a&seconds=1&width=99999&height=99999", TINY, "far too many pixels"),
     ("/round/frame?round=a&target=9", b"", "^target: "),
     ("/round/frame?round=a&target=1", b"", "that round is over"),
     ("/round", b"{", "Invalid JSON"),
@@ -110,6 +114,33 @@ def test_frames_and_what_a_tab_remembers(page: Page, live: Live) -> None:
     for number in range(MOST_TABS):
         live.loop.tab(f"more-{number}")
     assert len(live.loop.tab("one").minute) == 0  # forgotten for the others
+
+
+def test_a_part_of_a_frame_shows_what_the_whole_one_does(page: Page, live: Live) -> None:
+    def angles(seen: Any) -> list[float]:
+        return list(seen["models"]["personal"]["none"])
+
+    first = page.look("one", 0.0)
+    x1, y1, x2, y2 = first["part"]
+    still = np.ascontiguousarray(page.picture[y1:y2, x1:x2])
+    place = f"x={x1}&y={y1}&width=1280&height=720"
+    part = page.ask(f"/frame?tab=one&seconds=0.1&{place}", as_jpeg(still, 90))
+    assert part["size"] == [1280, 720]
+    assert part["face"] == pytest.approx(first["face"], abs=0.3)
+    assert angles(part) == pytest.approx(angles(first), abs=0.2)
+    # The detector is not shown a part, and a tab that has seen no face wants the whole frame.
+    other = page.ask(f"/frame?tab=two&seconds=0.1&{place}", as_jpeg(still, 90))
+    assert other == {"whole": True}
+    # A face whose crop is not in the part: the whole frame is wanted.
+    x1, y1, x2, y2 = (round(edge) for edge in first["face"])
+    less = page.picture[y1 - 8 : y2 + 8, x1 - 8 : x2 + 8]
+    query = f"tab=one&seconds=0.2&x={x1 - 8}&y={y1 - 8}&width=1280&height=720"
+    assert page.ask(f"/frame?{query}", as_jpeg(np.ascontiguousarray(less), 90)) == {"whole": True}
+    # Now and then a frame comes whole, for the detector.
+    live.loop.tab("one").whole_s -= WHOLE_EVERY_S
+    x1, y1, x2, y2 = first["part"]
+    late = page.ask(f"/frame?tab=one&seconds=0.3&{place}", as_jpeg(still, 90))
+    assert late["part"] is None
 
 
 def test_a_round_from_its_first_frame_to_its_end(page: Page) -> None:

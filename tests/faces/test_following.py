@@ -10,8 +10,9 @@ import pytest
 
 from custom_gaze.common.errors import InputError
 from custom_gaze.faces import following
+from custom_gaze.faces.crops import gaze_crop_box
 from custom_gaze.faces.finder import FoundFace
-from custom_gaze.faces.following import FaceFollower
+from custom_gaze.faces.following import FaceFollower, WholeWanted, surroundings
 
 PLACE = (200.0, 120.0)  # of the face's upper left corner
 SIDES = (150, 180)
@@ -77,8 +78,9 @@ def later() -> Later:
 
 
 @pytest.fixture
-def follower(finder: Finder, later: Later) -> FaceFollower:
-    """One that has seen the first frame."""
+def follower(finder: Finder, later: Later, monkeypatch: pytest.MonkeyPatch) -> FaceFollower:
+    """One that has seen the first frame, and takes its time on a busy machine."""
+    monkeypatch.setattr(following, "OLDEST_S", 600.0)
     made = FaceFollower(finder, later)
     assert made.find(frame_of(1, *PLACE)).box == finder.find(None).box
     finder.asked = 0
@@ -113,6 +115,40 @@ def test_what_cannot_be_followed_waits_for_the_detector(
     }[case]
     assert follower.find(frame).box[:2] == finder.at
     assert finder.asked == 1
+
+
+def test_the_surroundings_of_a_face_do_for_the_next_frame(
+    follower: FaceFollower, finder: Finder
+) -> None:
+    """As far as a face may move from the frame that the part was chosen in."""
+    face = finder.find(frame_of(1, *PLACE))
+    part = surroundings(face, (480, 640), 1.2)
+    assert part is not None
+    assert all(edge % 16 == 0 for edge in part)  # a JPEG's blocks, so it is compressed alike
+    for moved in ((14.0, -17.0), (-14.0, 17.0)):
+        whole = frame_of(1, PLACE[0] + moved[0], PLACE[1] + moved[1])
+        frame = np.zeros_like(whole)
+        x1, y1, x2, y2 = part
+        frame[y1:y2, x1:x2] = whole[y1:y2, x1:x2]
+        found = follower.find(frame, part)
+        assert found == follower.find(whole)
+        a1, b1, a2, b2 = gaze_crop_box(found.box, 640, 480, 1.2)
+        assert x1 <= a1 < a2 <= x2
+        assert y1 <= b1 < b2 <= y2
+    assert finder.asked == 1  # by this test
+    assert surroundings(face, (310, 360), 2.0) is None  # which saves nothing
+
+
+@pytest.mark.parametrize("case", ["further", "left the part", "old"])
+def test_a_part_that_does_not_tell_where_the_face_is_wants_the_whole(
+    follower: FaceFollower, finder: Finder, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if case == "old":
+        monkeypatch.setattr(following, "OLDEST_S", -1.0)
+    place = {"further": (260.0, 160.0), "left the part": (211.0, 120.0), "old": PLACE}[case]
+    with pytest.raises(WholeWanted):
+        follower.find(frame_of(1, *place), (192, 112, 356, 304))
+    assert finder.asked == 0  # the detector sees whole frames only
 
 
 def test_the_detector_looks_at_each_frame_beside_and_says_what_it_sees_with_the_next(

@@ -7,9 +7,11 @@ The frames of a round are looked at as in training, the face found on the whole 
 rounds a tab's face is followed (faces/following.py): the dot does not wait for the detector.
 """
 
+import math
 import threading
+import time
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -20,10 +22,10 @@ from numpy.typing import ArrayLike, NDArray
 from custom_gaze.capture.live_models import PERSONAL, Angles, SideBySide
 from custom_gaze.common.errors import InputError
 from custom_gaze.data.frame_looks import CLOSED_BELOW, LEAST_FRAMES, eye_openness, eye_patch
-from custom_gaze.faces.crops import Box, gaze_crop
+from custom_gaze.faces.crops import Box, PixelBox, gaze_crop, gaze_crop_box
 from custom_gaze.faces.eye_points import EyeFinder
 from custom_gaze.faces.finder import FaceFinder, FoundFace, SeveralFaces
-from custom_gaze.faces.following import FaceFollower
+from custom_gaze.faces.following import FaceFollower, WholeWanted, surroundings
 from custom_gaze.geometry import ScreenGeometry
 from custom_gaze.inference.smoothing import Exponential, OneEuro
 
@@ -31,6 +33,7 @@ Frame = NDArray[np.uint8]  # (H, W, 3) RGB
 Why = Literal["", "no_face", "two_faces", "unusable"]
 RAW, EURO, APP = FILTERS = ("none", "euro", "app")
 MINUTE_S = 60.0
+WHOLE_EVERY_S = 0.3  # a frame comes whole, for the detector; a part of it does in between
 MOST_TABS = 8
 HEAT_CELLS = (48, 27)  # columns, rows over the screen
 HEAT_SIGMA_DEG = 1.0  # about what the eye holds still by, and the network's own noise
@@ -44,12 +47,14 @@ class Seen:
         face: its box in frame pixels, None where there is none.
         why: there is no gaze in it, as the page's word; "" where there is one.
         angles_deg: of each model its angles (2,).
+        part: of the next frame, that would do; None means that the whole is wanted.
         openness: of the eyes, see data/frame_looks.py; None between rounds, or where it is unknown.
     """
 
     face: Box | None = None
     why: Why = ""
     angles_deg: Mapping[str, Angles] = field(default_factory=dict)
+    part: PixelBox | None = None
     openness: float | None = None
 
 
@@ -58,6 +63,7 @@ class Tab:
     """What one tab of the page has seen so far."""
 
     follower: FaceFollower
+    whole_s: float = -math.inf  # when a whole frame came last
     euro: dict[str, OneEuro] = field(default_factory=dict)
     app: dict[str, Exponential] = field(default_factory=dict)
     minute: deque[tuple[float, float, float]] = field(default_factory=deque)  # s, yaw, pitch
@@ -90,7 +96,7 @@ class Loop:
     def look(self, frame: Frame) -> Seen:
         """Look at a round's frame, at the eyes' openness too; one without a gaze is no error."""
         with self._lock:
-            seen, face = self._seen(frame, self.finder, beside=True)
+            seen, face = self._seen(frame, lambda: self.finder.find(frame), beside=True)
             if face is None or seen.why:
                 return seen
             if found := face.eyes or self.eyes.find(frame, face.detected):
@@ -98,26 +104,48 @@ class Loop:
                 return replace(seen, openness=openness)
             return seen
 
-    def follow(self, frame: Frame, tab: Tab, beside: bool = True) -> Seen:
-        """Look at the next of a tab's frames; one without a gaze is no error."""
+    def follow(
+        self, frame: Frame, tab: Tab, beside: bool = True, part: PixelBox | None = None
+    ) -> Seen:
+        """Look at the next of a tab's frames, of which only a `part` may be there; one without a
+        gaze is no error.
+
+        Raises:
+            WholeWanted: the part does not do.
+        """
         with self._lock:
-            seen, _ = self._seen(frame, tab.follower, beside)
-            tab.follower.learn(frame)
-            return seen
+            seen, face = self._seen(frame, lambda: tab.follower.find(frame, part), beside, part)
+            if part is None:
+                tab.whole_s = time.monotonic()
+                tab.follower.learn(frame)
+            if face is None or time.monotonic() - tab.whole_s > WHOLE_EVERY_S:
+                return seen
+            margin = self.models.model.spec.margin
+            return replace(seen, part=surroundings(face, frame.shape[:2], margin))
 
     def _seen(
-        self, frame: Frame, finder: FaceFinder | FaceFollower, beside: bool
+        self,
+        frame: Frame,
+        find: Callable[[], FoundFace],
+        beside: bool,
+        part: PixelBox | None = None,
     ) -> tuple[Seen, FoundFace | None]:
         models = self.models
         try:
-            face = finder.find(frame)
+            face = find()
+        except WholeWanted:
+            raise
         except SeveralFaces:
             return Seen(why="two_faces"), None
         except InputError:
             return Seen(why="no_face"), None
         try:
+            if part is not None:
+                _check_within(part, face.box, frame, models.model.spec.margin)
             crop = gaze_crop(frame, face.box, models.model.spec)
             return Seen(face.box, "", models.angles_deg(crop, beside)), face
+        except WholeWanted:
+            raise
         except InputError:
             return Seen(face.box, "unusable"), face
 
@@ -137,6 +165,13 @@ class Loop:
         with self._lock:
             self.models = models
             self._tabs.clear()
+
+
+def _check_within(part: PixelBox, face: Box, frame: Frame, margin: float) -> None:
+    height_px, width_px = frame.shape[:2]
+    x1, y1, x2, y2 = gaze_crop_box(face, width_px, height_px, margin)
+    if x1 < part[0] or y1 < part[1] or x2 > part[2] or y2 > part[3]:
+        raise WholeWanted("the face has left the part of the frame that came")
 
 
 def eyes_closed(openness: float | None, others: ArrayLike) -> bool:

@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Route
 
 from custom_gaze.capture.folder import LAST_SCREEN
 from custom_gaze.capture.live_keep import keep
-from custom_gaze.capture.live_loop import FILTERS, HEAT_CELLS, Loop, heat_map
+from custom_gaze.capture.live_loop import FILTERS, HEAT_CELLS, Frame, Loop, heat_map
 from custom_gaze.capture.live_models import NAMES, load_side_by_side
 from custom_gaze.capture.live_round import FRAMES, Kind, Round, new_round
 from custom_gaze.capture.live_screen import PageScreen, known_screen
@@ -30,8 +30,10 @@ from custom_gaze.common.stage_files import Strict, read_json
 from custom_gaze.common.untrusted import printable
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
-from custom_gaze.data.pictures import decoded
+from custom_gaze.data.pictures import MAX_IMAGE_PIXELS, decoded
 from custom_gaze.data.sessions import MAX_IMAGE_BYTES
+from custom_gaze.faces.crops import PixelBox
+from custom_gaze.faces.following import WholeWanted
 
 MOST_WORDS_BYTES = 10_000
 MOST_ROUNDS = 4
@@ -42,12 +44,16 @@ NO_ROUND = "that round is over; begin another one"
 
 
 class FrameQuery(Strict):
-    """What comes with a frame: the page's tab and time, and whether the models stand side by
-    side."""
+    """What comes with a frame: the page's tab and time, whether the models stand side by side; and
+    where in a frame of `width` times `height` pixels the part that comes lies, 0: it is whole."""
 
     tab: Name
     seconds: float = Field(ge=0)
     beside: bool = True
+    x: int = Field(0, ge=0)
+    y: int = Field(0, ge=0)
+    width: int = Field(0, ge=0)
+    height: int = Field(0, ge=0)
 
 
 class RoundWish(Strict):
@@ -124,21 +130,26 @@ class Live:
         return known_screen(await _words(request, PageScreen), self.loop.models.model.geometry)
 
     async def frame(self, request: Request) -> object:
-        """Look at a frame: where the face is, and each model's angles through each filter."""
+        """Look at a frame: where the face is, each model's angles through each filter, what part of
+        the next frame will do; `whole` where what came did not."""
         query = _query(request, FrameQuery)
         content = await body_of(request, MAX_IMAGE_BYTES)
 
         def look() -> object:
             began = time.perf_counter()
-            frame = decoded(content)
+            frame, part = _placed(decoded(content), query)
             tab = self.loop.tab(query.tab)
-            seen = self.loop.follow(frame, tab, query.beside)
+            try:
+                seen = self.loop.follow(frame, tab, query.beside, part)
+            except WholeWanted:
+                return {"whole": True}
             shown = tab.filtered(query.seconds, seen)
             height_px, width_px = frame.shape[:2]
             return {
                 "size": (width_px, height_px),
                 "face": seen.face,
                 "why": seen.why,
+                "part": seen.part,
                 "models": shown,
                 "took_ms": 1e3 * (time.perf_counter() - began),
             }
@@ -244,6 +255,25 @@ class Live:
 async def _answer(answer: Callable[[Request], Awaitable[object]], request: Request) -> Response:
     found = await answer(request)
     return JSONResponse(to_jsonable_python(found, inf_nan_mode="null"))
+
+
+def _placed(picture: Frame, query: FrameQuery) -> tuple[Frame, PixelBox | None]:
+    """A frame, and the part of it that came, the rest black; None where it came whole.
+
+    Raises:
+        InputError: the part does not lie in a frame of that size.
+    """
+    if not query.width:
+        return picture, None
+    high_px, wide_px = picture.shape[:2]
+    right, bottom = query.x + wide_px, query.y + high_px
+    if right > query.width or bottom > query.height:
+        raise InputError("the part lies outside its frame")
+    if query.width * query.height > MAX_IMAGE_PIXELS:
+        raise InputError("the frame has far too many pixels")
+    frame = np.zeros((query.height, query.width, 3), np.uint8)
+    frame[query.y : bottom, query.x : right] = picture
+    return frame, (query.x, query.y, right, bottom)
 
 
 def _query(request: Request, schema: type[Model]) -> Model:

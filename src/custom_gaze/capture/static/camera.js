@@ -76,6 +76,11 @@ export class Camera {
     return this.#stream.getVideoTracks()[0];
   }
 
+  /** The video's size in pixels. */
+  get size() {
+    return { width: this.#video.videoWidth, height: this.#video.videoHeight };
+  }
+
   get id() {
     return this.#track.getSettings().deviceId ?? "";
   }
@@ -90,15 +95,26 @@ export class Camera {
     };
   }
 
-  /** The next frame, unscaled, as a JPEG; throws NoCamera where none comes. */
-  async frame(quality = 0.95) {
+  /** The next frame, unscaled, as a JPEG; of a `part` only, where one is given; throws NoCamera where
+      none comes. */
+  async frame({ part = null, quality = 0.95 } = {}) {
     if (!this.isOpen) throw new NoCamera("unplugged");
     await this.#next();
-    const { videoWidth: width, videoHeight: height } = this.#video;
+    return this.again({ part, quality });
+  }
+
+  /** As `frame`, but of the picture that the video shows already. */
+  async again({ part = null, quality = 0.95 } = {}) {
+    const { width, height } = this.size;
     if (!width) throw new NoCamera("unplugged");
-    Object.assign(this.#canvas, { width, height });
-    const context = this.#canvas.getContext("2d", { alpha: false });
-    if (this.mirrored) context.setTransform(-1, 0, 0, 1, width, 0);
+    const [x1, y1, x2, y2] = part ?? [0, 0, width, height];
+    const [wide, high] = [x2 - x1, y2 - y1];
+    if (this.#canvas.width !== wide || this.#canvas.height !== high) {
+      Object.assign(this.#canvas, { width: wide, height: high });
+    }
+    const context = this.#canvas.getContext("2d", { alpha: false, willReadFrequently: true });
+    if (this.mirrored) context.setTransform(-1, 0, 0, 1, width - x1, -y1);
+    else context.setTransform(1, 0, 0, 1, -x1, -y1);
     context.drawImage(this.#video, 0, 0);
     const blob = await new Promise((done) => this.#canvas.toBlob(done, "image/jpeg", quality));
     if (!blob) throw new NoCamera("other");

@@ -21,6 +21,8 @@ let state = { names: ["personal"], filters: [], geometry: null };
 let geometry = null; // of this screen
 let latency = null; // milliseconds from a frame to its dot, smoothed
 let spoken = { key: "", at: 0 };
+let part = null; // of the next frame, that is sent; null: the whole of it
+let size = [0, 0]; // of the frame that the part is of
 let ended = false;
 
 // ------------------------------------------------------------------ what is remembered
@@ -92,10 +94,15 @@ async function loop() {
 }
 
 async function look() {
-  const picture = await camera.frame();
+  const { width, height } = camera.size;
+  if (part && (width !== size[0] || height !== size[1])) part = null; // another camera
+  const picture = await camera.frame({ part });
   const came = camera.came;
-  const query = `tab=${tab}&seconds=${came / 1000}&beside=${element("beside").checked}`;
-  const seen = await ask(`live/frame?${query}`, picture);
+  const query = `live/frame?tab=${tab}&seconds=${came / 1000}&beside=${element("beside").checked}`;
+  const place = part ? `&x=${part[0]}&y=${part[1]}&width=${width}&height=${height}` : "";
+  let seen = await ask(query + place, picture);
+  if (seen.whole) seen = await ask(query, await camera.again()); // the face has moved far
+  ({ part, size } = seen);
   show(seen);
   const took = performance.now() - came;
   latency = latency === null ? took : 0.9 * latency + 0.1 * took;

@@ -36,7 +36,7 @@ export class Preview {
           await pause(EVERY_MS);
           continue;
         }
-        const look = await ask("look", await this.#camera.frame(0.85));
+        const look = await ask("look", await this.#camera.frame({ quality: 0.85 }));
         if (round !== this.#round) return;
         this.#show(look);
         this.seen(look);
