@@ -3,6 +3,7 @@
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from custom_gaze.capture.live_round import Round, Taken
 from custom_gaze.capture.recalibration import (
     Recalibration,
     compared,
-    errors_after,
+    crossed_errors,
+    held_out_errors,
     reason_of,
     run_words,
 )
@@ -25,6 +27,10 @@ from custom_gaze.data.index import read_index
 from custom_gaze.geometry import ScreenGeometry
 
 SCREEN = ScreenGeometry()
+
+
+def never() -> Any:
+    raise AssertionError("there is no new model")
 
 
 def nine(names: list[int], off_deg: float = 3.0) -> Round:
@@ -55,18 +61,18 @@ def test_a_failure_is_told_by_what_failed_first() -> None:
 
 
 def test_after_is_of_fits_and_files_that_had_not_seen_the_target(chosen: Project) -> None:
-    after = errors_after("one", chosen.paths)
+    crossed, tested = (errors("one", chosen.paths) for errors in (crossed_errors, held_out_errors))
     samples = [sample for sample in read_index(chosen.paths.index) if sample.session == "one"]
-    assert set(after) == {sample.filename for sample in samples}
-    assert errors_after("nobody", chosen.paths) == {}
-    test = next(sample for sample in samples if sample.split == "test")
-    row = next(
-        line for line in chosen.paths.predictions.read_text().splitlines() if test.filename in line
-    )
-    assert after[test.filename] == float(row.rsplit(",", 1)[1])
+    held_out = {sample.filename for sample in samples if sample.split == "test"}
+    assert set(tested) == held_out
+    assert set(crossed) == {sample.filename for sample in samples} - held_out
+    assert crossed_errors("nobody", chosen.paths) == held_out_errors("nobody", chosen.paths) == {}
+    name = next(iter(held_out))
+    row = next(line for line in chosen.paths.predictions.read_text().splitlines() if name in line)
+    assert tested[name] == float(row.rsplit(",", 1)[1])
     chosen.paths.predictions.write_text(chosen.paths.predictions.read_text()[:-3])
     with pytest.raises(InputError, match="is cut off"):
-        errors_after("one", chosen.paths)
+        held_out_errors("one", chosen.paths)
 
 
 def test_before_and_after_are_over_the_same_frames() -> None:
@@ -81,9 +87,55 @@ def test_before_and_after_are_over_the_same_frames() -> None:
         compared(taken, "new", "exp", {"img_9.jpg": 1.0}, 30.0)
 
 
-def wait(running: Recalibration) -> recalibration.State:
+@pytest.mark.parametrize("code", [0, 1])
+def test_the_exported_model_is_taken_while_the_run_is_still_measuring(
+    chosen: Project, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """A run that fails then leaves the page with the model that it had."""
+    samples = [sample for sample in read_index(chosen.paths.index) if sample.session == "one"]
+    taken = nine([int(sample.filename[4:-4]) for sample in samples])
+    go, models = chosen.paths.root / "go", ["old"]
+
+    def exchange() -> Any:
+        models.append("new")
+        return lambda: models.append("old")
+
+    def run(*_: Any, **named: Any) -> "subprocess.Popen[str]":
+        lines = [f"echo \"Running stage '{name}':\" >&2" for name in ("export", "evaluate")]
+        wait = f"while [ ! -e {go} ]; do sleep 0.01; done"
+        end = f'echo \'{{"experiment": "x"}}\'; exit {code}'
+        return REAL(["sh", "-c", "; ".join([*lines, wait, end])], **named)
+
+    monkeypatch.setattr(recalibration.subprocess, "Popen", run)
+    running = Recalibration(chosen.paths)
+    running.start(taken, lambda: "one", exchange)
+    early = wait(running, lambda state: state.result is not None)
+    assert (early.stands, early.step, models) == ("running", "evaluate", ["old", "new"])
+    assert early.result is not None
+    assert early.result.frames == len(crossed_errors("one", chosen.paths)) < len(samples)
+    go.touch()
+    late = wait(running)
+    if code == 0:
+        assert late.result is not None
+        assert (late.stands, late.result.experiment, late.result.frames) == (
+            "done",
+            "x",
+            len(samples),
+        )
+        assert models == ["old", "new"]
+    else:
+        assert (late.stands, models) == ("failed", ["old", "new", "old"])
+
+
+def ended(state: recalibration.State) -> bool:
+    return state.stands != "running"
+
+
+def wait(
+    running: Recalibration, until: Callable[[recalibration.State], bool] = ended
+) -> recalibration.State:
     for _ in range(500):
-        if running.state().stands != "running":
+        if until(running.state()):
             return running.state()
         time.sleep(0.02)
     raise AssertionError("it did not end")
@@ -104,10 +156,10 @@ def test_one_at_a_time_and_a_failure_is_told(
         return REAL(["python", "-c", code], **named)
 
     monkeypatch.setattr(recalibration.subprocess, "Popen", fails)
-    running.start(nine([1]), keep, lambda: None)
+    running.start(nine([1]), keep, never)
     assert (running.state().stands, running.state().step) == ("running", "import")
     with pytest.raises(InputError, match="a recalibration is running"):
-        running.start(nine([1]), keep, lambda: None)
+        running.start(nine([1]), keep, never)
     go.set()
     state = wait(running)
     assert (state.stands, state.error) == ("failed", "there is no such eye")
@@ -122,7 +174,7 @@ def test_stop_ends_the_run(project: Project, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(recalibration.subprocess, "Popen", sleeps)
     running = Recalibration(project.paths)
-    running.start(nine([1]), lambda: "new", lambda: None)
+    running.start(nine([1]), lambda: "new", never)
     for _ in range(500):
         if started:
             break

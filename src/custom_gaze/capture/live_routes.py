@@ -219,7 +219,7 @@ class Live:
             self._keep(made, wish.session)
             return wish.session
 
-        self.recalibration.start(made, kept, self._reload)
+        self.recalibration.start(made, kept, self._exchange)
         return self.recalibration.state()
 
     async def progress(self, _: Request) -> object:
@@ -247,9 +247,11 @@ class Live:
         same_px = self.params.split.same_target_px
         return keep(made, session, self.paths, self.params.geometry, same_px).frames
 
-    def _reload(self) -> None:
-        """What the run exported, whatever was shown before."""
+    def _exchange(self) -> Callable[[], None]:
+        """Show what the run exported; what this returns brings back what was shown before."""
+        old = self.loop.models
         self.loop.exchange(load_side_by_side(self.params, self.paths))
+        return lambda: self.loop.exchange(old)
 
 
 async def _answer(answer: Callable[[Request], Awaitable[object]], request: Request) -> Response:

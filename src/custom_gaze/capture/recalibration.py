@@ -6,8 +6,12 @@ in the working tree are those that the same command in a terminal leaves.
 Before and after are of the same frames, the new session's, and neither model had seen the target
 of the frame that it is measured on: the one from before knew none of them, the new one's figures
 are those of cross-validation, and of the exported file on the targets that the run held out.
+
+The new model is taken as soon as it is exported, with the figures that there are then; the run goes
+on to its evaluation, which adds the targets that it held out.
 """
 
+import functools
 import re
 import signal
 import subprocess
@@ -16,7 +20,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import numpy as np
@@ -35,6 +40,7 @@ from custom_gaze.evaluation.results import REMEDY, PredictionRow
 
 PROBE = ("-S", "train.method=probe")
 STAGE = re.compile(r"Running stage '([a-z_]+)")
+EXPORT = "export"
 SAID_LINES = 50
 STOPS_S = 30.0
 
@@ -45,9 +51,15 @@ class RunMade(BaseModel):
     experiment: str
 
 
+Exchange = Callable[[], Callable[[], None]]  # takes the new model; what it returns, the old again
+
+
 @dataclass(frozen=True)
 class Recalibrated:
-    """What a recalibration made; both errors are over the same frames of the new session."""
+    """What a recalibration made; both errors are over the same frames of the new session.
+
+    `experiment` is '' and `seconds` are those until the new model was taken, while the run goes on.
+    """
 
     session: str
     experiment: str
@@ -59,7 +71,8 @@ class Recalibrated:
 
 @dataclass(frozen=True)
 class State:
-    """How a recalibration stands: what it does now, as a stage's name, and since how long."""
+    """How a recalibration stands: what it does now, as a stage's name, and since how long; a result
+    while it is running is that of the model, not yet of its evaluation."""
 
     stands: Literal["idle", "running", "done", "failed"] = "idle"
     step: str = ""
@@ -82,11 +95,11 @@ class Recalibration:
         """How it stands."""
         with self._lock:
             now = self._state
-            seconds = time.monotonic() - self._started if now.stands == "running" else now.seconds
-            return State(now.stands, now.step, seconds, now.error, now.result)
+            return now if now.stands != "running" else replace(now, seconds=self._seconds())
 
-    def start(self, taken: Round, keep: Callable[[], str], reload: Callable[[], None]) -> None:
-        """Begin: `keep` makes the round's session and returns its id, `reload` takes the new model.
+    def start(self, taken: Round, keep: Callable[[], str], exchange: Exchange) -> None:
+        """Begin: `keep` makes the round's session and returns its id, `exchange` takes the new
+        model and returns what brings back the old one.
 
         Raises:
             InputError: one is running.
@@ -95,7 +108,8 @@ class Recalibration:
             if self._state.stands == "running":
                 raise InputError("a recalibration is running; wait until it has ended")
             self._state, self._started = State("running", "import"), time.monotonic()
-        self._thread = threading.Thread(target=self._run, args=(taken, keep, reload), daemon=True)
+        work = functools.partial(self._run, taken, keep, exchange)
+        self._thread = threading.Thread(target=work, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -106,24 +120,37 @@ class Recalibration:
         if self._thread is not None:
             self._thread.join(STOPS_S)
 
-    def _run(self, taken: Round, keep: Callable[[], str], reload: Callable[[], None]) -> None:
+    def _run(self, taken: Round, keep: Callable[[], str], exchange: Exchange) -> None:
+        back: list[Callable[[], None]] = []
         try:
             session = keep()
-            experiment = self._calibrate(session)
-            after = errors_after(session, self._paths)
-            result = compared(taken, session, experiment, after, self._seconds())
-            self._say("load")
-            reload()
-            self._end(State("done", "", self._seconds(), "", result))
-        except CustomGazeError as error:
-            self._end(State("failed", "", self._seconds(), printable(error, 1000)))
-        except Exception as error:  # a fault of ours must not leave the page waiting for ever
-            self._end(State("failed", "", self._seconds(), printable(repr(error), 1000)))
-            raise
 
-    def _calibrate(self, session: str) -> str:
+            def exported() -> None:
+                with suppress(CustomGazeError):  # it is tried again at the end, which says why
+                    back.append(exchange())
+                    after = crossed_errors(session, self._paths)
+                    early = compared(taken, session, "", after, self._seconds())
+                    self._say("evaluate", early)
+
+            experiment = self._calibrate(session, exported)
+            if not back:  # the run has exported nothing: the model is that of an earlier one
+                self._say("load")
+                back.append(exchange())
+            after = crossed_errors(session, self._paths) | held_out_errors(session, self._paths)
+            result = compared(taken, session, experiment, after, self._seconds())
+            self._end(State("done", "", self._seconds(), "", result))
+        except Exception as error:
+            for take in back:
+                take()
+            ours = isinstance(error, CustomGazeError)
+            words = printable(error if ours else repr(error), 1000)
+            self._end(State("failed", "", self._seconds(), words))
+            if not ours:  # a fault of ours must not leave the page waiting for ever
+                raise
+
+    def _calibrate(self, session: str, exported: Callable[[], None]) -> str:
         """`custom-gaze run` over the sessions that params.yaml names and the new one; returns the
-        experiment's name.
+        experiment's name. `exported` is called once its model is there.
 
         Raises:
             CustomGazeError: it failed.
@@ -143,12 +170,16 @@ class Recalibration:
         assert output is not None
         assert errors is not None
         document: list[str] = []
+        step = ""
         reader = threading.Thread(target=lambda: document.append(output.read()))
         reader.start()
         for line in errors:
             said.append(line.rstrip())
             if found := STAGE.search(line):
-                self._say(found[1])
+                before, step = step, found[1]
+                self._say(step)
+                if before == EXPORT:  # DVC goes on when its output is whole
+                    exported()
         reader.join()
         if process.wait() != 0:
             raise CustomGazeError(reason_of(said, process.returncode))
@@ -157,9 +188,9 @@ class Recalibration:
     def _seconds(self) -> float:
         return time.monotonic() - self._started
 
-    def _say(self, step: str) -> None:
+    def _say(self, step: str, early: Recalibrated | None = None) -> None:
         with self._lock:
-            self._state = State("running", step)
+            self._state = State("running", step, result=early or self._state.result)
 
     def _end(self, state: State) -> None:
         with self._lock:
@@ -180,9 +211,9 @@ def reason_of(said: Sequence[str], code: int) -> str:
     return last.removeprefix("custom-gaze: ")
 
 
-def errors_after(session: str, paths: Paths) -> dict[str, float]:
-    """The new model's error in degrees on each frame of a session by name, by fits or files that
-    had not seen the frame's target.
+def crossed_errors(session: str, paths: Paths) -> dict[str, float]:
+    """The new model's error in degrees by cross-validation on each calibration frame of a session
+    by name: of fits that had not seen the frame's target.
 
     Raises:
         InputError: the run's files are not those of one run.
@@ -194,12 +225,22 @@ def errors_after(session: str, paths: Paths) -> dict[str, float]:
     crossed = read_candidates(paths.candidates).cross_validated_deg
     if len(crossed) != len(known):
         raise InputError(f"{paths.candidates}: is not of the frames in {paths.index}; {REMEDY}")
-    found = {
+    return {
         sample.filename: error
         for sample, error in zip(known, crossed, strict=True)
         if sample.session == session
     }
+
+
+def held_out_errors(session: str, paths: Paths) -> dict[str, float]:
+    """The exported file's error in degrees on each frame of a session by name whose target the run
+    held out.
+
+    Raises:
+        InputError: reports/predictions.csv is not as the evaluation writes it.
+    """
     columns = [entry.name for entry in fields(PredictionRow)]
+    found = {}
     for row in read_table(paths.predictions, columns, REMEDY):
         if row.word("session", SESSION_ID, f"a session id: {SESSION_ID_RULE}") == session:
             name = row.word("filename", PLAIN_NAME, "the name of a file")

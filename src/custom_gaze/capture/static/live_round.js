@@ -142,20 +142,31 @@ async function recalibrate() {
 async function follow() {
   for (const id of ["validate", "recalibrate"]) element(id).disabled = true;
   following = true;
+  let taken = false; // the new model, by the page; the run goes on to its evaluation
   try {
     for (;;) {
       const now = await ask("live/recalibration");
       if (now.stands === "running") {
+        if (now.result && !taken) {
+          taken = true;
+          following = false;
+          await shown(now.result, "live.early.note");
+        }
         const step = STEPS.find((name) => now.step.startsWith(name)) ?? "import";
-        tell(element("progress"), "live.running", { step: say(`live.step.${step}`) });
+        const words = { step: say(`live.step.${step}`), seconds: number(now.result?.seconds ?? 0) };
+        tell(element("progress"), taken ? "live.early" : "live.running", words);
         await pause(500);
         continue;
       }
       if (now.stands === "failed") {
+        await learnState(); // the old model again
+        element("result").hidden = true;
         tell(element("progress"), "live.failed");
         return alert("live.refused", { error: now.error });
       }
-      return await done(now.result);
+      const { seconds, experiment } = now.result;
+      tell(element("progress"), "live.recalibrated", { seconds: number(seconds), experiment });
+      return await shown(now.result, "live.recalibrated.note");
     }
   } finally {
     following = false;
@@ -163,11 +174,11 @@ async function follow() {
   }
 }
 
-async function done(result) {
+async function shown(result, note) {
   await learnState();
   const rows = [cells("live.before", result.before), cells("live.after", result.after)];
-  const { session, experiment, frames } = result;
-  tell(element("progress"), "live.recalibrated", { seconds: number(result.seconds), experiment });
   element("keep").hidden = true;
-  table("live.recalibrated.title", rows, "live.recalibrated.note", { session, experiment, frames });
+  table("live.recalibrated.title", rows, note, {
+    session: result.session, experiment: result.experiment, frames: result.frames,
+  });
 }

@@ -602,8 +602,8 @@ export const TEXTS = {
     de: "das Modell in 8 Bit",
   },
   "live.step.evaluate": {
-    en: "is measured",
-    de: "wird gemessen",
+    en: "it is measured",
+    de: "es wird gemessen",
   },
   "live.step.load": {
     en: "the new model is loaded",
@@ -616,6 +616,14 @@ export const TEXTS = {
   "live.recalibrated": {
     en: "Recalibrated in {seconds} s, experiment {experiment}; the dot is the new model's.",
     de: "In {seconds} s neu kalibriert, Experiment {experiment}; der Punkt ist der des neuen Modells.",
+  },
+  "live.early": {
+    en: "The dot is the new model's, after {seconds} s. The run goes on beside it: {step}",
+    de: "Der Punkt ist der des neuen Modells, nach {seconds} s. Der Lauf geht daneben weiter: {step}",
+  },
+  "live.early.note": {
+    en: "So far over {frames} frames of {session}, by fits that had not seen their targets; those that the run held out follow.",
+    de: "Bisher über {frames} Bilder von {session}, von Anpassungen, die ihre Ziele nicht kannten; die zurückgehaltenen folgen.",
   },
   "live.recalibrated.title": {
     en: "Before and after",
