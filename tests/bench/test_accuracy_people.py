@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import yaml
 from PIL import Image
-from slurm_site import NotAtHand, slurm
 from test_accuracy_bench import small_base
 
 from conftest import REPOSITORY
 from custom_gaze.common.errors import InputError
 from custom_gaze.demo.session import write_session
 from custom_gaze.weights.base import save_base
+from slurm_site import NotAtHand, slurm
 
 sys.path.append(str(REPOSITORY / "bench"))  # the bench is a program, no package
 
@@ -222,8 +222,8 @@ def cluster(name: str, folder: Path) -> Iterator[dict[str, str]]:
         return
     folder.mkdir()
     try:
-        with slurm(folder, processors=4) as environment:
-            yield environment
+        with slurm(folder, processors=4) as running:
+            yield running.environment
     except NotAtHand as reason:
         pytest.skip(f"SLURM is not at hand: {reason}")
 

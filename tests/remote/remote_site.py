@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from custom_gaze.cli import main
-from sshd import Machine, wait_until
+from sshd import Machine, command_of, wait_until
 
 REPOSITORY = Path(__file__).parent.parent.parent
 SOURCES = REPOSITORY / "src"
@@ -269,6 +269,12 @@ class Site:
             if path.is_file() and ".dvc/cache" not in str(path)
         }
         return {**kept, "refs": self.git("for-each-ref").encode()}
+
+
+def is_stage(pid: int) -> bool:
+    """Whether the process is a training of the tiny pipeline, and not the shell around it."""
+    command = command_of(pid)
+    return command.endswith("python src/tiny.py") and " -c " not in command
 
 
 def md5(content: bytes) -> str:

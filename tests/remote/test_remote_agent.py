@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from custom_gaze.common.files import sha256_of
 from custom_gaze.remote import agent_setup
 from custom_gaze.remote.agent import Link, Refused
 
@@ -49,8 +50,8 @@ class Collector:
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
 
-    def send(self, header: dict[str, Any], payload: bytes = b"") -> None:
-        self.sent.append(header)
+    def send(self, reply: dict[str, Any]) -> None:
+        self.sent.append(reply)
 
     def run(self, command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, **options)
@@ -59,8 +60,8 @@ class Collector:
 def asked(verb: Any, header: dict[str, Any]) -> list[dict[str, Any]]:
     """What a verb of the agent answers."""
     link = Collector()
-    verb(cast(Link, link), header)
-    return link.sent
+    reply = verb(cast(Link, link), header)
+    return [*link.sent, reply]
 
 
 @pytest.mark.long
@@ -76,7 +77,8 @@ def test_setup_makes_the_environment_that_the_project_pins(
     requirements.write_text("# nothing\n")
     (project / "pyproject.toml").write_text(PYPROJECT)
     (project / "backend.py").write_text(BACKEND)
-    header = {"dir": str(tmp_path), "sub": "", "python": ""}
+    header = {"dir": str(tmp_path), "sub": "", "python": "", "engine": "local"}
+    header["requirements"] = sha256_of(requirements)
     with pytest.raises(Refused, match="no environment there yet; run `custom-gaze remote setup`"):
         asked(agent_setup.ready, header)
 
@@ -93,6 +95,7 @@ def test_setup_makes_the_environment_that_the_project_pins(
     assert asked(agent_setup.environment, header) == [{"changed": []}]
 
     requirements.write_text("no-such-package==1\n")
+    header["requirements"] = sha256_of(requirements)
     with pytest.raises(Refused, match="requirements.txt has changed; `custom-gaze remote setup`"):
         asked(agent_setup.ready, header)
     with pytest.raises(Refused, match="pip install failed there: ERROR: No matching distribution"):

@@ -87,8 +87,8 @@ def test_many_read_along_one_run_whatever_happens_to_them(site: Site) -> None:
     command = ("train", "--name", "first", "-S", "train.seed=11")
     first = site.start(*command)
     read_until(first, "loss 3.20")
-    supervisor = json.loads((site.far_folder / "runs" / "first" / "pid.json").read_text())["pid"]
-    held = [os.readlink(entry) for entry in Path(f"/proc/{supervisor}/fd").iterdir()]
+    job = (site.far_folder / "runs" / "first" / "job").read_text()
+    held = [os.readlink(entry) for entry in Path(f"/proc/{job}/fd").iterdir()]
     assert not [name for name in held if name.startswith(("pipe:", "socket:"))]  # ssh would wait
     second = site.run("train", "--name", "other", "-S", "train.seed=12")
     assert second.returncode == 1
@@ -153,8 +153,8 @@ def test_a_run_that_fails_is_stopped_or_killed_can_be_run_again(site: Site) -> N
     site.wait_for_quiet()
     assert site.run("fetch", "again").returncode == 2
     assert site.fingerprint() == before
-    copies = site.far_project / ".dvc" / "tmp" / "exps" / "standalone"
-    assert not list(copies.glob("tmp*"))  # no working copy is left
+    folder = site.far_folder / "runs" / "again"
+    assert not list(folder.glob("copy-*"))  # no working copy is left
 
     run = site.start(*command)
     read_until(run, "loss 3.20")
@@ -171,18 +171,18 @@ def test_a_run_that_fails_is_stopped_or_killed_can_be_run_again(site: Site) -> N
     code, _, errors = finish(run)
     assert code == 0, errors
     assert site.metric("again") == 31.5
-    assert not list(copies.glob("tmp*"))
+    assert not list(folder.glob("copy-*"))
 
 
 def kill_all_but_the_stage(site: Site, name: str) -> set[int]:
-    """As when memory runs out: supervisor and DVC die, the stage, which is returned, lives on."""
-    supervisor = json.loads((site.far_folder / "runs" / name / "pid.json").read_text())["pid"]
+    """As when memory runs out: the job and DVC die, the stage, which is returned, lives on."""
+    job = int((site.far_folder / "runs" / name / "job").read_text())
     commands = {pid: command_of(pid) for pid in site.machine.processes()}
     stage = {pid for pid, command in commands.items() if "tiny.py" in command}
     dvc = {pid for pid, command in commands.items() if "exp run" in command}
     assert stage
     assert dvc
-    for victim in {supervisor, *dvc} - stage:
+    for victim in {job, *dvc} - stage:
         os.kill(victim, signal.SIGKILL)
     return stage
 

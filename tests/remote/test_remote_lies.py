@@ -6,7 +6,6 @@ Each case changes one answer of an honest one; nothing may be done with it, and 
 import copy
 import hashlib
 import json
-import queue
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,8 +27,6 @@ from custom_gaze.remote.ssh import Lost
 SETTINGS = Settings("far", "/home/me/rustyeyes_train")
 PIPELINE = "stages:\n  train:\n    cmd: train\n    outs: [models/m.onnx, models/parts]\n"
 
-Answer = tuple[dict[str, Any], bytes]
-
 
 class Liar(Connection):
     """A connection whose other end answers from a table: what was asked → messages.
@@ -42,13 +39,13 @@ class Liar(Connection):
         self.far = far
         self.answers = answers
         self.asked: list[dict[str, Any]] = []
-        self._inbox = queue.Queue()
+        self._lines: list[bytes] = []
 
-    def send(self, header: dict[str, Any], payload: bytes = b"") -> None:
+    def send(self, header: dict[str, Any]) -> None:
         self.asked.append(header)
         answer = self.answers.get(header.get("do", ""), [])
-        for message in answer(header) if callable(answer) else answer:
-            self._inbox.put(message if isinstance(message, tuple) else (message, b""))
+        for reply in answer(header) if callable(answer) else answer:
+            self._lines.append(json.dumps(reply).encode() + b"\n")
 
     def git_address(self, path: str) -> str:
         return str(self.far / Path(path).name)
@@ -59,12 +56,10 @@ class Liar(Connection):
     def has_ended(self) -> bool:
         return False
 
-    def _receive(self, silence_s: float) -> tuple[dict[str, Any], bytes]:
-        if self._inbox.empty():
+    def _read_line(self) -> bytes:
+        if not self._lines:
             raise Lost("far: nothing more comes")
-        message = self._inbox.get()
-        assert message is not None
-        return message
+        return self._lines.pop(0)
 
 
 def md5(content: bytes) -> str:

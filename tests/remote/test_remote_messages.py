@@ -1,77 +1,53 @@
 """Messages, what ssh says and what is shown, without another machine."""
 
-import io
+import json
 import os
 import time
 from pathlib import Path
 
 import pytest
 
-from custom_gaze.common.errors import InputError
+from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.remote import (
     display,
 )
+from custom_gaze.remote.agent import START
+from custom_gaze.remote.agent_runs import CHUNK
 from custom_gaze.remote.connection import Connection
-from custom_gaze.remote.frames import (
-    PAYLOAD,
-    START,
-    BrokenFrame,
-    CutFrame,
-    read_frame,
-    skip_greeting,
-    write_frame,
+from custom_gaze.remote.replies import (
+    BrokenReply,
+    Followed,
+    Hello,
+    NotAsked,
+    parse,
+    understood,
 )
-from custom_gaze.remote.replies import Hello
 from custom_gaze.remote.ssh import Lost, UnknownHostKey, Unreachable, check_host, explain
 
-
-def test_a_message_comes_back_as_it_was_sent() -> None:
-    pipe = io.BytesIO()
-    payload = bytes(range(256)) * 4 + b"\n{}\n"
-    length = write_frame(pipe, {"do": "put", "name": "ü"}, payload)
-    write_frame(pipe, {"beat": 1})
-    assert length == len(pipe.getvalue()) - len(b'{"beat": 1, "bytes": 0}\n')
-    pipe.seek(0)
-    assert read_frame(pipe) == ({"do": "put", "name": "ü", "bytes": len(payload)}, payload, length)
-    second = read_frame(pipe)
-    assert second is not None
-    assert second[0] == {"beat": 1, "bytes": 0}
-    assert read_frame(pipe) is None
-
-
-NO_MESSAGES = {
+NO_REPLIES = {
     "greeting": b"Welcome to Ubuntu\n",
     "list": b"[1]\n",
-    "negative": b'{"bytes": -1}\n',
-    "text": b'{"bytes": "2"}\nab',
-    "truth": b'{"bytes": true}\na',
-    "nothing": b"{}\n",
     "deep": b"[" * 200_000 + b"\n",
-    "digits": b'{"bytes": 0, "port": ' + b"9" * 5000 + b"}\n",
-    "nan": b'{"bytes": 0, "now": NaN}\n',
-    "infinity": b'{"bytes": 0, "now": -Infinity}\n',
-    "endless": b'{"bytes": 0, "x": "' + b"x" * (1 << 24),
-    "gigabytes": b'{"bytes": 5000000000}\n',
+    "digits": b'{"port": ' + b"9" * 5000 + b"}\n",
+    "nan": b'{"now": NaN}\n',
+    "infinity": b'{"now": -Infinity}\n',
 }
 
 
-@pytest.mark.parametrize("content", NO_MESSAGES.values(), ids=NO_MESSAGES)
-def test_what_is_no_message_is_refused(content: bytes) -> None:
-    stream = io.BytesIO(content)
-    with pytest.raises(BrokenFrame) as caught:
-        read_frame(stream)
+@pytest.mark.parametrize("line", NO_REPLIES.values(), ids=NO_REPLIES)
+def test_what_is_no_reply_is_refused(line: bytes) -> None:
+    with pytest.raises(BrokenReply) as caught:
+        parse(line)
     assert len(str(caught.value)) <= 200
-    assert stream.tell() <= 1 << 23  # no more is read into the memory
 
 
-def test_a_greeting_before_the_messages_is_skipped() -> None:
-    said = b"Welcome to Ubuntu\n\nno end of line"
-    stream = io.BytesIO(said + b"\n" + START + b'{"bytes": 0}\n')
-    assert skip_greeting(stream) == said
-    assert read_frame(stream) == ({"bytes": 0}, b"", 13)
-    assert skip_greeting(io.BytesIO(b"This account has expired.\n")) == b"This account has expired."
-    with pytest.raises(BrokenFrame, match="a greeting of more than 64 kB"):
-        skip_greeting(io.BytesIO(b"x" * 100_000))
+def test_a_piece_of_a_log_comes_as_it_was_written() -> None:
+    content = bytes(range(256)) + "50%|█\r".encode()[:-2]  # cut within a character
+    said = {"log": 9, "text": content.decode("utf-8", "surrogateescape")}
+    assert understood("far", Followed, parse(json.dumps(said).encode())).text == content
+    for wrong in (7, "\ud800"):
+        with pytest.raises(NotAsked, match="text"):
+            understood("far", Followed, {"log": 9, "text": wrong})
 
 
 def test_a_shell_that_greets_is_no_obstacle(
@@ -87,17 +63,17 @@ def test_a_shell_that_greets_is_no_obstacle(
         about = connection.ask("hello", Hello, folder="x")
         assert about.dir == str(tmp_path / "x")
         assert connection.greeting == "Welcome \\x1b[1mhome"
-    ssh.write_text("#!/bin/sh\necho This account has expired.\n")
-    with pytest.raises(Unreachable, match="far: This account has expired."), Connection("far"):
-        pass
-
-
-def test_a_message_cut_in_the_middle_and_one_too_long() -> None:
-    for half in (b'{"bytes": 5}\nabc', b'{"byt'):
-        with pytest.raises(CutFrame, match="ended within"):
-            read_frame(io.BytesIO(half))
-    with pytest.raises(BrokenFrame, match=str(PAYLOAD + 1)):
-        read_frame(io.BytesIO(b'{"bytes": %d}\n' % (PAYLOAD + 1)))
+    for answer, said in (
+        ("echo This account has expired.", "far: This account has expired."),
+        ("exec yes", "far: what it sent is not understood: a greeting of more than 64 kB"),
+        (f"echo '{START}'; exec yes", "far: what it sent is not understood: y"),
+        (f"echo '{START}'; printf '{{\"x\"'", "far: the connection was cut"),
+        (f"echo '{START}'; exec cat /dev/zero", "far: what it sent is not understood: \\x00"),
+    ):
+        ssh.write_text(f"#!/bin/sh\n{answer}\n")
+        with pytest.raises(CustomGazeError) as caught, Connection("far") as connection:
+            connection.ask("hello", Hello, folder="x")
+        assert str(caught.value).startswith(said)
 
 
 @pytest.mark.parametrize(
@@ -165,11 +141,11 @@ def test_a_log_that_never_ends_a_line_fills_no_memory_and_no_time() -> None:
     shown: list[str] = []
     screen = display.Screen(shown.append)
     for _ in range(40):
-        screen.write(b"x" * PAYLOAD)
-    assert len(screen._rest) <= 2 * PAYLOAD
+        screen.write(b"x" * CHUNK)
+    assert len(screen._rest) <= 2 * CHUNK
     assert {len(line) for line in shown} == {1000}
     started = time.process_time()
-    for tail in (b"1/2 [" * 13_000, b"[" * PAYLOAD, b"Running stage '" * 4000):
+    for tail in (b"1/2 [" * 13_000, b"[" * CHUNK, b"Running stage '" * 4000):
         display.progress(b"Running stage 'train'" + tail)
     assert time.process_time() - started < 2.0
 

@@ -1,12 +1,12 @@
-"""Several sessions one after another, with DVC's own queue."""
+"""Several sessions, one after another or at once, each an experiment in a copy of its own."""
 
 import os
 import signal
 
 import pytest
 
-from remote_site import Site, finish, kill
-from sshd import NO_SSHD, SSHD, command_of, wait_until
+from remote_site import Site, finish, is_stage, kill
+from sshd import NO_SSHD, SSHD, wait_until
 
 pytest_plugins = ["remote_fixtures"]
 pytestmark = [pytest.mark.skipif(SSHD is None, reason=NO_SSHD), pytest.mark.long]
@@ -23,14 +23,15 @@ def test_the_queue_stopped_started_again_killed_here_and_fetched(site: Site) -> 
     code, _, errors = finish(run)
     assert code == 1
     assert "both was stopped" in errors
-    wait_until(lambda: not site.machine.processes(), "DVC's workers end")
+    wait_until(lambda: not site.machine.processes(), "all of it ends")
 
     run = site.start(*command)  # the same command again
     site.wait_while(run, lambda: len(stages(site)) == 2, "both train, at once")
     kill(run, signal.SIGKILL)
     finish(run)
     site.hold(False)
-    wait_until((site.far_folder / "runs" / "both" / "result.json").exists, "it ends")
+    wait_until((site.far_folder / "runs" / "both" / "result-1.json").exists, "the second ends")
+    wait_until((site.far_folder / "runs" / "both" / "result-0.json").exists, "the first ends")
     said = site.ok("fetch", "both")
     for session in ("one", "two"):
         assert f"experiment both-{session} is here" in said
@@ -43,5 +44,4 @@ def test_the_queue_stopped_started_again_killed_here_and_fetched(site: Site) -> 
 
 def stages(site: Site) -> list[int]:
     """The training processes on the far machine."""
-    commands = {pid: command_of(pid) for pid in site.machine.processes()}
-    return [pid for pid, command in commands.items() if command.endswith("python src/tiny.py")]
+    return [pid for pid in site.machine.processes() if is_stage(pid)]

@@ -1,8 +1,10 @@
 """The parts of `custom-gaze remote` that need no other machine."""
 
 import dataclasses
+import fcntl
 import hashlib
 import json
+import shlex
 import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,10 +16,18 @@ from conftest import REPOSITORY, Project
 from custom_gaze.cli import main
 from custom_gaze.common.errors import InputError
 from custom_gaze.data.dvc_cache import Cache
-from custom_gaze.remote import agent_launch, payload, repository, request, setup
+from custom_gaze.remote import agent_runs, payload, repository, request, setup
 from custom_gaze.remote.committed import outs_of
+from custom_gaze.remote.engine import Run
+from custom_gaze.remote.engine_local import Local
 from custom_gaze.remote.replies import Torch, understood
-from custom_gaze.remote.settings import Settings, load_settings, read_config
+from custom_gaze.remote.settings import (
+    EngineSettings,
+    Settings,
+    load_engine,
+    load_settings,
+    read_config,
+)
 
 
 @pytest.mark.parametrize("name", ["", "-x", "a/b", "../a", "a b", "x" * 65, "a.lock"])
@@ -225,33 +235,58 @@ def test_what_goes_there_needs_the_standard_library_alone() -> None:
 
 
 def test_over_there_old_runs_go_but_no_result_that_nobody_has_fetched(tmp_path: Path) -> None:
-    for number in range(agent_launch.KEPT_RUNS + 4):
+    """Working copies too, but none of a run that goes on: it holds its lock."""
+    for number in range(agent_runs.KEPT_RUNS + 5):
         folder = tmp_path / "runs" / f"r{number}"
-        folder.mkdir(parents=True)
-        (folder / "run.json").write_text(json.dumps({"name": folder.name, "started": number}))
-        if number != 3:  # 3 was killed with its supervisor
-            state = "failed" if number == 2 else "done"
-            (folder / "result.json").write_text(json.dumps({"state": state}))
+        (folder / "copy-0-x" / "data").mkdir(parents=True)
+        about = {"name": folder.name, "started": number, "engine": {"engine": "local"}}
+        about |= {"commit": "c" * 40, "experiments": [{"name": folder.name, "set": []}]}
+        (folder / "run.json").write_text(json.dumps(about))
+        if number not in (3, 4):  # 3 was killed, 4 goes on
+            code = 1 if number == 2 else 0
+            result = {"code": code, "ref": "", "ended": 1.0}
+            (folder / "result-0.json").write_text(json.dumps(result))
         if number != 1:
             (folder / "fetched").touch()
-    agent_launch.remove_old_runs(str(tmp_path))
+    with open(tmp_path / "runs" / "r4" / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        states = [run["state"] for run in agent_runs.all_runs(str(tmp_path))]
+        assert states[:6] == ["done", "done", "failed", "died", "running", "done"]
+        none: Run = {"name": "new", "experiments": []}
+        agent_runs._clear_leftovers(str(tmp_path), str(tmp_path / "runs" / "new"), none)
     left = {int(path.name[1:]) for path in (tmp_path / "runs").iterdir()}
-    assert left == {1, *range(4, agent_launch.KEPT_RUNS + 4)}
+    assert left == {1, *range(4, agent_runs.KEPT_RUNS + 5)}
+    assert [path.parent.name for path in tmp_path.glob("runs/*/copy-*")] == ["r4"]
 
 
-def test_over_there_working_copies_go_but_none_that_is_in_use(tmp_path: Path) -> None:
-    exps = tmp_path / ".dvc" / "tmp" / "exps"
-    for name in ("standalone/tmpused/data", "standalone/tmpleft/data", "tmpqueue", "celery/broker"):
-        (exps / name).mkdir(parents=True)
-    command = ["sleep", "600"]
-    with subprocess.Popen(command, cwd=exps / "standalone" / "tmpused" / "data") as somebody:
-        agent_launch.remove_copies(str(tmp_path))
-        somebody.kill()
-    assert {str(path.relative_to(exps)) for path in exps.glob("*/*")} == {
-        "standalone/tmpused",
-        "celery/broker",
-    }
-    assert not (exps / "tmpqueue").exists()
+def test_a_job_that_cannot_begin_says_why(tmp_path: Path) -> None:
+    """Its own words are the log's."""
+    (tmp_path / "job.py").write_text("raise SystemExit('no such thing')")
+    engine = Local()
+    (tmp_path / "job").write_text(engine.submit(str(tmp_path), {"name": "x"}))
+    assert engine.status(str(tmp_path)) is None
+    assert not engine.stop(str(tmp_path))
+    assert (tmp_path / "log-0").read_text() == "no such thing\n"
+
+
+def test_what_remote_yaml_says_is_checked(tmp_path: Path) -> None:
+    path = tmp_path / "remote.yaml"
+    assert load_engine(path).engine == "local"
+    path.write_text("engine: slurm\nsbatch: --partition=gpu --time=2:00:00 --comment='a b'\n")
+    options = ("--partition=gpu", "--time=2:00:00", "--comment=a b")
+    assert load_engine(path) == EngineSettings(engine="slurm", sbatch=shlex.join(options))
+    assert load_engine(path).sbatch == options
+    for wrong, said in (
+        ("engine: cron\n", "engine: Input should be 'local', 'systemd' or 'slurm'"),
+        ("engine: slurm\nnodes: 2\n", "nodes: Extra inputs are not permitted"),
+        ("engine: slurm\nsbatch: 1\n", "sbatch: Value error, must be a line of sbatch's options"),
+        ('engine: slurm\nsbatch: "\'"\n', "sbatch: Value error, No closing quotation"),
+        ("[1]\n", "remote.yaml: : Input should be a valid dictionary"),
+    ):
+        path.write_text(wrong)
+        with pytest.raises(InputError) as caught:
+            load_engine(path)
+        assert said in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -1,24 +1,25 @@
 """The agent: our program on the far machine, for as long as one connection lasts.
 
-It is sent as text and run by `python3 -I`: standard library only, Python 3.10 or newer. Each verb
-is a function `verb(link, header)` that replies through the link; a refusal is one line.
+It is sent as text and run by `python3 -I`: standard library only, Python 3.10 or newer. Requests
+and replies are lines of JSON. Each verb is a function `verb(link, header)` that returns its reply;
+a refusal is one line.
 """
 
 import errno
+import json
 import os
 import queue
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from custom_gaze.remote.frames import START, BrokenFrame, Header, read_frame, write_frame
+START = "custom-gaze: messages follow"  # what the far machine's shell says before is skipped
+SILENCE_S = 30  # after which the other side, which sends an empty line every few, is gone
 
-BEAT_S = 3.0  # each side says this often that it is there
-SILENCE_S = 30.0  # after which the other side is taken for gone
+Header = dict[str, Any]
 
 
 class Refused(Exception):
@@ -34,29 +35,26 @@ class Link:
     """The connection as the agent sees it."""
 
     def __init__(self) -> None:
-        self.inbox: queue.Queue[tuple[Header, bytes] | None] = queue.Queue(maxsize=8)
-        self.lock_file = -1  # held while this connection may start a run
-        self._output = os.fdopen(os.dup(1), "wb")
-        self._writing = threading.Lock()
-        self._heard = time.monotonic()
+        self._inbox: queue.Queue[str] = queue.Queue()
+        self._output = os.fdopen(os.dup(1), "w", encoding="ascii")
         self._helper: subprocess.Popen[bytes] | None = None
-        self._output.write(b"\n" + START)  # a greeting may have left its line open
-        for target in (self._read, self._beat):
-            threading.Thread(target=target, daemon=True).start()
+        signal.signal(signal.SIGALRM, lambda *_: self.leave())
+        threading.Thread(target=self._read, daemon=True).start()
+        self._write(f"\n{START}")  # a greeting may have left its line open
 
-    def send(self, header: Header, payload: bytes = b"") -> None:
+    def send(self, reply: Header) -> None:
+        self._write(json.dumps(reply))
+
+    def _write(self, line: str) -> None:
         try:
-            with self._writing:
-                write_frame(self._output, header, payload)
+            print(line, file=self._output, flush=True)
         except OSError:
             self.leave()
 
-    def receive(self) -> tuple[Header, bytes]:
-        """The next message from the user's side."""
-        message = self.inbox.get()
-        if message is None:
-            self.leave()
-        return message
+    def receive(self) -> Header:
+        """The next request."""
+        header: Header = json.loads(self._inbox.get())
+        return header
 
     def run(self, command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
         """Start a helper that ends with the connection, whatever it has started itself."""
@@ -65,54 +63,37 @@ class Link:
         )
         return self._helper
 
-    def let_go(self) -> None:
-        """In a child that outlives the connection: else ssh would wait for it to end."""
-        os.close(self._output.fileno())
-
     def leave(self) -> NoReturn:
-        """The other side is gone: end what was begun for it; the lock goes with the process."""
+        """The other side is gone: end what was begun for it."""
         if self._helper is not None and self._helper.poll() is None:
             os.killpg(self._helper.pid, signal.SIGKILL)
         os._exit(0)
 
     def _read(self) -> None:
-        stream = os.fdopen(os.dup(0), "rb") if sys.stdin is None else sys.stdin.buffer
-        while True:
-            try:
-                frame = read_frame(stream)
-            except (BrokenFrame, OSError):
-                frame = None
-            if frame is None:
-                self.leave()
-            self._heard = time.monotonic()
-            header, payload, _ = frame
-            if "beat" not in header:
-                self.inbox.put((header, payload))
-
-    def _beat(self) -> None:
-        while True:
-            time.sleep(BEAT_S)
-            if time.monotonic() - self._heard > SILENCE_S:
-                self.leave()
-            self.send({"beat": 1})
+        signal.alarm(SILENCE_S)
+        for line in sys.stdin.buffer:
+            signal.alarm(SILENCE_S)
+            if line.strip():
+                self._inbox.put(line.decode())
+        self.leave()
 
 
-Verb = Callable[[Link, Header], None]
+Verb = Callable[[Link, Header], Header]
 
 
 def answer(verbs: dict[str, Verb]) -> None:
     """Answer requests until the connection ends."""
     os.umask(0o077)  # nothing here is anybody else's business
     link = Link()
-    link.send({"ready": 1})
     while True:
-        header, _ = link.receive()
+        header = link.receive()
         try:
-            verbs[header["do"]](link, header)
+            reply = verbs[header["do"]](link, header)
         except Refused as refused:
-            link.send({"error": str(refused), "code": refused.code, **refused.more})
+            reply = {"error": str(refused), "code": refused.code, **refused.more}
         except OSError as error:
-            link.send({"error": said(error), "code": 1})
+            reply = {"error": said(error), "code": 1}
+        link.send(reply)
 
 
 def project_of(header: Header) -> str:
@@ -131,20 +112,21 @@ def said(error: OSError) -> str:
 
 
 def git(project: str, *words: str, check: bool = True) -> str:
-    """What a git command in the far machine's repository prints.
+    """What a git command in the far machine's repository prints."""
+    return call("git", "-C", project, *words, check=check)
+
+
+def call(*words: str, given: str = "", check: bool = True) -> str:
+    """What a program prints.
 
     Raises:
         Refused: it failed.
+        OSError: it is not there.
     """
-    command = ["git", "-C", project, *words]
     done = subprocess.run(
-        command,
-        capture_output=True,
-        encoding="utf-8",
-        errors="surrogateescape",
-        stdin=subprocess.DEVNULL,
+        words, input=given, capture_output=True, encoding="utf-8", errors="surrogateescape"
     )
     if check and done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"code {done.returncode}"]
-        raise Refused(f"git {words[0]} failed there: {lines[-1]}")
+        *_, last = [f"code {done.returncode}", *done.stderr.strip().splitlines()]
+        raise Refused(f"{words[0]} failed there: {last}")
     return done.stdout

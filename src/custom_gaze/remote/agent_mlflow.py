@@ -5,12 +5,11 @@ import socket
 import subprocess
 from pathlib import Path
 
-from custom_gaze.remote.agent import Link, Refused, project_of
-from custom_gaze.remote.agent_launch import python_of
-from custom_gaze.remote.frames import Header
+from custom_gaze.remote.agent import Header, Link, Refused, project_of
+from custom_gaze.remote.engine import python_of
 
 
-def serve(link: Link, header: Header) -> None:
+def serve(link: Link, header: Header) -> Header:
     """Run MLflow's server on the loopback for as long as this connection lasts."""
     project = project_of(header)
     command = [python_of(header["dir"]), "-m", "mlflow", "server", "--host", "127.0.0.1"]
@@ -36,8 +35,8 @@ def serve(link: Link, header: Header) -> None:
     raise Refused(f"MLflow stopped there with code {process.wait()}: {last}")
 
 
-def free_port(link: Link, header: Header) -> None:
+def free_port(link: Link, header: Header) -> Header:
     """A port of the loopback that nobody uses now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        link.send({"port": probe.getsockname()[1]})
+        return {"port": probe.getsockname()[1]}

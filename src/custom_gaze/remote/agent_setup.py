@@ -12,35 +12,30 @@ import subprocess
 import sys
 from pathlib import Path
 
-from custom_gaze.remote.agent import Link, Refused, git, project_of
-from custom_gaze.remote.agent_launch import python_of
-from custom_gaze.remote.agent_runs import gpu
-from custom_gaze.remote.agent_state import MACHINE, read, write
-from custom_gaze.remote.frames import Header
+from custom_gaze.remote.agent import Header, Link, Refused, call, git, project_of
+from custom_gaze.remote.agent_runs import ENGINES, check_free, gpu
+from custom_gaze.remote.engine import MACHINE, python_of, read, write
 
 FOLDERS = ("", "store", "project", "runs")
 
 
-def hello(link: Link, header: Header) -> None:
+def hello(link: Link, header: Header) -> Header:
     """What machine this is, and where it reaches its own sshd."""
-    link.send(
-        {
-            "dir": os.path.join(os.path.expanduser("~"), header["folder"]),
-            "machine": platform.machine(),
-            "system": platform.system(),
-            "python": platform.python_version(),
-            "git": _git_version(),
-            "sshd": _own_address(),
-        }
-    )
+    return {
+        "dir": os.path.join(os.path.expanduser("~"), header["folder"]),
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "git": _git_version(),
+        "sshd": _own_address(),
+    }
 
 
 def _git_version() -> str:
     """Such as 2.39.5; empty where there is none."""
     if not shutil.which("git"):
         return ""
-    done = subprocess.run(["git", "--version"], capture_output=True, encoding="utf-8")
-    return [*done.stdout.split(), "", "", ""][2]
+    return [*call("git", "--version").split(), "", "", ""][2]
 
 
 def _own_address() -> list[str]:
@@ -53,7 +48,7 @@ def _own_address() -> list[str]:
         return [address, port]
 
 
-def make(link: Link, header: Header) -> None:
+def make(link: Link, header: Header) -> Header:
     """The folders, and a repository that takes pushes and uses the store as its cache."""
     directory, changed = header["dir"], []
     for name in FOLDERS:
@@ -74,10 +69,10 @@ def make(link: Link, header: Header) -> None:
     for key, value in (("user.name", "custom-gaze"), ("user.email", "custom-gaze@localhost")):
         if not git(project, "config", key, check=False):
             git(project, "config", key, value)  # experiments are commits
-    link.send({"changed": changed})
+    return {"changed": changed}
 
 
-def cache(link: Link, header: Header) -> None:
+def cache(link: Link, header: Header) -> Header:
     """Let the repository use the store as its cache: a run pulls and pushes nothing."""
     project, changed = project_of(header), []
     path = Path(project, ".dvc", "config.local")
@@ -86,10 +81,10 @@ def cache(link: Link, header: Header) -> None:
     if not path.exists() or path.read_text(encoding="utf-8") != wanted:
         path.write_text(wanted, encoding="utf-8")
         changed.append(f"the store is the cache of {project}")
-    link.send({"changed": changed})
+    return {"changed": changed}
 
 
-def environment(link: Link, header: Header) -> None:
+def environment(link: Link, header: Header) -> Header:
     """An environment with the versions that the project pins, or one that the user named.
 
     Raises:
@@ -109,7 +104,7 @@ def environment(link: Link, header: Header) -> None:
         _check_environment(link, python)
         write(os.path.join(directory, MACHINE), wanted)
         changed.append(f"runs use {python}")
-    link.send({"changed": changed})
+    return {"changed": changed}
 
 
 def _install(link: Link, directory: str, project: str, python: str) -> None:
@@ -149,22 +144,24 @@ def _hash(path: str) -> str:
         return ""
 
 
-def ready(link: Link, header: Header) -> None:
-    """Refuse a run whose commit pins other versions than are installed.
+def ready(link: Link, header: Header) -> Header:
+    """Refuse a run whose commit pins other versions than are installed, and a second one.
 
     Raises:
-        Refused: setup has not been run, or has to be run again.
+        Refused: setup has not been run, or has to be run again; or another run goes on where the
+            engine takes one at a time.
     """
     known = read(os.path.join(header["dir"], MACHINE))
     if known is None or not os.path.exists(known["python"]):
         raise Refused("no environment there yet; run `custom-gaze remote setup`")
-    now = _hash(os.path.join(project_of(header), "requirements.txt"))
-    if known["requirements"] not in ("", now):
+    if known["requirements"] not in ("", header["requirements"]):
         raise Refused("requirements.txt has changed; `custom-gaze remote setup` installs it there")
-    link.send({"ready": 1})
+    if ENGINES[header["engine"]].alone:
+        check_free(header["dir"])
+    return {"ready": 1}
 
 
-def torch(link: Link, header: Header) -> None:
+def torch(link: Link, header: Header) -> Header:
     """What torch sees, and what the driver says."""
     script = (
         "import json, torch; cuda = torch.cuda.is_available(); "
@@ -181,4 +178,4 @@ def torch(link: Link, header: Header) -> None:
     if process.returncode:
         last = errors.decode(errors="replace").strip().splitlines()[-1:] or ["no output"]
         raise Refused(f"torch cannot be loaded there: {last[0]}")
-    link.send({"torch": json.loads(output.splitlines()[-1]), "gpu": gpu()})
+    return {"torch": json.loads(output.splitlines()[-1]), "gpu": gpu()}

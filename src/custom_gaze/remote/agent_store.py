@@ -5,21 +5,20 @@ import json
 import os
 import shutil
 
-from custom_gaze.remote.agent import Link, Refused, git
-from custom_gaze.remote.frames import Header
+from custom_gaze.remote.agent import Header, Link, Refused, git
 from custom_gaze.remote.store import is_whole, make_incoming, object_path
 from custom_gaze.remote.store import take_in as take_objects_in
 
 
-def lacking(link: Link, header: Header) -> None:
+def lacking(link: Link, header: Header) -> Header:
     """Which of these objects the store lacks; what arrives next has a place."""
     store = header["store"]
     make_incoming(store)
     gone = [name for name in header["objects"] if not is_whole(store, name)]
-    link.send({"lacking": gone, "rsync": bool(shutil.which("rsync"))})
+    return {"lacking": gone, "rsync": bool(shutil.which("rsync"))}
 
 
-def listed(link: Link, header: Header) -> None:
+def listed(link: Link, header: Header) -> Header:
     """These objects with their folders' files: the sizes of those in the store, and the others."""
     sizes, gone = {}, []
     todo = list(header["objects"])
@@ -33,22 +32,22 @@ def listed(link: Link, header: Header) -> None:
         if name.endswith(".dir"):
             with open(path, "rb") as file:
                 todo += [entry["md5"] for entry in json.load(file) if entry["md5"] not in sizes]
-    link.send({"sizes": sizes, "gone": gone, "rsync": bool(shutil.which("rsync"))})
+    return {"sizes": sizes, "gone": gone, "rsync": bool(shutil.which("rsync"))}
 
 
-def take_in(link: Link, header: Header) -> None:
+def take_in(link: Link, header: Header) -> Header:
     """Move into place what has arrived for a run."""
-    link.send({"damaged": take_objects_in(header["store"], header["run"], header["objects"])})
+    return {"damaged": take_objects_in(header["store"], header["run"], header["objects"])}
 
 
-def forget(link: Link, header: Header) -> None:
+def forget(link: Link, header: Header) -> Header:
     """Remove one object, the one that setup's proof pushed."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(object_path(header["store"], header["object"]))
-    link.send({"forgotten": 1})
+    return {"forgotten": 1}
 
 
-def commit(link: Link, header: Header) -> None:
+def commit(link: Link, header: Header) -> Header:
     """Put the working tree on a commit that was pushed.
 
     Raises:
@@ -61,4 +60,4 @@ def commit(link: Link, header: Header) -> None:
         names = ", ".join(line[3:] for line in changed.splitlines()[:5])
         raise Refused(f"{project} has changes of its own there: {names}; commit or remove them")
     git(project, "checkout", "-q", "-B", "main", header["commit"])
-    link.send({"commit": git(project, "rev-parse", "HEAD").strip()})
+    return {"commit": git(project, "rev-parse", "HEAD").strip()}

@@ -6,41 +6,33 @@ git and rsync go over the same one (carry.py): it is verified once, and lets oth
 import contextlib
 import json
 import os
-import queue
+import select
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 import zlib
 from collections import deque
 from importlib.resources import files
 from pathlib import Path
+from typing import IO
 
 from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.common.untrusted import printable
+from custom_gaze.remote.agent import START
 from custom_gaze.remote.display import Traffic
-from custom_gaze.remote.frames import (
-    BrokenFrame,
-    CutFrame,
-    Header,
-    read_frame,
-    skip_greeting,
-    write_frame,
-)
-from custom_gaze.remote.replies import R, Refusal, understood
+from custom_gaze.remote.replies import BrokenReply, Header, R, Refusal, parse, understood
 from custom_gaze.remote.ssh import ANSWER_S, OPTIONS, VERIFY, Lost, Unreachable, check_host, explain
 
-_BEAT_S = 3.0
-_SILENCE_S = 15.0  # the agent says every three seconds that it lives
-
-_NO_FORWARDING = ["-o", "ClearAllForwardings=yes"]
+_BEAT_S = 8.0  # so often we say that we are there
+_LONGEST_LINE = 1 << 23  # the names of 200,000 objects
+_MOST_GREETING = 1 << 16
 
 _PROGRAM = (
-    *("frames", "store", "agent", "agent_store", "agent_state", "agent_launch", "agent_runs"),
-    *("agent_setup", "agent_mlflow", "agent_main"),
+    *("store", "agent", "agent_store", "engine", "engine_local", "engine_systemd"),
+    *("engine_slurm", "agent_runs", "agent_setup", "agent_mlflow", "agent_main"),
 )
 # One line without a quote of its own: the login shell may be fish or tcsh.
 _COMMAND = "python3 -I -c 'import sys; exec(sys.stdin.buffer.read(int(sys.argv[1])))'"
@@ -67,7 +59,9 @@ class AgentError(CustomGazeError):
 
 
 class Connection:
-    """Use as a context; asks and answers are messages. Bytes are counted both ways.
+    """Use as a context. Requests and replies are lines of JSON; bytes are counted both ways.
+
+    That the far machine is there is ssh's to watch (ServerAliveInterval).
 
     Raises:
         Unreachable: on entering, within ten seconds, with one line that says why.
@@ -75,6 +69,8 @@ class Connection:
 
     _process: subprocess.Popen[bytes]  # ssh, with the three pipes; from entering on
     _listener: threading.Thread
+    _to: IO[bytes]
+    _from: IO[bytes]
 
     def __init__(self, host: str, traffic: Traffic | None = None) -> None:
         self.host = check_host(host)
@@ -82,15 +78,14 @@ class Connection:
         self.sent_bytes = 0
         self.received_bytes = 0
         self.greeting = ""  # what the far machine's shell said before the first message
-        # Few, so that a machine that floods us fills its own pipe and not our memory.
-        self._inbox: queue.Queue[tuple[Header, bytes] | None] = queue.Queue(maxsize=2)
-        self._broken = ""  # what it sent that is no message
+        self._is_silent = False
         self._complaints: deque[str] = deque(maxlen=20)
         self._writing = threading.Lock()
         self._closing = threading.Event()
         # Not below the home folder: a socket's path may have about 100 characters.
         self._folder = Path(tempfile.mkdtemp(prefix="cg-"))
-        self._heard = time.monotonic()
+        self._socket = str(self._folder / "ssh")
+        self._counts = self._folder / "carried"  # by git and rsync, a line each
 
     def __enter__(self) -> "Connection":
         prefix = f"{__package__}."
@@ -103,17 +98,7 @@ class Connection:
         command = f"{_COMMAND} {len(_BOOTSTRAP)} {len(program)}"
         try:
             self._process = subprocess.Popen(
-                [
-                    "ssh",
-                    "-M",
-                    "-S",
-                    self._socket,
-                    *OPTIONS,
-                    *VERIFY,
-                    *_NO_FORWARDING,
-                    self.host,
-                    command,
-                ],
+                ["ssh", "-M", *self._options, self.host, command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -122,10 +107,11 @@ class Connection:
         except FileNotFoundError:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise Unreachable("ssh is not installed here (OpenSSH's client)") from None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._to, self._from = self._process.stdin, self._process.stdout
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
-        for target in (self._read, self._beat):
-            threading.Thread(target=target, daemon=True).start()
         try:
             self._hello(_BOOTSTRAP.encode() + program)
         except BaseException:
@@ -134,15 +120,42 @@ class Connection:
         return self
 
     def _hello(self, program: bytes) -> None:
-        self._heard = time.monotonic()
-        assert self._process.stdin is not None
+        """Send the program and wait until it speaks; what a shell greets with comes before."""
+        late = threading.Timer(ANSWER_S, self._give_up)
+        late.start()
+        said, line = b"", b""
         try:
-            self._process.stdin.write(program)
-            self._process.stdin.flush()
-        except OSError:
-            raise self.why() from None
-        self.sent_bytes += len(program)
-        self._receive(ANSWER_S)
+            with contextlib.suppress(OSError):  # what is read tells why
+                self._to.write(program)
+                self._to.flush()
+            self.sent_bytes += len(program)
+            while len(said) < _MOST_GREETING and (line := self._from.readline(4096)):
+                if line == START.encode() + b"\n":
+                    break
+                said += line
+        finally:
+            late.cancel()
+        self.greeting = printable(said.strip().decode(errors="replace"), 120)
+        if len(said) >= _MOST_GREETING:
+            raise self._not_understood(
+                f"a greeting of more than {_MOST_GREETING >> 10} kB; keep the shell there silent "
+                "for logins without a terminal"
+            )
+        if not line:
+            if self._is_silent:
+                raise Unreachable(
+                    f"{self.host}: no answer within {ANSWER_S:g} seconds; is it switched on, "
+                    f"and does `ssh {self.host}` work?"
+                )
+            if self.greeting:
+                self._complaints.appendleft(self.greeting)  # such as: account expired
+            raise self.why()
+        self.received_bytes += len(line)
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def _give_up(self) -> None:
+        self._is_silent = True
+        self._process.kill()  # it would wait for minutes
 
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):  # nothing was carried
@@ -157,9 +170,8 @@ class Connection:
     def close(self) -> None:
         """End the connection; whatever the agent was doing for it ends too."""
         self._closing.set()
-        assert self._process.stdin is not None
         with contextlib.suppress(OSError):
-            self._process.stdin.close()
+            self._to.close()
         try:
             self._process.wait(timeout=3)
         except subprocess.TimeoutExpired:
@@ -168,20 +180,15 @@ class Connection:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
-    def _socket(self) -> str:
-        return str(self._folder / "ssh")
-
-    @property
-    def _counts(self) -> Path:
-        """What git and rsync have carried, a line each."""
-        return self._folder / "carried"
+    def _options(self) -> list[str]:
+        return ["-S", self._socket, *OPTIONS, *VERIFY, "-o", "ClearAllForwardings=yes"]
 
     @property
     def shell(self) -> str:
         """The command that git and rsync call in the place of ssh."""
         carrier = [sys.executable, "-I", str(Path(__file__).with_name("carrier.py"))]
-        through = ["ssh", "-S", self._socket, *OPTIONS, *VERIFY, *_NO_FORWARDING]
-        return shlex.join([*carrier, self.host, str(os.getpid()), str(self._counts), *through])
+        words = [self.host, str(os.getpid()), str(self._counts), "ssh", *self._options]
+        return shlex.join([*carrier, *words])
 
     @property
     def environment(self) -> dict[str, str]:
@@ -214,87 +221,52 @@ class Connection:
             Lost: the connection ended meanwhile.
         """
         self.send({"do": do, **values})
-        return self.receive(kind)[0]
+        return self.receive(kind)
 
-    def send(self, header: Header, payload: bytes = b"") -> None:
-        """Send one message.
+    def send(self, header: Header) -> None:
+        """Send one request.
 
         Raises:
             Lost: the connection has ended.
         """
+        self._write(json.dumps(header).encode())
+
+    def _write(self, line: bytes) -> None:
         try:
             with self._writing:
-                assert self._process.stdin is not None
-                self.sent_bytes += write_frame(self._process.stdin, header, payload)
+                self._to.write(line + b"\n")
+                self._to.flush()
+                self.sent_bytes += len(line) + 1
         except (OSError, ValueError):
             raise self.why() from None
 
-    def receive(self, kind: type[R]) -> tuple[R, bytes]:
-        """The next message, which has to be of this kind, and the bytes that it carries.
+    def receive(self, kind: type[R]) -> R:
+        """The next reply, which has to be of this kind.
 
         Raises:
             AgentError: it says that something was refused or failed.
             NotAsked: it is something else.
-            Lost: the connection ended, or nothing was heard for 15 seconds.
+            Lost: the connection ended.
         """
-        header, payload = self._receive(_SILENCE_S)
+        line = self._read_line()
+        self.received_bytes += len(line)
+        try:
+            header = parse(line)
+        except BrokenReply as error:
+            raise self._not_understood(printable(error)) from None
         if "error" in header:
             raise AgentError(self.host, understood(self.host, Refusal, header))
-        return understood(self.host, kind, header), payload
+        return understood(self.host, kind, header)
+
+    def _read_line(self) -> bytes:
+        line = self._from.readline(_LONGEST_LINE)
+        if not line.endswith(b"\n") and len(line) < _LONGEST_LINE:
+            raise self.why()
+        return line
 
     def waiting(self) -> bool:
         """Whether an answer lies ready."""
-        return not self._inbox.empty()
-
-    def _receive(self, silence_s: float) -> tuple[Header, bytes]:
-        asked = time.monotonic()  # what we were busy with before is no silence of theirs
-        while True:
-            left = max(self._heard, asked) + silence_s - time.monotonic()
-            try:
-                message = self._inbox.get(timeout=max(0.0, left))
-            except queue.Empty:
-                if time.monotonic() - self._heard < silence_s:
-                    continue  # a beat came meanwhile
-                raise self._silent() from None
-            if message is None:
-                raise self.why()
-            return message
-
-    def _silent(self) -> CustomGazeError:
-        if self.received_bytes == 0:
-            self._process.kill()  # it would wait for minutes
-            return Unreachable(
-                f"{self.host}: no answer within {ANSWER_S:g} seconds; is it switched on, "
-                f"and does `ssh {self.host}` work?"
-            )
-        return Lost(f"{self.host}: the connection has gone silent")
-
-    def _read(self) -> None:
-        stream = self._process.stdout
-        assert stream is not None
-        try:
-            self.greeting = printable(skip_greeting(stream).decode(errors="replace"), 120)
-            while (frame := read_frame(stream)) is not None:
-                header, payload, size = frame
-                self.received_bytes += size
-                self._heard = time.monotonic()
-                if "beat" not in header:
-                    self._put((header, payload))
-            if not self.received_bytes and self.greeting:
-                self._complaints.appendleft(self.greeting)  # such as: account expired
-        except CutFrame:
-            pass
-        except BrokenFrame as error:
-            self._broken = printable(error)
-        except (OSError, ValueError):  # closed on our side
-            pass
-        self._put(None)
-
-    def _put(self, message: tuple[Header, bytes] | None) -> None:
-        while not self._closing.is_set():
-            with contextlib.suppress(queue.Full):
-                self._inbox.put(message, timeout=0.5)
-                return
+        return bool(select.select([self._from], [], [], 0)[0])
 
     def _listen(self) -> None:
         assert self._process.stderr is not None
@@ -304,18 +276,19 @@ class Connection:
     def _beat(self) -> None:
         while not self._closing.wait(_BEAT_S):
             try:
-                self.send({"beat": 1})
+                self._write(b"")
             except CustomGazeError:
                 return
 
     def why(self) -> CustomGazeError:
         """Why the connection has ended, in one line."""
-        if self._broken:
-            self._process.kill()
-            return CustomGazeError(f"{self.host}: what it sent is not understood: {self._broken}")
         try:
             code = self._process.wait(timeout=3)
         except subprocess.TimeoutExpired:
             code = None
         self._listener.join(timeout=3)  # all that ssh said has been read
         return explain(self.host, list(self._complaints), code, self.received_bytes > 0)
+
+    def _not_understood(self, what: str) -> CustomGazeError:
+        self._process.kill()
+        return CustomGazeError(f"{self.host}: what it sent is not understood: {what}")

@@ -5,11 +5,13 @@ answer is used before it has been checked here: names are of the form that we gi
 range, words that are shown are made printable. What was asked for is compared where it was asked.
 """
 
-from typing import Annotated, Any, Literal, TypeVar
+import json
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -19,16 +21,24 @@ from pydantic import (
 from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.common.untrusted import printable
 from custom_gaze.data.dvc_cache import OBJECT
-from custom_gaze.remote.frames import Header
+
+Header = dict[str, Any]
 
 RUN_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 
+_LONGEST_NUMBER = 30
 _MOST_OBJECT_BYTES = 1 << 40
 _FIRST_S, _LAST_S = 0.0, 4_102_444_800.0  # 1970 to 2100
 
 
 def _matches(pattern: str) -> StringConstraints:
     return StringConstraints(pattern=f"^(?:{pattern})$")
+
+
+def _bytes_of(text: object) -> bytes:
+    if not isinstance(text, str):
+        raise ValueError("no text")
+    return text.encode(errors="surrogateescape")
 
 
 Words = Annotated[str, AfterValidator(printable)]  # shown, never used
@@ -40,6 +50,7 @@ Address = Annotated[str, _matches(r"localhost|[0-9.]{7,15}|[0-9A-Fa-f:.]{2,45}(%
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(ge=_FIRST_S, le=_LAST_S, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=_MOST_OBJECT_BYTES)]
+Log = Annotated[bytes, BeforeValidator(_bytes_of)]
 Code = Annotated[int, Field(ge=-255, le=255)]
 
 
@@ -72,6 +83,7 @@ class Run(Reply):
     code: Code | None = None
     ended: Seconds | None = None
     refs: dict[RunName, ExperimentRef | Literal[""]] = {}
+    note: Words = ""  # what its engine says of it
 
 
 class Refusal(Reply):
@@ -83,34 +95,37 @@ class Refusal(Reply):
 
 
 class Look(Reply):
-    """One run, where there is one of that name."""
+    """One run, where there is one of that name, and the end of its log."""
 
     run: Run | None
+    text: Log = b""
 
 
 class Followed(Reply):
     """A piece of a run's log, up to the byte `log`; at the end the run."""
 
     log: Count = 0
+    text: Log = b""
     ended: Run | None = None
 
 
 class Stopped(Reply):
-    """What was ended."""
+    """What was ended; whether there was anything left."""
 
     run: Run
     was: str
-    processes: Count
+    left: bool
 
 
 class Status(Reply):
-    """Every run, the machine's disk in bytes and its graphics cards."""
+    """Every run, the disk in bytes, the graphics cards; the end of the log of what goes on."""
 
     runs: list[Run]
     free: Count
     total: Count
     now: Seconds
     gpu: list[Words]
+    text: Log = b""
 
 
 class Hello(Reply):
@@ -169,6 +184,35 @@ class FreePort(Reply):
     """A port of the far machine's loopback."""
 
     port: Port
+
+
+class BrokenReply(Exception):
+    """What came is no reply."""
+
+
+def parse(line: bytes) -> Header:
+    """A reply as it comes.
+
+    Raises:
+        BrokenReply: it is none.
+    """
+    try:
+        header = json.loads(line, parse_int=_whole_number, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        header = None
+    if not isinstance(header, dict):
+        raise BrokenReply(line[:200].decode(errors="replace").strip())
+    return header
+
+
+def _whole_number(text: str) -> int:
+    if len(text) > _LONGEST_NUMBER:
+        raise ValueError("a number of too many digits")
+    return int(text)
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON")
 
 
 class NotAsked(CustomGazeError):

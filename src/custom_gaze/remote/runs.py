@@ -2,9 +2,11 @@
 
 import re
 import time
+from importlib.resources import files
 from pathlib import Path
 
 from custom_gaze.common.errors import CustomGazeError, InputError
+from custom_gaze.common.files import sha256_of
 from custom_gaze.data.dvc_cache import Cache
 from custom_gaze.remote import carry, repository
 from custom_gaze.remote.connection import AgentError, Connection
@@ -68,15 +70,17 @@ def begin(
     with Connection(settings.host, traffic) as connection:
         if known := _known_run(connection, settings, root, request):
             return known
-        _hold(connection, settings)
+        pinned = root / "requirements.txt"
+        needed = sha256_of(pinned) if pinned.exists() else ""
+        engine = settings.engine.engine
+        _ask_for_room(connection, "ready", **settings.place, requirements=needed, engine=engine)
         check_sessions_saved(root, payload.sessions)  # a second, so only where a run will start
-        carry.send_commit(connection, root, settings, request.commit)
-        asked = {"project": settings.project, "commit": request.commit}
-        connection.ask("commit", Done, **asked)
-        connection.ask("ready", Done, **settings.place)
         _check_in_store(connection, settings, payload.elsewhere)
+        carry.send_commit(connection, root, settings, request.commit)
         sent = carry.send_objects(connection, cache, settings, request.name, payload.here)
-        connection.ask("start", Done, **settings.place, run=request.as_dict())
+        job = (files(__package__ or "custom_gaze.remote") / "job.py").read_text(encoding="utf-8")
+        run = {**request.as_dict(), "engine": settings.engine.model_dump()}
+        _ask_for_room(connection, "start", **settings.place, run=run, job=job)
     say(f"{len(sent)} of {len(payload.here)} files sent")
     say(f"{request.name} has started on {settings.host}")
     return None
@@ -103,19 +107,17 @@ def _known_run(
     return None
 
 
-def _hold(connection: Connection, settings: Settings) -> None:
+def _ask_for_room(connection: Connection, do: str, /, **values: object) -> None:
+    """Ask for what one run at a time can have; name the other one in words."""
     try:
-        connection.ask("hold", Done, **settings.place)
+        connection.ask(do, Done, **values)
     except AgentError as error:
         active = error.refusal.active
-        if error.refusal.error != "busy":
-            raise
         if active is None:
-            message = "somebody is about to start a run there; try again in a minute"
-            raise CustomGazeError(f"{settings.host}: {message}") from None
+            raise
         name = active.name
         raise CustomGazeError(
-            f"{settings.host}: {name} has been running there since {clock(active.started)}; "
+            f"{connection.host}: {name} has been running there since {clock(active.started)}; "
             f"read along: custom-gaze remote attach {name}; end it: custom-gaze remote stop {name}"
         ) from None
 
@@ -142,7 +144,7 @@ def read_along(settings: Settings, name: str, traffic: Traffic, show: Say) -> Ru
         Detached: the user pressed Ctrl-C; the run goes on.
         Lost: the machine stayed out of reach; the run goes on.
     """
-    position, heard, told = 0, time.monotonic(), False
+    position, lost_at = 0, 0.0
     screen = Screen(show)
     come_back = f"come back: custom-gaze remote attach {name}"
     while True:
@@ -151,13 +153,13 @@ def read_along(settings: Settings, name: str, traffic: Traffic, show: Say) -> Ru
                 request = {"do": "follow", **settings.place, "name": name}
                 connection.send({**request, "offset": position, "wait": True})
                 while True:
-                    message, payload = connection.receive(Followed)
-                    heard, told = time.monotonic(), False
+                    message = connection.receive(Followed)
+                    lost_at = 0.0
                     if message.ended is not None:
                         screen.end()
                         return _of_this_name(settings, message.ended, name)
                     position = message.log
-                    screen.write(payload)
+                    screen.write(message.text)
         except KeyboardInterrupt:
             screen.end()
             raise Detached(
@@ -167,19 +169,18 @@ def read_along(settings: Settings, name: str, traffic: Traffic, show: Say) -> Ru
         except (Lost, Unreachable) as error:
             if "host key" in str(error):
                 raise
-            if time.monotonic() - heard > RECONNECT_S:
-                raise Lost(f"{error}; {name} goes on there; {come_back}") from None
-            if not told:
+            if not lost_at:
                 show(f"{error}; trying again for {RECONNECT_S:g} seconds, {name} goes on there")
-                told = True
+                lost_at = time.monotonic()
+            if time.monotonic() - lost_at > RECONNECT_S:
+                raise Lost(f"{error}; {name} goes on there; {come_back}") from None
             time.sleep(0.5)
 
 
 def last_lines(settings: Settings, name: str) -> list[str]:
     """The end of a run's log."""
     with Connection(settings.host) as connection:
-        connection.send({"do": "look", **settings.place, "name": name})
-        _, tail = connection.receive(Look)
+        tail = connection.ask("look", Look, **settings.place, name=name).text
     lines = [readable(line) for line in re.split(rb"[\r\n]", tail)]
     return [line for line in lines if line][-LAST_LINES:]
 
@@ -229,18 +230,17 @@ def stop(settings: Settings, name: str) -> str:
     """
     with Connection(settings.host) as connection:
         answer = connection.ask("stop", Stopped, **settings.place, name=name)
-    run, count = _of_this_name(settings, answer.run, name), answer.processes
+    run = _of_this_name(settings, answer.run, name)
     if answer.was == "running":
-        return f"{run.name}: ended with {count} processes"
-    left = f"; {count} left-over processes ended" if count else ""
+        return f"{run.name}: ended with every process that it started"
+    left = "; left-over processes ended" if answer.left else ""
     return f"{run.name}: had ended before ({run.state}){left}"
 
 
 def status(settings: Settings) -> list[str]:
     """What runs, since when, on which epoch; graphics card and disk."""
     with Connection(settings.host) as connection:
-        connection.send({"do": "status", **settings.place})
-        about, tail = connection.receive(Status)
+        about = connection.ask("status", Status, **settings.place)
     lines = [f"{settings.host}: {in_bytes(about.free)} free of {in_bytes(about.total)}"]
     lines += [f"graphics card: {gpu_line(entry)}" for entry in about.gpu[:_MOST_CARDS]]
     if not about.gpu:
@@ -248,8 +248,8 @@ def status(settings: Settings) -> list[str]:
     for run in about.runs[-10:]:
         seconds = (run.ended or about.now) - run.started
         since = f"{clock(run.started)}, {seconds / 60:.1f} minutes"
-        lines.append(f"{run.name:<32} {run.state:<8} since {since}")
-        if run.state == "running" and (where := progress(tail)):
+        lines.append(f"{run.name:<32} {run.state:<8} since {since}{run.note and f'; {run.note}'}")
+        if run.state == "running" and (where := progress(about.text)):
             lines.append(f"    {where}")
     if not about.runs:
         lines.append("no run yet")
@@ -266,6 +266,6 @@ def logs(settings: Settings, name: str, show: Say) -> None:
         request = {"do": "follow", **settings.place, "name": name}
         connection.send({**request, "offset": 0, "wait": False})
         screen = Screen(show)
-        while (message := connection.receive(Followed))[0].ended is None:
-            screen.write(message[1])
+        while (message := connection.receive(Followed)).ended is None:
+            screen.write(message.text)
         screen.end()

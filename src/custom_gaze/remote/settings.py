@@ -1,15 +1,39 @@
-"""Where the far machine and its folder are known from: the DVC remote in .dvc/config.local."""
+"""Where the far machine is known from, .dvc/config.local, and what runs there, remote.yaml."""
 
 import configparser
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
 from custom_gaze.common.errors import InputError
+from custom_gaze.common.untrusted import printable
+from custom_gaze.common.yaml_files import read_yaml
 
 # DVC's own connections verify no host key. This second name of the machine leads them through an
 # OpenSSH connection that does (hostkeys.py).
 VERIFIED = "-verified"
+
+
+def _words(line: object) -> tuple[str, ...]:
+    if not isinstance(line, str):
+        raise ValueError("must be a line of sbatch's options")
+    return tuple(shlex.split(line))
+
+
+class EngineSettings(BaseModel):
+    """What runs the runs there, and SLURM's options for a job."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    engine: Literal["local", "systemd", "slurm"] = "local"
+    sbatch: Annotated[tuple[str, ...], BeforeValidator(_words)] = ("--gres=gpu:1",)
+
+
+LOCAL = EngineSettings()
 
 
 @dataclass(frozen=True)
@@ -22,6 +46,7 @@ class Settings:
     host: str
     directory: str
     subfolder: str = ""
+    engine: EngineSettings = LOCAL
 
     @property
     def place(self) -> dict[str, str]:
@@ -48,10 +73,10 @@ class Settings:
 
 
 def load_settings(root: Path) -> Settings:
-    """What setup wrote into .dvc/config.local.
+    """What setup wrote into .dvc/config.local, and the user into remote.yaml.
 
     Raises:
-        InputError: `root` is no project's folder, or setup has not been run.
+        InputError: `root` is no project's folder, setup has not been run, or remote.yaml is wrong.
     """
     if not (root / ".dvc").is_dir():
         raise InputError(f"{root / '.dvc'}: not found; run this in the project's folder")
@@ -61,7 +86,24 @@ def load_settings(root: Path) -> Settings:
     host, path = url.netloc, url.path
     if url.scheme != "ssh" or not host.endswith(VERIFIED) or not path.endswith("/store"):
         raise InputError("no machine is set up; run `custom-gaze remote setup`")
-    return Settings(host.removesuffix(VERIFIED), path.removesuffix("/store"))
+    engine = load_engine(root / "remote.yaml")
+    return Settings(host.removesuffix(VERIFIED), path.removesuffix("/store"), engine=engine)
+
+
+def load_engine(path: Path) -> EngineSettings:
+    """The engine that a file names; the default where there is none.
+
+    Raises:
+        InputError: a key or value is not allowed.
+    """
+    if not path.exists():
+        return LOCAL
+    try:
+        return EngineSettings.model_validate(read_yaml(path) or {})
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        where = printable(".".join(map(str, first["loc"])), 80)
+        raise InputError(f"{path.name}: {where}: {printable(first['msg'], 120)}") from None
 
 
 def read_config(path: Path) -> configparser.ConfigParser:

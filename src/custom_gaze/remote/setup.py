@@ -109,14 +109,14 @@ def _make_ready(
 ) -> None:
     place = settings.place
     changed = connection.ask("make", Changed, **place).changed
-    _hold_or_skip(connection, settings)
+    _check_free(connection, settings)
     carry.send_commit(connection, root, settings, commit)
     connection.ask("commit", Done, project=settings.project, commit=commit)
     changed += connection.ask("cache", Changed, **place).changed
     for line in changed:
         say(line)
     connection.send({"do": "environment", **place, "python": python})
-    while (message := connection.receive(Installing)[0]).note is not None:
+    while (message := connection.receive(Installing)).note is not None:
         say(f"{message.note}  ({_INSTALL_SILENCE})")
     for line in message.changed:
         say(line)
@@ -139,10 +139,10 @@ def accelerator_line(seen: Torch) -> str:
     )
 
 
-def _hold_or_skip(connection: Connection, settings: Settings) -> None:
+def _check_free(connection: Connection, settings: Settings) -> None:
     """Nothing is changed under a run's feet."""
     try:
-        connection.ask("hold", Done, **settings.place)
+        connection.ask("free", Done, dir=settings.directory)
     except AgentError as error:
         if error.refusal.error != "busy":
             raise

@@ -1,0 +1,36 @@
+"""The agent: runs as services of the user's systemd, which ends a run with all it has started."""
+
+import os
+import sys
+
+from custom_gaze.remote.agent import call
+from custom_gaze.remote.engine import Run, is_held
+from custom_gaze.remote.engine_local import Local, wait_for_job
+
+_PATH = os.environ.get("PATH", os.defpath)
+
+
+class Systemd(Local):
+    """As local, a cgroup each: nothing that a run starts can leave it.
+
+    The services outlive a logout where `loginctl enable-linger` lets them.
+    """
+
+    def submit(self, folder: str, run: Run) -> str:
+        os.environ.setdefault("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
+        unit = f"custom-gaze-{run['name']}-{os.getpid()}.service"
+        call(*self.command(folder, unit))
+        wait_for_job(folder)
+        return unit
+
+    def command(self, folder: str, unit: str) -> tuple[str, ...]:
+        """What starts the job; its output is its logs, no journal."""
+        manner = ("--quiet", "--collect", "--property=TimeoutStopSec=5", f"--setenv=PATH={_PATH}")
+        job = (sys.executable, "-I", os.path.join(folder, "job.py"), folder)
+        return ("systemd-run", "--user", *manner, f"--unit={unit}", *job)
+
+    def stop(self, folder: str) -> bool:
+        if not is_held(os.path.join(folder, "group")):
+            return False
+        call("systemctl", "--user", "stop", self.job(folder))
+        return True
