@@ -357,16 +357,34 @@ def far_site(root: Path) -> Iterator[Site]:
         yield site
 
 
+# In the place of `mlflow server`: answers on the port that it is given.
+TINY_SERVER = """
+import http.server, sys
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"OK")
+
+port = int(sys.argv[sys.argv.index("--port") + 1])
+http.server.ThreadingHTTPServer(("127.0.0.1", port), Answer).serve_forever()
+"""
+
+
 def small_environment(root: Path) -> Path:
-    """The Python of an environment like this one, but for torch, which takes seconds to load."""
+    """The Python of an environment like this one, but for torch and MLflow, which load slowly."""
     real = sys.executable
     torch = """case "$*" in *"import json, torch"*) echo '["2.9.9", null, null]'; exit;; esac"""
+    server = root / "tiny_server.py"
+    mlflow = f"""case "$*" in "-m mlflow server"*) exec {real} {server} "$@"; esac"""
     programs = {
-        "python": f'{torch}\nexec {real} "$@"',
+        "python": f'{torch}\n{mlflow}\nexec {real} "$@"',
         "dvc": f'exec {real} -m dvc "$@"',
         "custom-gaze": f'exec {real} -m custom_gaze "$@"',
     }
     root.mkdir()
+    server.write_text(TINY_SERVER)
     for name, text in programs.items():
         (root / name).write_text(f"#!/bin/sh\n{text}\n")
         (root / name).chmod(0o755)

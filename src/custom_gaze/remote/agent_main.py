@@ -3,7 +3,7 @@
 from custom_gaze.remote import agent, agent_mlflow, agent_runs, agent_setup, agent_store
 
 _VERBS: tuple[agent.Verb, ...] = (  # a request names the function
-    *(agent_mlflow.free_port, agent_mlflow.serve),
+    *(agent_mlflow.serve, agent_mlflow.watch),
     *(agent_runs.fetched, agent_runs.follow, agent_runs.free, agent_runs.look),
     *(agent_runs.start, agent_runs.status, agent_runs.stop),
     *(agent_setup.cache, agent_setup.environment, agent_setup.hello),

@@ -1,4 +1,4 @@
-"""MLflow's server on the far machine, seen through a tunnel."""
+"""MLflow's server on the far machine, one for all who look at it, seen through a tunnel."""
 
 import contextlib
 import subprocess
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.remote.connection import Connection
-from custom_gaze.remote.replies import Done, FreePort
+from custom_gaze.remote.replies import Done, Served
 from custom_gaze.remote.settings import Settings
 from custom_gaze.remote.ssh import OPTIONS, VERIFY, explain
 
@@ -26,14 +26,14 @@ _SERVER_S = 180.0  # MLflow takes seconds to load, on a busy machine a minute; t
 
 
 def serve(settings: Settings, port: int) -> None:
-    """Run the far machine's server for as long as this command runs, and a tunnel to it.
+    """Lead to the far machine's server, which runs at least as long as this command.
 
     Raises:
         CustomGazeError: the port is taken here, or the server or the tunnel ended.
     """
     with Connection(settings.host) as connection:
-        far_port = connection.ask("free_port", FreePort).port
-        connection.send({"do": "serve", **settings.place, "port": far_port})
+        far_port = connection.ask("serve", Served, **settings.place).port
+        connection.send({"do": "watch", **settings.place})
         with _tunnel(settings.host, port, far_port) as tunnel:
             _wait_for_answer(connection, tunnel, settings.host, port)
             print(

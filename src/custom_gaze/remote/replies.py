@@ -180,8 +180,8 @@ class Listed(Reply):
     rsync: bool
 
 
-class FreePort(Reply):
-    """A port of the far machine's loopback."""
+class Served(Reply):
+    """The port of the far machine's loopback where MLflow listens."""
 
     port: Port
 
