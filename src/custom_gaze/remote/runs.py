@@ -2,6 +2,7 @@
 
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
 
@@ -67,20 +68,24 @@ def begin(
         say(f"not sent, git does not know it: {path}")
     cache = Cache(root)
     payload = pack(root, cache, request)
-    with Connection(settings.host, traffic) as connection:
-        if known := _known_run(connection, settings, root, request):
-            return known
-        pinned = root / "requirements.txt"
-        needed = sha256_of(pinned) if pinned.exists() else ""
-        engine = settings.engine.engine
-        _ask_for_room(connection, "ready", **settings.place, requirements=needed, engine=engine)
-        check_sessions_saved(root, payload.sessions)  # a second, so only where a run will start
-        _check_in_store(connection, settings, payload.elsewhere)
-        carry.send_commit(connection, root, settings, request.commit)
-        sent = carry.send_objects(connection, cache, settings, request.name, payload.here)
-        job = (files(__package__ or "custom_gaze.remote") / "job.py").read_text(encoding="utf-8")
-        run = {**request.as_dict(), "engine": settings.engine.model_dump()}
-        _ask_for_room(connection, "start", **settings.place, run=run, job=job)
+    with ThreadPoolExecutor(1) as beside:
+        saved = beside.submit(check_sessions_saved, root, payload.sessions)  # it takes a second
+        with Connection(settings.host, traffic) as connection:
+            if known := _known_run(connection, settings, root, request):
+                return known
+            pinned = root / "requirements.txt"
+            needed = sha256_of(pinned) if pinned.exists() else ""
+            engine = settings.engine.engine
+            _ask_for_room(connection, "ready", **settings.place, requirements=needed, engine=engine)
+            _check_in_store(connection, settings, payload.elsewhere)
+            carry.send_commit(connection, root, settings, request.commit)
+            saved.result()
+            sent = carry.send_objects(connection, cache, settings, request.name, payload.here)
+            job = (files(__package__ or "custom_gaze.remote") / "job.py").read_text(
+                encoding="utf-8"
+            )
+            run = {**request.as_dict(), "engine": settings.engine.model_dump()}
+            _ask_for_room(connection, "start", **settings.place, run=run, job=job)
     say(f"{len(sent)} of {len(payload.here)} files sent")
     say(f"{request.name} has started on {settings.host}")
     return None
