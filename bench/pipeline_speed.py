@@ -43,6 +43,12 @@ SHORT = {
 }
 REPEATS = 5
 UP_TO_DATE = "up to date"
+ENVIRONMENT = {  # of a project's commands
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "PYTHONPATH": "src",
+    "PYTHONUNBUFFERED": "1",  # what is said is timed
+    "DVC_NO_ANALYTICS": "true",
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -96,16 +102,14 @@ class Project:
         Raises:
             CustomGazeError: it fails.
         """
-        environment = {
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": "src",
-            "DVC_NO_ANALYTICS": "true",
-        }
         begun = time.perf_counter()
         with tempfile.TemporaryFile("w+") as output:
             process = subprocess.Popen(
-                words, cwd=self.root, env=environment, stdout=output, stderr=subprocess.STDOUT
+                words,
+                cwd=self.root,
+                env={**os.environ, **ENVIRONMENT},
+                stdout=output,
+                stderr=subprocess.STDOUT,
             )
             # The kernel's own account of this one child, and of those that it has waited for.
             _, status, usage = os.wait4(process.pid, 0)

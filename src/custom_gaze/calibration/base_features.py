@@ -174,7 +174,7 @@ def plain_features(
     The weights' layout in memory becomes channels last, which their numbers do not show: a small
     trunk then takes two thirds of the time.
     """
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)
     with torch.inference_mode():
         rows = [
             network.features(
