@@ -191,7 +191,7 @@ def inner_part(x: Tensor, share: float) -> Tensor:
     """
     if share == 1:
         return x
-    high, wide = x.shape[-2:]
+    high, wide = (int(side) for side in x.shape[-2:])  # numbers while it is traced, too
     top, left = (round(side * (1 - share) / 2) for side in (high, wide))
     inner = x[..., top : high - top, left : wide - left]
     return nn.functional.interpolate(inner, (high, wide), mode="bilinear", align_corners=False)
