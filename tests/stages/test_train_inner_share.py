@@ -11,7 +11,6 @@ from conftest import Project
 from custom_gaze.calibration.candidates import read_candidates
 from custom_gaze.config.candidate import Candidate
 from custom_gaze.data.index import load_crop, read_index
-from custom_gaze.evaluation.results import read_metrics
 from custom_gaze.faces.crops import normalise
 from custom_gaze.models.checkpoint import load_checkpoint
 from custom_gaze.models.network import inner_part
@@ -55,7 +54,7 @@ def test_each_candidate_carries_its_own_share(headed: Project, method: Candidate
 
 def test_what_a_user_had_keeps_the_whole_crop_in_the_comparison(chosen: Project) -> None:
     assert read_candidates(chosen.paths.candidates).inner_share == 1
-    whole = read_metrics(chosen.paths.metrics).test
+    whole = evaluate.run(chosen.params, chosen.paths).metrics.test
     chosen.change(train={"inner_share": SHARE})
     train.run(chosen.params, chosen.paths)
     export.run(chosen.params, chosen.paths)
