@@ -19,7 +19,7 @@ def to_onnx(network: torch.nn.Module, size_px: int, opset: int) -> onnx.ModelPro
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # the exporter's own, about its successor
-        # Its successor (dynamo=True) takes 4 s of CPU and 300 MB to load; what it writes for such
+        # Its successor (dynamo=True) takes 4 s of CPU and 200 MB to load; what it writes for such
         # networks, without control flow and of one size, predicts the same.
         torch.onnx.export(
             network.eval(),
