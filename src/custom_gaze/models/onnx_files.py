@@ -106,6 +106,8 @@ def open_session(model: Any, path: Path | str, threads: int = 1) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = threads
+    # Threads that wait in a loop for the next layer go on burning a processor after the last one.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # what matters is raised
     content = model if isinstance(model, bytes) else model.SerializeToString()
     try:
