@@ -10,6 +10,7 @@ const PATHS = {
   disc: "M8 1a7 7 0 1 0 .01 0z",
   square: "M2 2h12v12H2z",
   triangle: "M8 1l7 13H1z",
+  cross: "M7 0h2v7h7v2H9v7H7V9H0V7h7z",
 };
 const HEAT_EVERY_MS = 1000;
 const ANNOUNCE_MS = 2000;
@@ -20,6 +21,7 @@ const view = { screen: screenSize(), dots: {}, heat: null, target: null, result:
 let state = { names: ["personal"], filters: [], geometry: null };
 let geometry = null; // of this screen
 let latency = null; // milliseconds from a frame to its dot, smoothed
+let network = null; // of them the server's, smoothed alike
 let spoken = { key: "", at: 0 };
 let part = null; // of the next frame, that is sent; null: the whole of it
 let size = [0, 0]; // of the frame that the part is of
@@ -105,14 +107,17 @@ async function look() {
   ({ part, size } = seen);
   show(seen);
   const took = performance.now() - came;
-  latency = latency === null ? took : 0.9 * latency + 0.1 * took;
+  latency = smoothed(latency, took);
+  network = smoothed(network, seen.took_ms);
   element("screen").dataset.latency = latency.toFixed(1);
   if (!view.result) {
     tell(element("numbers"), "live.numbers", {
-      latency: number(latency), network: number(seen.took_ms), model: state.model,
+      latency: number(latency), network: number(network), model: state.model,
     });
   }
 }
+
+const smoothed = (before, now) => (before === null ? now : 0.9 * before + 0.1 * now);
 
 function show(seen) {
   box(seen);
@@ -165,13 +170,14 @@ async function heatLoop() {
 
 /** The models' names with their shapes, and the filters; anew when the language changes. */
 function words() {
-  const entries = state.names.map((name) => {
+  const names = view.result ? [...state.names, "target"] : state.names;
+  const entries = names.map((name) => {
     const item = document.createElement("li");
     const drawing = document.createElementNS(SVG, "svg");
     drawing.setAttribute("viewBox", "0 0 16 16");
     drawing.setAttribute("aria-hidden", "true");
     const path = document.createElementNS(SVG, "path");
-    path.setAttribute("d", PATHS[SHAPES[name]]);
+    path.setAttribute("d", PATHS[SHAPES[name] ?? "cross"]);
     path.setAttribute("class", name);
     drawing.append(path);
     item.append(drawing, say(`live.name.${name}`));
@@ -232,7 +238,8 @@ async function round(kind) {
   try {
     await learnScreen();
     const found = await beginRound(kind, view, pageScreen());
-    if (found) view.result = found.targets;
+    view.result = found?.targets ?? null;
+    words();
   } catch (error) {
     failed(error);
   } finally {
@@ -247,6 +254,7 @@ element("validate").addEventListener("click", () => round("validate"));
 element("recalibrate").addEventListener("click", () => round("recalibrate"));
 element("full").addEventListener("click", async () => {
   view.result = null;
+  words();
   alert((await goFull()) ? "" : "live.full.refused");
 });
 element("filter").addEventListener("change", () => store("filter", element("filter").value));

@@ -74,8 +74,6 @@ function grid(pen, width, height, unit) {
     pen.lineTo(width, share * height);
   }
   pen.stroke();
-  pen.strokeStyle = color("--edge");
-  pen.strokeRect(0, 0, width, height);
 }
 
 function heat(pen, { cells, heat: values }, width, height) {

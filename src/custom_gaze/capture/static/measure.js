@@ -79,6 +79,7 @@ export class Measure {
     const inches = (width * Math.hypot(screen.width, screen.height)) / screen.width / 2.54;
     const known = between(width, WIDTH_CM);
     const values = { cm: number(width || 0, 1), inch: number(inches || 0, 1) };
+    element("found-width").hidden = this.#byWidth && !element("width").value; // nothing is wrong yet
     tell(element("found-width"), known ? "screen.found" : "screen.unknown", values);
     this.showDistance();
     this.#changed();

@@ -161,8 +161,8 @@ export const TEXTS = {
     de: "Wie viel Grad ein Pixel sind, folgt aus der Breite des Bildschirms und deinem Abstand.",
   },
   "screen.how": {
-    en: "Width of the picture",
-    de: "Breite des Bildes",
+    en: "Width of the screen",
+    de: "Breite des Bildschirms",
   },
   "screen.byCard": {
     en: "by a bank card",
@@ -457,6 +457,10 @@ export const TEXTS = {
     en: "corrected base",
     de: "korrigierte Basis",
   },
+  "live.name.target": {
+    en: "target",
+    de: "Ziel",
+  },
   "live.name.base": {
     en: "base network",
     de: "Basisnetz",
@@ -486,8 +490,8 @@ export const TEXTS = {
     de: "Dieser Bildschirm",
   },
   "live.width": {
-    en: "Width of the picture in cm",
-    de: "Breite des Bilds in cm",
+    en: "Width of the screen in cm",
+    de: "Breite des Bildschirms in cm",
   },
   "live.distance": {
     en: "From eyes to screen in cm",
