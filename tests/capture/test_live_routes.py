@@ -4,6 +4,7 @@ import http.client
 import json
 import re
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from custom_gaze.demo.world.conditions import draw_conditions, draw_moment
 from custom_gaze.demo.world.person import draw_person
 from custom_gaze.demo.world.render import Scene
 from custom_gaze.faces.detectors import embedded_detector
+from custom_gaze.faces.finder import FoundFace
 from gaze_files import write_network
 
 SCREEN = {"width_px": 1280, "height_px": 720, "width_cm": 34, "distance_cm": 60}
@@ -33,6 +35,7 @@ REFUSED: list[tuple[str, object, str]] = [
     ("/frame?tab=a&seconds=1&width=99999&height=99999", TINY, "far too many pixels"),
     ("/round/frame?round=a&target=9", b"", "^target: "),
     ("/round/frame?round=a&target=1", b"", "that round is over"),
+    ("/round/frame?round=a&target=1&x=0&y=0&width=64&height=64", TINY, "^x: "),  # whole, always
     ("/round", b"{", "Invalid JSON"),
     ("/round", {"kind": "validate"}, "^screen: "),
     ("/round", {"kind": "guess", "screen": SCREEN}, "^kind: "),
@@ -143,7 +146,16 @@ def test_a_part_of_a_frame_shows_what_the_whole_one_does(page: Page, live: Live)
     assert late["part"] is None
 
 
-def test_a_round_from_its_first_frame_to_its_end(page: Page) -> None:
+def test_a_round_from_its_first_frame_to_its_end(page: Page, live: Live) -> None:
+    page.look("one", 0.0)  # whose face could be followed
+    looked: list[int] = []
+    finder = live.loop.finder
+
+    def find(frame: np.ndarray) -> FoundFace:
+        looked.append(1)
+        return finder.find(frame)
+
+    live.loop.finder = SimpleNamespace(find=find)  # type: ignore[assignment]
     made = page.ask("/round", {"kind": "validate", "screen": SCREEN})
     assert (len(made["targets"]), made["frames"]) == (9, FRAMES)
     words = {"round": made["round"]}
@@ -151,6 +163,7 @@ def test_a_round_from_its_first_frame_to_its_end(page: Page) -> None:
     for target in (0, 1, 1):
         taken = page.ask(f"/round/frame?round={made['round']}&target={target}", page.frame())
         assert taken == {"why": ""}
+    assert len(looked) == 3  # the detector sees each of them, as in training
     page.frames -= 1
     still = page.ask(f"/round/frame?round={made['round']}&target=1", page.frame())
     assert still == {"why": "still"}
