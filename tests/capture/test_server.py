@@ -105,14 +105,22 @@ def test_a_websocket_is_none(served: Served) -> None:
 
 
 def test_every_answer_forbids_the_page_to_ask_anybody_else(served: Served) -> None:
-    for path in ("/", f"/{STATIC}/page.js", "/api/nothing", "/api/refuse/ours"):
-        _, headers, _ = asked(served, path)
-        policy = headers["content-security-policy"]
-        assert policy.startswith("default-src 'none';")
-        assert "http" not in policy
-        assert "unsafe" not in policy
-        assert headers["x-content-type-options"] == "nosniff"
-        assert headers["cache-control"] == "no-store"
+    refused = {TOKEN_HEADER: "wrong"}
+    for path, headers in (
+        ("/", {}),
+        (f"/{STATIC}/page.js", {}),
+        ("/api/nothing", {}),
+        ("/api/refuse/ours", {}),
+        ("/api/nothing", refused),
+    ):
+        _, said, _ = asked(served, path, **headers)
+        policy = dict(rule.split(" ", 1) for rule in said["content-security-policy"].split("; "))
+        assert policy.pop("default-src") == "'none'"
+        allowed = {source for sources in policy.values() for source in sources.split()}
+        assert allowed == {"'self'", "'none'", "blob:"}  # this server and the page's own pictures
+        assert policy["connect-src"] == policy["script-src"] == "'self'"
+        assert said["x-content-type-options"] == "nosniff"
+        assert said["cache-control"] == "no-store"
 
 
 def test_a_route_s_refusal_is_words(served: Served) -> None:
