@@ -477,16 +477,31 @@ def test_of_those_as_good_the_one_that_carries_over_is_taken_and_the_reason_said
         "its cross-validated error, 4.00°, is within 0.08°, which nobody would notice, of that of "
         "the probe, 3.96°, and it is simpler"
     )
-    clear = choice_of({BASE: base, PROBE: base - 0.5, FINETUNE: base - 0.4}, targets)
+    clear = choice_of({BASE: base, PROBE: base - 2.0, FINETUNE: base - 1.9}, targets)
     assert clear.method == PROBE
-    said = "the least cross-validated error, 3.50° (corrected base 4.00°, fine-tuned 3.60°)"
+    said = "the least cross-validated error, 2.00° (corrected base 4.00°, fine-tuned 2.10°)"
     assert clear.reason == said
-    close = choice_of({BASE: base, PROBE: base - 0.5, FINETUNE: base - 0.45}, targets)
+    close = choice_of({BASE: base, PROBE: base - 2.0, FINETUNE: base - 1.96}, targets)
     assert close.method == FINETUNE
     assert close.reason == (
-        "its cross-validated error, 3.55°, is within 0.07°, which nobody would notice, of that of "
-        "the probe, 3.50°, and it carries over better to another day"
+        "its cross-validated error, 2.04°, is within 0.05°, which nobody would notice, of that of "
+        "the probe, 2.00°, and it carries over better to another day"
     )
+
+
+def test_a_gain_that_another_day_may_take_away_is_none() -> None:
+    targets, base = np.arange(20), np.full(20, 4.0)
+    some = {BASE: base, PROBE: base - 1.5, FINETUNE: base - 1.3}
+    kept = choice_of(some, targets)
+    assert kept.method == BASE
+    assert kept.reason == (
+        "its cross-validated error, 4.00°, carries over to another day, which may take away what "
+        "the probe gains, 2.50°, and it is simpler"
+    )
+    assert choice_of(some, targets, WITHOUT_BASE).method == PROBE
+    assert settled({BASE: base}, np.full(20, 2.5), targets) is False
+    assert settled({BASE: base}, np.full(20, 2.3), targets) is True
+    assert settled({BASE: base}, np.full(20, 2.5), targets, WITHOUT_BASE) is True
 
 
 def test_a_correction_that_magnifies_is_nothing_to_fall_back_on() -> None:

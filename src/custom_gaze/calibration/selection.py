@@ -85,10 +85,10 @@ def settled(
         targets: (N,) the frames' targets.
         order: the candidates, the one preferred among equals first.
 
-    Its gain over one that is preferred among equals has to be more than anyone would notice, its
-    loss to another one no more than that: on which side of it does Student's interval over targets
-    lie? One that is looked at several times is wrong more often than it says, so
-    policy.SETTLED_SURELY is a strict one.
+    Its gain over one that is preferred among equals has to be more than anyone would notice (over a
+    corrected base that carries over best: worth a day), its loss to another one no more than that:
+    on which side of it does Student's interval over targets lie? One that is looked at several
+    times is wrong more often than it says, so policy.SETTLED_SURELY is a strict one.
     """
     known = np.isfinite(last)
     held, enough = len(np.unique(targets[known])), len(np.unique(targets))
@@ -101,6 +101,8 @@ def settled(
     lows, highs = [], []
     for name, some in closed.items():
         least = alike if order.index(name) < first else -alike
+        if name == Candidate.BASE == order[0]:
+            some, least = policy.WORTH_A_DAY * some, 0.0
         mean, noise = mean_over_targets((some - last)[known], targets[known])
         lows.append(mean - times * noise - least)
         highs.append(mean + times * noise - least)
@@ -126,6 +128,9 @@ def choice_of(
 ) -> Choice:
     """The candidate that is `preferred`, and why.
 
+    A corrected base that carries over best is left only for a gain that is worth a day
+    (policy.WORTH_A_DAY).
+
     Args:
         errors: each candidate's (N,) held-out errors in degrees.
         targets: (N,) the frames' targets.
@@ -134,6 +139,13 @@ def choice_of(
     method = preferred({n: errors[n] for n in order if n in errors}, targets)
     means = {name: float(some.mean()) for name, some in errors.items()}
     best = min(means, key=lambda name: means[name])
+    base = Candidate.BASE
+    if order[0] == base != method and means[method] > policy.WORTH_A_DAY * means[base]:
+        return Choice(
+            base,
+            f"its cross-validated error, {means[base]:.2f}°, carries over to another day, which may"
+            f" take away what the {method.label} gains, {means[method]:.2f}°, and it is simpler",
+        )
     if method == best:
         others = ", ".join(f"{n.label} {mean:.2f}°" for n, mean in means.items() if n != method)
         return Choice(method, f"the least cross-validated error, {means[method]:.2f}° ({others})")
