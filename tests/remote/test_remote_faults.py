@@ -30,7 +30,7 @@ class Plain:
 CHANGES = ("-S", "sessions=[hundred]", "-S", "train.seed=7")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def plain(shared_site: Site) -> Plain:
     """The run `plain`, made once for those tests that need one."""
     site = shared_site
@@ -95,6 +95,7 @@ def test_many_read_along_one_run_whatever_happens_to_them(site: Site) -> None:
     assert "first has been running there since" in second.stderr
     assert "custom-gaze remote attach first" in second.stderr
     assert not (site.far_folder / "runs" / "other").exists()
+    assert "a run goes on there; set it up again" in site.run("setup", "--yes").stderr
 
     status = site.ok("status")
     assert "stage train, epoch 1 of 2, loss 3.20, validation 2.10°" in status
@@ -211,9 +212,9 @@ def test_uncommitted_changes_are_refused_by_name(site: Site) -> None:
         assert "data/sessions/one has changed since it was added" in done.stderr
         image.write_bytes(kept[image])
 
-        done = site.run("train", "--name", "dirty", "-S", "sessions=[two]")
+        done = site.run("train", "--name", "dirty", "-S", "sessions=[nowhere]")
         assert done.returncode == 2
-        assert "session 'two' is not part of commit" in done.stderr
+        assert "session 'nowhere' is not part of commit" in done.stderr
         assert "not sent, git does not know it: notes.txt" in done.stdout
     finally:
         note.unlink()

@@ -42,7 +42,7 @@ def add_verbs(verbs: Verbs) -> None:
     sub.add_argument("--name", help="of the experiment; default: made from session and time")
     sub.add_argument("--apply", action="store_true", help="take its model into the workspace")
 
-    text = "train on several sessions, one experiment each, with DVC's queue"
+    text = "train on several sessions there, one experiment each"
     sub = add_verb(verbs, "queue", run_queue, text)
     sub.add_argument("session", nargs="+", metavar="SESSION")
     sub.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="N at once; default: 1")

@@ -4,7 +4,7 @@ from custom_gaze.remote import agent, agent_mlflow, agent_runs, agent_setup, age
 
 _VERBS: tuple[agent.Verb, ...] = (  # a request names the function
     *(agent_mlflow.serve, agent_mlflow.watch),
-    *(agent_runs.fetched, agent_runs.follow, agent_runs.free, agent_runs.look),
+    *(agent_runs.fetched, agent_runs.follow, agent_runs.look),
     *(agent_runs.start, agent_runs.status, agent_runs.stop),
     *(agent_setup.cache, agent_setup.environment, agent_setup.hello),
     *(agent_setup.make, agent_setup.ready, agent_setup.torch),

@@ -93,12 +93,6 @@ def check_free(directory: str) -> None:
             raise Refused("busy", active=run)
 
 
-def free(link: Link, header: Header) -> Header:
-    """Whether nothing goes on there."""
-    check_free(header["dir"])
-    return {"free": 1}
-
-
 def start(link: Link, header: Header) -> Header:
     """Let an engine start the run described by `run`.
 
@@ -223,7 +217,7 @@ def follow(link: Link, header: Header) -> Header:
     """
     run = find(header["dir"], header["name"])
     folder, engine = run["folder"], engine_of(run)
-    before, goes_on, asked = 0, header["wait"], 0.0
+    before, asked, goes_on = 0, 0.0, header["wait"] and run["state"] == RUNNING
     for number in range(len(run["experiments"])):
         path = engine.logs(folder, number)
         size = os.path.getsize(path) if os.path.exists(path) else 0

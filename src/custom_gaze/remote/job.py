@@ -22,7 +22,7 @@ from typing import Any
 # training, MLflow's runs) goes to the project, not into the copy that DVC names.
 _SHELL = """#!/bin/sh
 exec 9<{group}
-flock -s 9
+flock -s 9 2>/dev/null
 export DVC_ROOT={project} SHELL=/bin/sh
 exec /bin/sh "$@"
 """
@@ -35,7 +35,8 @@ def main() -> None:
         run = json.load(file)
     for name in ("lock", "group"):
         held = os.open(os.path.join(folder, name), os.O_CREAT | os.O_RDWR)
-        fcntl.flock(held, fcntl.LOCK_SH)
+        if not numbers:  # of SLURM's tasks squeue tells, and not each shared folder has locks
+            fcntl.flock(held, fcntl.LOCK_SH)
     os.set_inheritable(held, True)
     todo = [int(number) for number in numbers] or range(len(run["experiments"]))
     with ThreadPoolExecutor(run["jobs"]) as pool:

@@ -14,11 +14,11 @@ from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.untrusted import printable
 from custom_gaze.data.dvc_cache import Cache
 from custom_gaze.remote import carry, repository
-from custom_gaze.remote.connection import AgentError, Connection
+from custom_gaze.remote.connection import Connection
 from custom_gaze.remote.display import Say
 from custom_gaze.remote.hostkeys import Consent, check_entry, include_for_dvc, learn
 from custom_gaze.remote.programs import call
-from custom_gaze.remote.replies import Changed, Done, Hello, Installing, Torch, not_asked
+from custom_gaze.remote.replies import Changed, Done, Hello, Installing, Status, Torch, not_asked
 from custom_gaze.remote.settings import Settings, read_config
 from custom_gaze.remote.ssh import UnknownHostKey
 
@@ -109,7 +109,11 @@ def _make_ready(
 ) -> None:
     place = settings.place
     changed = connection.ask("make", Changed, **place).changed
-    _check_free(connection, settings)
+    if any(run.state == "running" for run in connection.ask("status", Status, **place).runs):
+        raise CustomGazeError(  # nothing is changed under its feet
+            f"{settings.host}: a run goes on there; set it up again when it has ended "
+            "(custom-gaze remote status)"
+        )
     carry.send_commit(connection, root, settings, commit)
     connection.ask("commit", Done, project=settings.project, commit=commit)
     changed += connection.ask("cache", Changed, **place).changed
@@ -137,19 +141,6 @@ def accelerator_line(seen: Torch) -> str:
         "runs would use the CPU; install a torch for its driver there (pytorch.org names it) and "
         "set up again, with --python if the environment is another one"
     )
-
-
-def _check_free(connection: Connection, settings: Settings) -> None:
-    """Nothing is changed under a run's feet."""
-    try:
-        connection.ask("free", Done, dir=settings.directory)
-    except AgentError as error:
-        if error.refusal.error != "busy":
-            raise
-        raise CustomGazeError(
-            f"{settings.host}: a run goes on there; set it up again when it has ended "
-            "(custom-gaze remote status)"
-        ) from None
 
 
 def _configure(settings: Settings, root: Path) -> list[str]:
