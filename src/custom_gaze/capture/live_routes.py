@@ -205,7 +205,7 @@ class Live:
         """Make a session of a round."""
         wish = await _words(request, Kept)
         made = self._round(wish.round)
-        frames = await run_in_threadpool(self._keep, made, wish.session)
+        frames = await run_in_threadpool(self.keep_round, made, wish.session)
         return {"session": wish.session, "frames": frames}
 
     async def recalibrate(self, request: Request) -> object:
@@ -216,10 +216,10 @@ class Live:
             raise InputError("no frame of the round could be used; see that your face is found")
 
         def kept() -> str:
-            self._keep(made, wish.session)
+            self.keep_round(made, wish.session)
             return wish.session
 
-        self.recalibration.start(made, kept, self._exchange)
+        self.recalibration.start(made, kept, self.exchange)
         return self.recalibration.state()
 
     async def progress(self, _: Request) -> object:
@@ -243,11 +243,12 @@ class Live:
             raise InputError(NO_ROUND)
         return self._rounds[name]
 
-    def _keep(self, made: Round, session: str) -> int:
+    def keep_round(self, made: Round, session: str) -> int:
+        """Make a session of a round; returns how many frames it has."""
         same_px = self.params.split.same_target_px
         return keep(made, session, self.paths, self.params.geometry, same_px).frames
 
-    def _exchange(self) -> Callable[[], None]:
+    def exchange(self) -> Callable[[], None]:
         """Show what the run exported; what this returns brings back what was shown before."""
         old = self.loop.models
         self.loop.exchange(load_side_by_side(self.params, self.paths))
