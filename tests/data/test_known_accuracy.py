@@ -17,6 +17,6 @@ def test_the_figures_are_those_of_the_documented_bench() -> None:
 
 
 def test_another_day_is_told_by_the_nearest_smaller_number_of_targets() -> None:
-    for targets, like in ((4, 9), (9, 9), (24, 16), (30, 25), (1000, 100)):
+    for targets, like in ((4, 9), (9, 9), (24, 9), (25, 25), (1000, 25)):
         said = f"{like} targets of one day left {SAME_DAY_DEG[like]:.1f}° that day and "
         assert f"{said}{OTHER_DAY_DEG[like]:.1f}° another day" in another_day(targets)

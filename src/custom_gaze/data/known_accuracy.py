@@ -7,8 +7,8 @@ is exported (auto, embedded base). A test holds these figures to that page.
 from collections.abc import Iterable
 
 # Degrees, by the number of targets that were calibrated on.
-SAME_DAY_DEG = {9: 4.35, 16: 3.00, 25: 2.52, 50: 3.08, 100: 2.88}
-OTHER_DAY_DEG = {9: 9.75, 16: 6.68, 25: 5.07, 50: 6.29, 100: 5.84}
+SAME_DAY_DEG = {9: 3.41, 25: 2.40}
+OTHER_DAY_DEG = {9: 5.43, 25: 4.03}
 
 FEW, GOOD = 9, 25  # targets: a 3 x 3 grid, a 5 x 5 grid
 ENOUGH = 16
