@@ -18,7 +18,7 @@ SCREEN = ScreenGeometry(960.0, 540.0, 0.025)
 
 def seen(yaw_deg: float, pitch_deg: float, openness: float | None = 1.0) -> Seen:
     angles = {PERSONAL: np.array([yaw_deg, pitch_deg]), BASE: np.array([0.0, 0.0])}
-    return Seen((0, 0, 1, 1), "", angles, openness)
+    return Seen((0, 0, 1, 1), "", angles, openness=openness)
 
 
 def made(kind: Kind, seed: int = 1) -> Round:

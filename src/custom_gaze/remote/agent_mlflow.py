@@ -67,8 +67,9 @@ def watch(link: Link, header: Header) -> Header:
     """
     while _runs(header):
         time.sleep(0.5)
-    lines = Path(header["dir"], "mlflow.log").read_text(errors="replace").strip().splitlines()
-    raise Refused(f"MLflow stopped there: {(lines or ['no word of it'])[-1]}")
+    said = Path(header["dir"], "mlflow.log").read_text(encoding="utf-8", errors="replace")
+    lines = said.strip().splitlines() or ["no word of it"]
+    raise Refused(f"MLflow stopped there: {lines[-1]}")
 
 
 def _opened(header: Header, what: str) -> int:
