@@ -21,6 +21,7 @@ import os
 import platform
 import shutil
 import statistics
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -126,10 +127,7 @@ def watched(browser: Any, loop: Loop, folder: Path, seconds: float) -> list[dict
         page.evaluate("window.benchRows.length = 0")
         page.wait_for_timeout(1000 * seconds)
         found = [parts(row) for row in page.evaluate("window.benchRows")]
-        print(
-            [round(row["bytes"] / 1000) for row in page.evaluate("window.benchRows")],
-            page.inner_text("#numbers"),
-        )
+        print(f"the page itself says: {page.inner_text('#numbers')}", file=sys.stderr)
         context.close()
     return found
 
@@ -157,7 +155,7 @@ def main() -> None:
         load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
         print(f"{platform.machine()}, {os.cpu_count()} CPUs, load {load}; median, fastest ms\n")
         print(f"| trunk | form | frames | {' | '.join(PARTS)} |")
-        print("|---" * (3 + len(PARTS)) + "|")
+        print("|---" * (3 + len(PARTS)) + "|", flush=True)
         for trunk in arguments.trunks:
             made = models(trunk)
             for form in arguments.forms:
