@@ -2,13 +2,13 @@
 
     apt-get install postgresql                             # Debian; nothing of it has to be started
     pip install --target /tmp/psycopg2 psycopg2-binary     # for this bench alone
-    python bench/mlflow_postgres.py --driver /tmp/psycopg2 [--runs 50]
+    python bench/mlflow_postgres.py --driver /tmp/psycopg2 [--runs 50] [--pool 60]
 
 Each run logs as much as a calibration of ours does (50 parameters, 24 tags, 280 figures in batches
 as they come, a picture and a model), from a thread of its own; all begin together. A request has
 MLflow's own two minutes (the product gives it 20 seconds, and keeps what did not get through).
 PostgreSQL has a folder and a socket of its own, and runs as the user `postgres` where root starts
-it. Both servers have the flags of `custom-gaze remote mlflow`.
+it. Both servers have the flags and the pool of `custom-gaze remote mlflow`.
 """
 
 import argparse
@@ -185,10 +185,12 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--driver", type=Path, required=True, help="the folder with psycopg2")
     parser.add_argument("--port", type=int, default=5317)
+    parser.add_argument("--pool", type=int, default=60, help="connections; MLflow's own are 5")
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # the servers end with us
     os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    os.environ["MLFLOW_SQLALCHEMYSTORE_POOL_SIZE"] = str(asked.pool)
     rows, errors = [], []
     with tempfile.TemporaryDirectory(prefix="mlflow-bench-") as scratch:
         Path(scratch).chmod(0o755)

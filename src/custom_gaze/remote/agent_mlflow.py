@@ -100,9 +100,11 @@ def _start(header: Header, lock: int, port: int) -> None:
     command += ["--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{project}/mlflow.db"]
     command += ["--artifacts-destination", Path(project, "mlartifacts").as_uri()]
-    quiet = {
+    how = {
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
+        # With MLflow's own 15 two thirds of 50 runs that end at once are lost (docs/scaling.md).
+        "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "60",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes that nobody uses
     }
     users = _opened(header, "users")  # opened again: our own lock must not be its lock
@@ -116,7 +118,7 @@ def _start(header: Header, lock: int, port: int) -> None:
         stderr=log,
         pass_fds=kept,
         cwd=project,
-        env={**os.environ, **quiet},
+        env={**os.environ, **how},
         start_new_session=True,
     )
     os.close(users)
