@@ -67,7 +67,9 @@ class World:
         return calibrate(self.set(), params, scratch)
 
 
-def world(base_knows: bool, frames: int, seed: int) -> World:
+def world(
+    base_knows: bool, frames: int, seed: int, gain: tuple[float, float] = (-1.5, 1.2)
+) -> World:
     """A base whose angles tell the gaze up to gain and offset, or nothing; features that tell
     nothing beyond the base, or everything."""
     torch.manual_seed(0)
@@ -89,7 +91,7 @@ def world(base_knows: bool, frames: int, seed: int) -> World:
     store = maps(np.repeat(hidden, SAMPLES, axis=0))
     seen = features(store[::SAMPLES])
     base_deg = angles_of(seen, heads)
-    true = base_deg * [-1.5, 1.2] + [10, -5] + generator.normal(0, 0.5, (frames, 2))
+    true = base_deg * gain + [10, -5] + generator.normal(0, 0.5, (frames, 2))
     if not base_knows:
         true = hidden[:, 2:] * [14, 9]  # which the base's angles do not tell
     known = BaseFeatures(seen.double().numpy(), base_deg, true, np.arange(frames))
@@ -487,6 +489,14 @@ def test_of_those_as_good_the_one_that_carries_over_is_taken_and_the_reason_said
         "its cross-validated error, 2.04°, is within 0.05°, which nobody would notice, of that of "
         "the probe, 2.00°, and it carries over better to another day"
     )
+
+
+def test_a_calibration_does_not_fall_back_on_a_correction_that_magnifies(tmp_path: Path) -> None:
+    made = world(True, 7, 0, gain=(-2.0, 1.9)).calibrated(tmp_path / "state", SHORT)
+    errors = {name: made.held_out[name].errors_deg() for name in Candidate}
+    assert made.choice == choice_of(errors, np.arange(7), WITHOUT_BASE)
+    assert made.choice.method != BASE
+    assert choice_of(errors, np.arange(7), CARRYING_OVER).method == BASE
 
 
 def test_a_gain_that_another_day_may_take_away_is_none() -> None:

@@ -17,9 +17,8 @@ class Systemd(Local):
     """
 
     def submit(self, folder: str, run: Run) -> str:
-        os.environ.setdefault("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
         unit = f"custom-gaze-{run['name']}-{os.getpid()}.service"
-        call(*self.command(folder, unit))
+        _call(*self.command(folder, unit))
         wait_for_job(folder)
         return unit
 
@@ -32,5 +31,11 @@ class Systemd(Local):
     def stop(self, folder: str) -> bool:
         if not is_held(os.path.join(folder, "group")):
             return False
-        call("systemctl", "--user", "stop", self.job(folder))
+        _call("systemctl", "--user", "stop", self.job(folder))
         return True
+
+
+def _call(*words: str) -> None:
+    """Speak to the user's systemd, which a login without a session does not know by itself."""
+    os.environ.setdefault("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
+    call(*words)
