@@ -54,12 +54,12 @@ class Bench:
         self._seed = 0
 
     def remote(self, *words: str) -> Timed:
-        before, started = self._stored(), time.perf_counter()
+        before, started = self.stored(), time.perf_counter()
         code, said, errors = self._finish(self.site.start(*words))
         seconds = time.perf_counter() - started
         if code:
             raise SystemExit(f"custom-gaze remote {' '.join(words)}: {errors}")
-        return Timed(seconds, said, self._stored() - before)
+        return Timed(seconds, said, self.stored() - before)
 
     def train(self, session: str) -> Timed:
         """A run that nobody has had before."""
@@ -75,7 +75,7 @@ class Bench:
         self.site.dvc("exp", "run", "--temp", *changes, "dvc.yaml")
         return time.perf_counter() - started
 
-    def _stored(self) -> int:
+    def stored(self) -> int:
         store = self.site.far_folder / "store"
         return sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
 

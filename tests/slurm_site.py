@@ -77,8 +77,11 @@ def _read(path: Path) -> bytes:
 
 
 @contextmanager
-def slurm(folder: Path, processors: int, nodes: int = 1, more: str = "") -> Iterator[Cluster]:
-    """Start SLURM in `folder`, with nodes node0, node1, …; `more` are lines of its configuration.
+def slurm(
+    folder: Path, processors: int, nodes: int = 1, more: str = "", around: tuple[str, ...] = ()
+) -> Iterator[Cluster]:
+    """Start SLURM in `folder`, with nodes node0, node1, …; `more` are lines of its configuration,
+    `around` is what each node is started with, e.g. a mount namespace.
 
     Raises:
         NotAtHand: a program is missing, or ends, or no node comes up.
@@ -103,7 +106,7 @@ def slurm(folder: Path, processors: int, nodes: int = 1, more: str = "") -> Iter
         cluster.start("slurmctld", [programs["slurmctld"], "-D", "-f", str(conf)])
         for name in names:
             (folder / f"spool-{name}").mkdir()
-            cluster.start(name, [programs["slurmd"], "-D", "-N", name, "-f", str(conf)])
+            cluster.start(name, [*around, programs["slurmd"], "-D", "-N", name, "-f", str(conf)])
         _wait(lambda: _idle(programs["sinfo"], cluster.environment) == nodes, cluster)
         yield cluster
     finally:
@@ -120,11 +123,12 @@ def _end_jobs(programs: dict[str, str], cluster: Cluster) -> None:
     """What still runs would outlive the daemons."""
     around = {**os.environ, **cluster.environment}
     until = time.monotonic() + 10
-    subprocess.run([programs["scancel"], "--user", getpass.getuser()], env=around, check=False)
+    listed = [programs["squeue"], "--noheader", "--format=%A"]
     while time.monotonic() < until:
-        words = [programs["squeue"], "--noheader"]
-        if not subprocess.run(words, env=around, capture_output=True, check=False).stdout.strip():
+        said = subprocess.run(listed, env=around, capture_output=True, text=True, check=False)
+        if not (jobs := said.stdout.split()):
             return
+        subprocess.run([programs["scancel"], *jobs], env=around, check=False)
         time.sleep(0.2)
 
 

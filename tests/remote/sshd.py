@@ -93,6 +93,7 @@ class Machine:
     prefix: tuple[str, ...] = ()  # what sshd is started with, e.g. a mount namespace
     process: "subprocess.Popen[bytes] | None" = None
     agent: str = ""  # the socket of an ssh-agent that is known here
+    user: str = field(default_factory=getpass.getuser)  # who logs in
 
     @property
     def home(self) -> Path:
@@ -115,6 +116,10 @@ class Machine:
     def create(self) -> None:
         for folder in (self.home, self.client_home, self.client_home / ".ssh"):
             folder.mkdir(parents=True, mode=0o700)
+        site = self.root / "dvc-site-there"
+        for folder in (self.home, site):
+            folder.mkdir(exist_ok=True)
+            shutil.chown(folder, self.user)
         make_key(self.host_key)
         key = make_key(self.client_home / ".ssh" / "id_ed25519")
         shutil.copy(key.with_suffix(".pub"), self.root / "authorized_keys")
@@ -131,7 +136,7 @@ class Machine:
             "KbdInteractiveAuthentication no\nPermitRootLogin yes\nLogLevel VERBOSE\n"
             f"MaxStartups 100\nSubsystem sftp {_sftp_server()}\n"
             f'SetEnv "HOME={self.home}" PATH={path} LANG=C.UTF-8 OMP_NUM_THREADS=1 PIP_NO_INDEX=1 '
-            f"DVC_SITE_CACHE_DIR={self.root / 'dvc-site-there'}\n"
+            f"DVC_SITE_CACHE_DIR={site}\n"
             f"ForceCommand cd {shlex.quote(str(self.home))} && . {self.root / 'login'}\n"
         )
         self.log_in_with("sh")
@@ -154,7 +159,7 @@ class Machine:
                     "Host jowestdgxe",
                     "    HostName 127.0.0.1",
                     f"    Port {port or self.port}",
-                    f"    User {getpass.getuser()}",
+                    f"    User {self.user}",
                     f'    IdentityFile "{ssh / "id_ed25519"}"',
                     "    IdentitiesOnly yes",
                     "Host *",

@@ -83,7 +83,7 @@ class Far:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         run = understood("far", Run, copy.deepcopy(self.run))
-        return fetch.fetch(SETTINGS, self.root, run, Traffic())
+        return list(fetch.fetch(SETTINGS, self.root, run, Traffic()))
 
     def everything_here(self) -> dict[str, Any]:
         """All files in and around the project, and all refs but the one for what is fetched."""
@@ -189,6 +189,16 @@ def test_an_honest_machine_s_experiment_comes_whole(far: Far) -> None:
     assert cache.path(FOLDER).stat().st_mode & 0o777 == 0o444
 
 
+def test_what_has_ended_of_a_queue_comes_while_the_rest_goes_on(far: Far) -> None:
+    far.run |= {"state": "running", "experiments": [{"name": "night", "set": []}] * 2}
+    del far.answers["fetched"]  # not all of it is: asked for, this would end in an error
+    assert [fetched.name for fetched in far.fetch()] == ["night"]
+    assert git(far.root, "rev-parse", ref_of(far.commit))
+    far.run["refs"] = {}
+    with pytest.raises(InputError, match="night has not ended; read along"):
+        far.fetch()
+
+
 OTHER = "0123456789abcdef" * 2
 CLIMBS = f"{OTHER}./../../../victim"
 
@@ -217,7 +227,7 @@ def test_lies_about_a_run(far: Far, lie: dict[str, Any]) -> None:
     before = far.everything_here()
     far.answers["look"] = [{"run": {**far.run, **lie}}]
     with pytest.raises(NotAsked, match="far: sent something else than it was asked for") as caught:
-        fetch.fetch(SETTINGS, far.root, runs.find(SETTINGS, "night"), Traffic())
+        list(fetch.fetch(SETTINGS, far.root, runs.find(SETTINGS, "night"), Traffic()))
     assert str(caught.value).isprintable()
     assert far.everything_here() == before
 

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -130,11 +130,12 @@ def run_fetch(arguments: argparse.Namespace) -> None:
     settings = _settings()
     with _told_traffic() as traffic:
         run = runs.find(settings, check_name(arguments.name))
-        fetched = fetch(settings, ROOT, run, traffic)
-        if arguments.apply and len(fetched) != 1:
-            names = ", ".join(entry.name for entry in fetched)
+        if arguments.apply and len(run.experiments) != 1:
+            names = ", ".join(entry.name for entry in run.experiments)
             raise InputError(f"--apply takes one experiment; choose: dvc exp apply one of {names}")
-        _announce(fetched, arguments.apply)
+        count = _announce(fetch(settings, ROOT, run, traffic), arguments.apply)
+        if run.state == "running":
+            print_now(f"{count} of {len(run.experiments)}; {run.name} goes on there")
 
 
 def run_status(_: argparse.Namespace) -> None:
@@ -193,20 +194,24 @@ def _see_it_through(settings: "Settings", name: str, traffic: Traffic, apply_it:
     _announce(fetch(settings, ROOT, run, traffic), apply_it)
 
 
-def _announce(fetched: "list[Fetched]", apply_it: bool) -> None:
+def _announce(fetched: "Iterable[Fetched]", apply_it: bool) -> int:
+    """Say of each experiment that it is here, as it comes; how many there are."""
     from custom_gaze.remote.fetch import apply, warning
 
+    names = []
     for entry in fetched:
+        names.append(entry.name)
         here = "was here already" if entry.was_here else "is here"
         print_now(f"experiment {entry.name} {here}, {entry.files} files brought; see: dvc exp show")
         if entry.beyond and not apply_it:
             print_now(f"{entry.name}: {warning(entry.name, entry.commit, entry.beyond)}")
     if apply_it:
-        (entry,) = fetched
-        apply(ROOT, entry.name)
-        print_now(f"applied: models/custom_gaze.onnx is {entry.name}'s")
-    elif fetched and not fetched[0].beyond:
-        print_now(f"take its model: dvc exp apply {fetched[0].name}")
+        (name,) = names
+        apply(ROOT, name)
+        print_now(f"applied: models/custom_gaze.onnx is {name}'s")
+    elif not entry.beyond:
+        print_now(f"take its model: dvc exp apply {names[0]}")
+    return len(names)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from pathlib import Path
 from custom_gaze.remote.agent import Header, Link, Refused, call, git, project_of
 from custom_gaze.remote.agent_runs import ENGINES, check_free, gpu
 from custom_gaze.remote.engine import MACHINE, python_of, read, write
+from custom_gaze.remote.store import is_shared
 
 FOLDERS = ("", "store", "project", "runs")
 
@@ -77,7 +78,8 @@ def cache(link: Link, header: Header) -> Header:
     project, changed = project_of(header), []
     path = Path(project, ".dvc", "config.local")
     store = os.path.join(header["dir"], "store")
-    wanted = f"[cache]\n    dir = {store}\n[core]\n    analytics = false\n"
+    shared = "    shared = group\n" if is_shared(store) else ""
+    wanted = f"[cache]\n    dir = {store}\n{shared}[core]\n    analytics = false\n"
     if not path.exists() or path.read_text(encoding="utf-8") != wanted:
         path.write_text(wanted, encoding="utf-8")
         changed.append(f"the store is the cache of {project}")

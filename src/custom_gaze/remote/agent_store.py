@@ -6,7 +6,7 @@ import os
 import shutil
 
 from custom_gaze.remote.agent import Header, Link, Refused, git
-from custom_gaze.remote.store import is_whole, make_incoming, object_path
+from custom_gaze.remote.store import is_shared, is_whole, make_incoming, object_path
 from custom_gaze.remote.store import take_in as take_objects_in
 
 
@@ -37,7 +37,9 @@ def listed(link: Link, header: Header) -> Header:
 
 def take_in(link: Link, header: Header) -> Header:
     """Move into place what has arrived for a run."""
-    return {"damaged": take_objects_in(header["store"], header["run"], header["objects"])}
+    store = header["store"]
+    damaged = take_objects_in(store, header["run"], header["objects"], is_shared(store))
+    return {"damaged": damaged}
 
 
 def forget(link: Link, header: Header) -> Header:

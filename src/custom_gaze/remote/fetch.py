@@ -1,5 +1,6 @@
 """Bring an experiment back: its commit under another name, its files, then the name."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,27 +31,27 @@ class Fetched:
     beyond: tuple[str, ...]
 
 
-def fetch(settings: Settings, root: Path, run: Run, traffic: Traffic) -> list[Fetched]:
-    """Bring the experiments of a run that has ended.
+def fetch(settings: Settings, root: Path, run: Run, traffic: Traffic) -> Iterator[Fetched]:
+    """Bring a run's experiments, those that have ended; each is yielded when it is here.
 
     Files come first: an experiment that `dvc exp show` lists here can be applied.
 
     Raises:
-        CustomGazeError: the run has not ended or has no result, the store lacks a file, or
-            another experiment here has its name; nothing was changed then.
+        CustomGazeError: none has ended or has a result, the store lacks a file, or another
+            experiment here has its name; nothing was changed then.
         Lost: the connection was cut; the same command goes on.
     """
-    if run.state == "running":
+    refs = {name: ref for name, ref in run.refs.items() if ref}
+    if not refs and run.state == "running":
         raise InputError(
             f"{run.name} has not ended; read along: custom-gaze remote attach {run.name}"
         )
-    refs = {name: ref for name, ref in run.refs.items() if ref}
     if not refs:
         raise InputError(f"{run.name} {run.state} there and left no experiment")
     for name in refs:
         if name != run.name and not name.startswith(f"{run.name}-"):
             raise not_asked(settings.host, f"the experiment {name} for the run {run.name}")
-    cache, found = Cache(root), []
+    cache = Cache(root)
     with Connection(settings.host, traffic) as connection:
         for name, ref in refs.items():
             commit = carry.fetch_experiment(connection, root, settings, run, name)
@@ -67,9 +68,9 @@ def fetch(settings: Settings, root: Path, run: Run, traffic: Traffic) -> list[Fe
             if not here:
                 repository.name_experiment(root, ref, commit)
             beyond = repository.changes_beyond_an_experiment(root, commit)
-            found.append(Fetched(name, commit, count, bool(here), beyond))
-        connection.ask("fetched", Done, **settings.place, name=run.name)
-    return found
+            yield Fetched(name, commit, count, bool(here), beyond)
+        if run.state != "running":
+            connection.ask("fetched", Done, **settings.place, name=run.name)
 
 
 def warning(name: str, commit: str, beyond: tuple[str, ...]) -> str:

@@ -205,7 +205,9 @@ def check_ended_well(settings: Settings, run: Run, say: Say) -> None:
         "stopped": "was stopped; the same command starts it again",
         "died": "was killed there or the machine restarted; the same command starts it again",
     }
-    raise RunFailed(f"{run.name} {reasons.get(run.state, run.state)}")
+    good = sum(map(bool, run.refs.values()))
+    more = f"; {good} of {len(run.experiments)} are there: custom-gaze remote fetch {run.name}"
+    raise RunFailed(f"{run.name} {reasons.get(run.state, run.state)}{more if good else ''}")
 
 
 def _of_this_name(settings: Settings, run: Run, name: str) -> Run:

@@ -55,7 +55,8 @@ def is_whole(folder: str, name: str) -> bool:
     except FileNotFoundError:
         return False
     if good:
-        os.chmod(path, PROTECTED)
+        with contextlib.suppress(PermissionError):  # another user's, whose store this is too
+            os.chmod(path, PROTECTED)
     else:
         os.unlink(path)
     return good
@@ -85,10 +86,32 @@ def take_in(folder: str, incoming: str, names: Iterable[str], shared: bool = Fal
         if shared:  # as DVC has it for `cache.shared = group`
             with contextlib.suppress(PermissionError):  # another user's folder, made so by them
                 os.chmod(os.path.dirname(target), 0o2775)
+        if is_whole(folder, name):  # another user of this store has sent it meanwhile
+            continue
         os.chmod(source, PROTECTED)
-        os.replace(source, target)
+        _move(source, target)
     shutil.rmtree(place, ignore_errors=True)
     return damaged
+
+
+def is_shared(folder: str) -> bool:
+    """Whether a group may write into the folder of objects."""
+    try:
+        return bool(os.stat(os.path.join(folder, "files", "md5")).st_mode & stat.S_IWGRP)
+    except FileNotFoundError:
+        return False
+
+
+def _move(source: str, target: str) -> None:
+    """A shared store may lie on another file system than what is on its way."""
+    try:
+        os.replace(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        part = f"{target}.{os.getpid()}.part"
+        shutil.copy(source, part)
+        os.replace(part, target)
 
 
 def make_incoming(folder: str) -> None:
