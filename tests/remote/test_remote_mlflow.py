@@ -2,12 +2,15 @@
 
 import os
 import signal
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 
 import pytest
 
-from remote_site import Site, finish, kill, read_until
+from custom_gaze.remote import mlflow_server
+from remote_site import TINY_SERVER, Site, finish, kill, read_until
 from sshd import NO_SSHD, SSHD, command_of, free_port, wait_until
 
 pytest_plugins = ["remote_fixtures"]
@@ -53,3 +56,26 @@ def test_two_look_at_one_server_which_ends_with_the_last(site: Site) -> None:
     os.kill(other, signal.SIGKILL)
     code, _, errors = finish(page)
     assert (code, "MLflow stopped there" in errors) == (1, True)
+
+
+def test_the_server_of_several_people_is_led_to_and_none_is_started(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ports = [free_port(), free_port()]
+    (site.project / "remote.yaml").write_text(f"mlflow: http://localhost:{ports[0]}\n")
+    command = [sys.executable, "-c", TINY_SERVER, "--port", str(ports[0])]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as others:
+        try:
+            page = site.start("mlflow", "--port", str(ports[1]))
+            assert f"http://127.0.0.1:{ports[1]}" in read_until(page, "MLFLOW_TRACKING_URI")
+            assert answers(ports[1])
+            assert not servers(site)
+            kill(page, signal.SIGINT)
+            assert finish(page)[0] == 130
+        finally:
+            others.kill()
+    monkeypatch.setattr(mlflow_server, "_RUNNING_S", 1.0)
+    done = site.run("mlflow", "--port", str(ports[1]))
+    assert done.returncode == 1
+    assert done.stderr.endswith("jowestdgxe: MLflow did not answer within 1 seconds\n")
+    assert len(done.stderr.splitlines()) == 1

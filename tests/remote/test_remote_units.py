@@ -16,7 +16,7 @@ from conftest import REPOSITORY, Project
 from custom_gaze.cli import main
 from custom_gaze.common.errors import InputError
 from custom_gaze.data.dvc_cache import Cache
-from custom_gaze.remote import agent_runs, payload, repository, request, setup
+from custom_gaze.remote import agent_runs, job, payload, repository, request, setup
 from custom_gaze.remote.committed import outs_of
 from custom_gaze.remote.engine import Run
 from custom_gaze.remote.engine_local import Local
@@ -269,6 +269,17 @@ def test_a_job_that_cannot_begin_says_why(tmp_path: Path) -> None:
     assert (tmp_path / "log-0").read_text() == "no such thing\n"
 
 
+def test_a_job_records_where_several_people_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    about: Run = {"repository": "/far/project", "sub": "", "python": "/far/env/bin/python"}
+    for settings in (EngineSettings(), EngineSettings(mlflow="http://gaze.local:5000")):
+        run = {**about, "engine": settings.model_dump()}
+        made = job._environment(str(tmp_path), run, str(tmp_path))
+        assert made.get("MLFLOW_TRACKING_URI", "") == settings.mlflow
+
+
 def test_what_remote_yaml_says_is_checked(tmp_path: Path) -> None:
     path = tmp_path / "remote.yaml"
     assert load_engine(path).engine == "local"
@@ -276,17 +287,22 @@ def test_what_remote_yaml_says_is_checked(tmp_path: Path) -> None:
     options = ("--partition=gpu", "--time=2:00:00", "--comment=a b")
     assert load_engine(path) == EngineSettings(engine="slurm", sbatch=shlex.join(options))
     assert load_engine(path).sbatch == options
+    path.write_text("mlflow: http://gaze.local:5000\n")
+    assert load_engine(path) == EngineSettings(mlflow="http://gaze.local:5000")
     for wrong, said in (
         ("engine: cron\n", "engine: Input should be 'local', 'systemd' or 'slurm'"),
         ("engine: slurm\nnodes: 2\n", "nodes: Extra inputs are not permitted"),
         ("engine: slurm\nsbatch: 1\n", "sbatch: Value error, must be a line of sbatch's options"),
         ('engine: slurm\nsbatch: "\'"\n', "sbatch: Value error, No closing quotation"),
+        ("mlflow: http://me:secret@gaze:5000\n", "mlflow: Value error, must be a server as that"),
+        ("mlflow: http://gaze:5000/x\n", "mlflow: Value error, must be a server as that"),
         ("[1]\n", "remote.yaml: : Input should be a valid dictionary"),
     ):
         path.write_text(wrong)
         with pytest.raises(InputError) as caught:
             load_engine(path)
         assert said in str(caught.value)
+        assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

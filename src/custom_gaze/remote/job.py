@@ -119,6 +119,7 @@ def _environment(folder: str, run: dict[str, Any], place: str) -> dict[str, str]
         "PATH": os.path.dirname(run["python"]) + os.pathsep + os.environ.get("PATH", os.defpath),
         "PYTHONPATH": "src",  # relative: the code of the copy
         "PYTHONUNBUFFERED": "1",
+        **({"MLFLOW_TRACKING_URI": server} if (server := run["engine"]["mlflow"]) else {}),
         "DVC_SITE_CACHE_DIR": os.path.join(place, "site"),
         "DVC_NO_ANALYTICS": "true",
         "DO_NOT_TRACK": "true",

@@ -23,19 +23,25 @@ threading.Thread(target=end, daemon=True).start()
 sys.exit(ssh.wait())
 """
 _SERVER_S = 180.0  # MLflow takes seconds to load, on a busy machine a minute; then its database
+_RUNNING_S = 10.0  # of a server that somebody else runs
 
 
 def serve(settings: Settings, port: int) -> None:
     """Lead to the far machine's server, which runs at least as long as this command.
 
+    Where remote.yaml names the server of several people, to that one; none is started then.
+
     Raises:
         CustomGazeError: the port is taken here, or the server or the tunnel ended.
     """
     with Connection(settings.host) as connection:
-        far_port = connection.ask("serve", Served, **settings.place).port
-        connection.send({"do": "watch", **settings.place})
-        with _tunnel(settings.host, port, far_port) as tunnel:
-            _wait_for_answer(connection, tunnel, settings.host, port)
+        far, patience_s = settings.engine.mlflow.removeprefix("http://"), _RUNNING_S
+        if not far:
+            far = f"127.0.0.1:{connection.ask('serve', Served, **settings.place).port}"
+            patience_s = _SERVER_S
+            connection.send({"do": "watch", **settings.place})
+        with _tunnel(settings.host, port, far) as tunnel:
+            _wait_for_answer(connection, tunnel, settings.host, port, patience_s)
             print(
                 f"MLflow of {settings.host}: http://127.0.0.1:{port} (Ctrl-C ends it)\n"
                 f"runs made here go there too with: export "
@@ -50,8 +56,8 @@ def serve(settings: Settings, port: int) -> None:
 
 
 @contextlib.contextmanager
-def _tunnel(host: str, port: int, far_port: int) -> Iterator["subprocess.Popen[str]"]:
-    forward = f"127.0.0.1:{port}:127.0.0.1:{far_port}"
+def _tunnel(host: str, port: int, far: str) -> Iterator["subprocess.Popen[str]"]:
+    forward = f"127.0.0.1:{port}:{far}"
     strict = ["-o", "ExitOnForwardFailure=yes"]
     command = ["ssh", *OPTIONS, *VERIFY, *strict, "-N", "-L", forward, host]
     tunnel = subprocess.Popen(
@@ -72,12 +78,12 @@ def _tunnel(host: str, port: int, far_port: int) -> Iterator["subprocess.Popen[s
 
 
 def _wait_for_answer(
-    connection: Connection, tunnel: "subprocess.Popen[str]", host: str, port: int
+    connection: Connection, tunnel: "subprocess.Popen[str]", host: str, port: int, patience_s: float
 ) -> None:
     import urllib.request
 
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    health, deadline = f"http://127.0.0.1:{port}/health", time.monotonic() + _SERVER_S
+    health, deadline = f"http://127.0.0.1:{port}/health", time.monotonic() + patience_s
     while True:
         if tunnel.poll() is not None:
             raise _tunnel_ended(host, tunnel)
@@ -87,7 +93,7 @@ def _wait_for_answer(
             if answer.read() == b"OK":
                 return
         if time.monotonic() > deadline:
-            raise CustomGazeError(f"{host}: MLflow did not answer within {_SERVER_S:g} seconds")
+            raise CustomGazeError(f"{host}: MLflow did not answer within {patience_s:g} seconds")
         time.sleep(0.2)
 
 

@@ -1,13 +1,14 @@
 """Where the far machine is known from, .dvc/config.local, and what runs there, remote.yaml."""
 
 import configparser
+import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.untrusted import printable
@@ -24,13 +25,23 @@ def _words(line: object) -> tuple[str, ...]:
     return tuple(shlex.split(line))
 
 
+def _server(address: str) -> str:
+    if not re.fullmatch(r"http://[A-Za-z0-9.-]{1,253}:[0-9]{1,5}", address):
+        raise ValueError("must be a server as that machine reaches it: http://HOST:PORT")
+    return address
+
+
 class EngineSettings(BaseModel):
-    """What runs the runs there, and SLURM's options for a job."""
+    """What runs the runs there, SLURM's options for a job, and the MLflow server of several people.
+
+    `mlflow` is empty where each has a server of their own.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     engine: Literal["local", "systemd", "slurm"] = "local"
     sbatch: Annotated[tuple[str, ...], BeforeValidator(_words)] = ("--gres=gpu:1",)
+    mlflow: Annotated[str, AfterValidator(_server)] = ""
 
 
 LOCAL = EngineSettings()
