@@ -84,6 +84,7 @@ def check(theirs: Logins, sites: list[Site], shared: Path) -> None:
         assert "experiment tuesday is here, 3 files brought" in words
         assert site.experiments() == ["tuesday"]
         assert site.metric("tuesday") == number + 0.5
+        assert "shared = group" in (site.far_project / ".dvc" / "config.local").read_text()
         model = shared / "md5" / site.object_of("tuesday", "models/custom_gaze.onnx")
         assert model.owner() == theirs.people[number]  # SLURM has run it as who asked for it
     objects = [path for path in shared.rglob("*") if path.is_file()]

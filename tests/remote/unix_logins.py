@@ -45,8 +45,7 @@ def logins(count: int) -> Iterator[Logins]:
         raise NotAtHand("only root can make logins")
     if missing := [name for name in PROGRAMS if shutil.which(name) is None]:
         raise NotAtHand(f"there is no {missing[0]}")
-    if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
-        raise NotAtHand("`unshare -m` is not allowed")
+    inside = _inside()
     group = f"cgtest-{os.getpid()}"
     names = [f"{group}-{number}" for number in range(count + 1)]
     made: list[str] = []
@@ -56,7 +55,7 @@ def logins(count: int) -> Iterator[Logins]:
             groups = ("-G", group) if name != names[-1] else ()
             _do("useradd", "-M", "-U", *groups, "-d", "/", "-s", "/bin/sh", "-p", "*", name)
             made.append(name)
-        yield Logins(group, tuple(names[:-1]), names[-1], _inside())
+        yield Logins(group, tuple(names[:-1]), names[-1], inside)
     finally:
         for name in made:
             _end_all(name)
@@ -96,11 +95,16 @@ def _inside() -> tuple[str, ...]:
 
     root's own often lies in /root, which is closed: there that is an empty folder with nothing in
     it but Python.
+
+    Raises:
+        NotAtHand: one would be needed, and cannot be made.
     """
     base = Path(sys.base_prefix)
     closed = [p for p in reversed(base.parents) if p.stat().st_mode & 0o005 != 0o005]
     if not closed:
         return ()
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
+        raise NotAtHand(f"Python lies in {closed[0]}, and `unshare -m` is not allowed")
     script = (
         'mount --bind "$1" /mnt && mount -t tmpfs -o mode=755 none "$2" && mkdir -p "$1" && '
         'mount --bind /mnt "$1" && umount /mnt && shift 2 && exec "$@"'
