@@ -92,7 +92,9 @@ def headed_resnet50(root: Path, params: Params) -> BaseNetwork:
         if not name.endswith("num_batches_tracked")
     }
     heads = fitted_heads(features, labels_deg(samples).astype(np.float64))
-    return BaseNetwork(RESNET50, state, heads, "random weights, heads fitted", "0" * 64, "bench")
+    return BaseNetwork(
+        RESNET50, state, heads, "random weights, heads fitted", "0" * 64, "l2cs-state-dict"
+    )
 
 
 def fitted_heads(features: np.ndarray, true_deg: np.ndarray) -> BinHeads:
