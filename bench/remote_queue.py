@@ -19,7 +19,6 @@ import signal
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,13 +53,17 @@ def queue(bench: Bench, sessions: list[str], slots: int) -> Queued:
     words = ("-j", str(slots), "--name", run, "-S", f"train.seed={slots}")
     before, began = bench.stored(), time.time()
     folder = site.far_folder / "runs" / run
-    with ThreadPoolExecutor(1) as beside:
-        client = beside.submit(bench.remote, "queue", *sessions, *words)
-        while not any(folder.glob("result-*.json")) and not client.done():
+    client = site.start("queue", *sessions, *words)
+    try:
+        while not any(folder.glob("result-*.json")) and client.poll() is None:
             time.sleep(0.2)
+        if client.poll():
+            bench.finish(client)  # says why it failed
         bench.remote("fetch", run)
         first_back = time.time() - began
-        client.result()
+        bench.finish(client)
+    finally:
+        client.kill()
     ended = time.time() - began
     results = [json.loads(path.read_text())["ended"] for path in folder.glob("result-*.json")]
     started = json.loads((folder / "run.json").read_text())["started"]

@@ -61,11 +61,15 @@ class Bench:
 
     def remote(self, *words: str) -> Timed:
         before, started = self.stored(), time.perf_counter()
-        code, said, errors = self._finish(self.site.start(*words))
-        seconds = time.perf_counter() - started
+        said = self.finish(self.site.start(*words))
+        return Timed(time.perf_counter() - started, said, self.stored() - before)
+
+    def finish(self, command: Any) -> str:
+        """What a command has said when it has ended well."""
+        code, said, errors = self._finish(command)
         if code:
-            raise SystemExit(f"custom-gaze remote {' '.join(words)}: {errors}")
-        return Timed(seconds, said, self.stored() - before)
+            raise SystemExit(f"{' '.join(command.args)}: {errors}")
+        return said
 
     def train(self, session: str) -> Timed:
         """A run that nobody has had before."""
