@@ -14,6 +14,7 @@ import yaml
 
 from conftest import REPOSITORY
 from custom_gaze.common.errors import InputError
+from custom_gaze.config.specification import PREPROCESSING
 from custom_gaze.demo.pretrain import check, domain, learning
 from custom_gaze.demo.pretrain import run as pretraining
 from custom_gaze.demo.pretrain.crops import crops_of, drawn_crops, plain_batch, training_batch
@@ -27,6 +28,7 @@ from custom_gaze.demo.pretrain.params import (
     load_pretrain_params,
 )
 from custom_gaze.demo.seeds import PERSON_SEEDS
+from custom_gaze.faces.crops import normalise
 from custom_gaze.weights.base import BaseModule, read_base
 from custom_gaze.weights.base_heads import expected_angles
 from custom_gaze.weights.embedded import EMBEDDED_BASE, load_embedded, provenance_of
@@ -84,18 +86,49 @@ def test_the_screens_domain_stays_on_the_screen() -> None:
 def test_half_of_the_crops_are_mirrored_and_yaw_with_them() -> None:
     crops = crops_of([10_001], DomainParams(kind=SCREEN, crops_per_person=1))
     rows = np.zeros(40, np.int64)
-    x, gaze_deg = training_batch(crops, rows, (7,))
+    images, gaze_deg = training_batch(crops, rows, (7,))
     yaw, pitch = crops.gaze_deg[0]
-    assert x.shape == (40, 3, 224, 224)
+    assert (images.shape, images.dtype) == ((40, 224, 224, 3), np.uint8)
     assert set(np.unique(gaze_deg[:, 0])) == {yaw, -yaw}
     assert set(np.unique(gaze_deg[:, 1])) == {pitch}
-    plain = plain_batch(crops, [0])[0]
-    for image, label in zip(x, gaze_deg, strict=True):
-        near, far = (plain, plain[:, :, ::-1]) if label[0] == yaw else (plain[:, :, ::-1], plain)
+    plain = crops.decoded(0)
+    for image, label in zip(images, gaze_deg, strict=True):
+        near, far = (plain, plain[:, ::-1]) if label[0] == yaw else (plain[:, ::-1], plain)
         assert (
             np.corrcoef(image.ravel(), near.ravel())[0, 1]
             > np.corrcoef(image.ravel(), far.ravel())[0, 1]
         )
+
+
+def test_each_image_gets_a_light_of_its_own_and_noise() -> None:
+    grey = torch.full((64, 32, 48, 3), 120, dtype=torch.uint8)
+    x, again = (learning.lit(grey, torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(x, again)
+    assert x.shape == (64, 3, 32, 48)
+    std = torch.tensor(PREPROCESSING.std)[:, None, None]
+    mean = torch.tensor(PREPROCESSING.mean)[:, None, None]
+    levels = 255 * (x * std + mean)
+    assert levels.mean() == pytest.approx(120, abs=2)  # darker on one side, lighter on the other
+    across = levels[..., 24:].mean((1, 2, 3)) - levels[..., :24].mean((1, 2, 3))
+    down = levels[..., 16:, :].mean((1, 2, 3)) - levels[..., :16, :].mean((1, 2, 3))
+    for slope in (across, down):
+        assert slope.std() == pytest.approx(120 * learning.SHADE, rel=0.4)
+        assert (slope > 0).sum() > 10 < (slope < 0).sum()
+    rough = (levels[..., 1:] - levels[..., :-1]).std(dim=(1, 2, 3))
+    assert rough.min() < 2
+    assert rough.max() > 5
+
+
+def test_batches_made_ahead_in_threads_are_those_of_one_after_the_other() -> None:
+    crops = crops_of([10_001], FEW)
+    params = LearnParams(steps=9, schedule_steps=9, batch_size=3)
+    made = list(learning.batches(crops, params, 2))
+    assert len(made) == 7
+    for number, (images, gaze_deg) in enumerate(made, start=2):
+        rows = learning._rows(len(crops), params, number)
+        wanted = training_batch(crops, rows, (0, number))
+        np.testing.assert_array_equal(images.numpy(), wanted[0])
+        np.testing.assert_array_equal(gaze_deg.numpy(), wanted[1])
 
 
 def test_the_label_counts_the_eyes_own_turn_by_its_share() -> None:
@@ -259,8 +292,8 @@ def test_no_shipped_pretraining_uses_a_person_of_another_purpose() -> None:
         ({"heads_domain": {"first_person": 5}}, r"heads_domain.persons: person seed 5 is not one"),
         ({"domain": {"persons": 0}}, r"domain.persons is 0, but must lie in 1 … 100000"),
         ({"domain": {"kind": "deep"}}, r"domain.kind is 'deep', but must be one of wide, screen"),
-        ({"domain": {"face_smallest_px": 200.0}}, "face_smallest_px is above"),
-        ({"learn": {"steps": 3000}}, "learn.steps is above learn.schedule_steps"),
+        ({"domain": {"face_smallest_px": 300.0}}, "face_smallest_px is above"),
+        ({"learn": {"steps": 10_000}}, "learn.steps is above learn.schedule_steps"),
         ({"learn": {"colour": 1}}, "learn has the unknown key 'colour'"),
     ],
 )
@@ -301,8 +334,6 @@ def test_the_shipped_base_sees_where_unseen_people_look() -> None:
     assert base.heads is not None
     crops = crops_of(range(2201, 2205), DomainParams(crops_per_person=6))
     images = [cv2.resize(crops.decoded(row), (448, 448)) for row in range(len(crops))]
-    from custom_gaze.faces.crops import normalise
-
     with torch.inference_mode():
         x = torch.from_numpy(normalise(np.stack(images).astype(np.uint8)))
         answers = expected_angles(*BaseModule(base)(x), base.heads).numpy()

@@ -16,7 +16,7 @@ from custom_gaze.common.errors import InputError
 from custom_gaze.models.devices import full_precision
 from custom_gaze.models.graph import LAYERS, GraphTrunk
 from custom_gaze.models.heads import CorrectedHead
-from custom_gaze.models.resnet import SLIM_CHANNELS, STAGES, STEM, resnet, slim_resnet
+from custom_gaze.models.resnet import BLOCKS, SLIM_CHANNELS, STAGES, STEM, resnet, slim_resnet
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,22 @@ class TrunkSpec:
     frozen_through: str  # the first three quarters end here
 
 
-_RESNET_BLOCKS = (*STEM, *STAGES, "avgpool")
-
-
 def _trunks() -> dict[str, TrunkSpec]:
     deep = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048}
     specs = [
-        TrunkSpec(name, partial(resnet, name), _RESNET_BLOCKS, features, "layer3")
+        TrunkSpec(name, partial(resnet, name), _resnet_blocks(name), features, "layer3")
         for name, features in {**deep, "resnet152": 2048}.items()
     ]
-    slim = ("shrink", *_RESNET_BLOCKS)
+    slim = ("shrink", *_resnet_blocks("resnet18"))
     specs.append(TrunkSpec("slim18", slim_resnet, slim, SLIM_CHANNELS[-1], "layer3"))
     return {spec.name: spec for spec in specs}
+
+
+def _resnet_blocks(name: str) -> tuple[str, ...]:
+    """The stages, the last one by its blocks: training the last of them alone costs far less."""
+    *stages, last = STAGES
+    count = BLOCKS[name][0][-1]
+    return (*STEM, *stages, *(f"{last}.{number}" for number in range(count)), "avgpool")
 
 
 LEAST_SHARE = 0.1  # of a crop: less of it shows no face

@@ -18,7 +18,7 @@ from custom_gaze.demo.seeds import STREAM_CROP, stream
 from custom_gaze.faces.crops import normalise
 
 SIZE_PX = 224  # what the trunk's first block makes of 448 × 448
-PERSONS_A_FILE = 50  # so many persons' work an interruption may cost each core
+PERSONS_A_FILE = 20  # so many persons' work an interruption may cost each core
 
 Part = tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.float32]]  # bytes, sizes, gaze
 
@@ -104,11 +104,11 @@ def _joined(parts: Sequence[Part]) -> DrawnCrops:
 
 def training_batch(
     crops: DrawnCrops, rows: NDArray[np.int64], words: tuple[int, ...]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Crops varied anew: x float32 (B, 3, 224, 224) normalised, and gaze float32 (B, 2) degrees.
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Crops varied anew: uint8 (B, 224, 224, 3) RGB, and gaze float32 (B, 2) degrees.
 
-    Half of them are mirrored, yaw with them; all are moved, scaled, made lighter or darker a
-    little. `words` name the random stream.
+    Half of them are mirrored, yaw with them; all are moved, scaled, lighter or darker, softer or
+    harder, and of another white a little. `words` name the random stream.
     """
     rng = stream(STREAM_CROP, *words)
     images = np.empty((len(rows), SIZE_PX, SIZE_PX, 3), np.uint8)
@@ -117,22 +117,22 @@ def training_batch(
         mirrored = rng.random() < 0.5
         images[place] = _varied(crops.decoded(int(row)), rng, mirrored)
         gaze_deg[place, 0] *= -1 if mirrored else 1
-    return normalise(images), gaze_deg
+    return images, gaze_deg
 
 
 def _varied(crop: NDArray[np.uint8], rng: np.random.Generator, mirrored: bool) -> NDArray[np.uint8]:
     scale = SIZE_PX / crop.shape[0]
-    zoom = scale * float(np.exp(rng.normal(0, 0.05)))
-    shift = rng.normal(0, 0.02 * SIZE_PX, 2)
+    zoom = scale * float(np.exp(rng.normal(0, 0.07)))
+    shift = rng.normal(0, 0.025 * SIZE_PX, 2)
     middle = (crop.shape[0] - 1) / 2
     sign = -1.0 if mirrored else 1.0
     matrix = np.array([[sign * zoom, 0, 0], [0, zoom, 0]])
     matrix[:, 2] = (SIZE_PX - 1) / 2 + shift - matrix[:, :2] @ [middle, middle]
     moved = cv2.warpAffine(crop, matrix, (SIZE_PX, SIZE_PX), borderMode=cv2.BORDER_REPLICATE)
-    gain = float(np.exp(rng.normal(0, 0.12)))
-    return np.asarray(
-        cv2.convertScaleAbs(moved, alpha=gain, beta=float(rng.normal(0, 6))), np.uint8
-    )
+    gamma, gain = np.exp(rng.normal(0, 0.2)), np.exp(rng.normal(0, 0.15) + rng.normal(0, 0.05, 3))
+    tones = (np.arange(256)[:, None] / 255) ** gamma * gain * 255 + rng.normal(0, 6)  # (256, 3)
+    table = np.clip(np.round(tones), 0, 255).astype(np.uint8)[None]
+    return np.asarray(cv2.LUT(moved, table), np.uint8)
 
 
 def plain_batch(crops: DrawnCrops, rows: Sequence[int]) -> NDArray[np.float32]:

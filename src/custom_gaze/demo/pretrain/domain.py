@@ -16,7 +16,7 @@ from custom_gaze.demo.pretrain.params import WIDE, DomainParams
 from custom_gaze.demo.seeds import STREAM_CROP, stream
 from custom_gaze.demo.world.arrays import image
 from custom_gaze.demo.world.camera import as_jpeg, develop
-from custom_gaze.demo.world.conditions import Conditions, conditions_from, draw_moment
+from custom_gaze.demo.world.conditions import Conditions, conditions_from, draw_moment, toward
 from custom_gaze.demo.world.head import HeadPose
 from custom_gaze.demo.world.person import Person, draw_person
 from custom_gaze.demo.world.render import Scene, scale_of_face
@@ -27,6 +27,7 @@ HEAD_YAW_LIMIT_DEG, HEAD_PITCH_LIMIT_DEG = 40.0, 30.0  # what the renderer's rel
 EYE_LIMIT_DEG = 35.0  # between head and gaze; eyes turn no further without looking unnatural
 MARGIN = (1.2, 2.0)  # of the crop's side over the face's; the app's is 1.5
 SHIFT = 0.06  # of the crop's side, standard deviation
+SIDE_LIT = 0.4  # of persons, by more of the light than any session of the demo has
 STORED_QUALITY = 95  # of crops that are made smaller before they are kept
 
 
@@ -110,15 +111,20 @@ def _label(pose: HeadPose, gaze_deg: tuple[float, float], eye_share: float) -> t
 
 
 def _rough(rng: np.random.Generator, conditions: Conditions, params: DomainParams) -> Conditions:
-    """The same light under a worse camera, further away."""
+    """A worse camera, further away, and for some a light that comes from the side."""
+    light, share = conditions.light, conditions.light_share
+    if rng.random() < SIDE_LIT:
+        light, share = toward(rng.uniform(-100, 100), rng.uniform(-30, 60)), rng.uniform(0.3, 0.85)
     return dataclasses.replace(
         conditions,
+        light=light,
+        light_share=float(share),
         distance_mm=float(rng.uniform(700, 2500)),
         lens_sigma_px=float(rng.uniform(0.3, max(0.3, params.blur_sigma_px))),
         noise_sigma=float(rng.uniform(1.0, max(1.0, params.noise_sigma))),
         jpeg_quality=int(rng.integers(45, 95)),
         motion_share=0.25,
-        exposure=conditions.exposure * float(np.exp(rng.normal(0, 0.2))),
+        exposure=conditions.exposure * float(np.exp(rng.normal(0, 0.25))),
     )
 
 

@@ -7,22 +7,34 @@ screen). So the heads are finished on people far away, whose labels count it for
 the trunk has learnt of the eyes stays in its features, for training to find.
 """
 
+from typing import Protocol
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from custom_gaze.common.console import bar
 from custom_gaze.demo.pretrain.crops import DrawnCrops, plain_batch
-from custom_gaze.demo.pretrain.learning import BinNetwork, l2cs_loss
+from custom_gaze.demo.pretrain.learning import l2cs_loss
 from custom_gaze.demo.pretrain.params import HeadsParams
 
 FORWARD_BATCH = 32
 
 
+class Headed(Protocol):
+    """x float32 (N, 3, 224, 224) → features → two heads' bins; in eval mode, on the CPU."""
+
+    yaw: nn.Linear
+    pitch: nn.Linear
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the heads see, (N, F)."""
+
+
 def finish_heads(
-    network: BinNetwork, crops: DrawnCrops, params: HeadsParams, regression_weight: float
+    network: Headed, crops: DrawnCrops, params: HeadsParams, regression_weight: float
 ) -> None:
-    """Replace the heads of `network` (eval mode, CPU) by ones trained on `crops`, in place.
+    """Replace the heads of `network` by ones trained on `crops`, in place.
 
     AdamW on features of one scale, its rate falling to zero; the scale is folded into the heads.
     """
@@ -50,7 +62,7 @@ def finish_heads(
             old.bias.copy_(new.bias - (new.weight @ mean) / spread)
 
 
-def _features(network: BinNetwork, crops: DrawnCrops) -> Tensor:
+def _features(network: Headed, crops: DrawnCrops) -> Tensor:
     batches = [
         range(first, min(first + FORWARD_BATCH, len(crops)))
         for first in range(0, len(crops), FORWARD_BATCH)

@@ -2,9 +2,12 @@
 
 import copy
 import math
+import os
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from torch import Tensor, nn
 from custom_gaze.common.console import bar
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.saved_tensors import load_tensors, save_tensors
+from custom_gaze.config.specification import PREPROCESSING
 from custom_gaze.demo.pretrain.crops import DrawnCrops, training_batch
 from custom_gaze.demo.pretrain.params import LearnParams
 from custom_gaze.models.heads import BIN_LAYOUTS, bin_angles_deg
@@ -29,6 +33,8 @@ BINS_DEG = bin_angles_deg(BINS, BIN_WIDTH_DEG, FIRST_BIN_DEG)
 WARM_UP_SHARE = 0.05  # of the steps, over which the learning rate rises
 GRADIENT_LIMIT = 5.0
 KEEP_EVERY_S = 60.0  # so much work an interruption may cost
+SHADE = 0.15  # standard deviation of the light's gain from an image's middle to its edge
+NOISE = 6.0  # grey levels, at most
 Batch = tuple[Tensor, Tensor]
 
 
@@ -128,13 +134,13 @@ def learn(
     )
     first, spent_s = _resume(state_path, network, average, optimizer)
     started = kept_at = time.monotonic()
-    steps = bar(_batches(crops, params, first), "pretraining", params.steps, "steps", done=first)
+    steps = bar(batches(crops, params, first), "pretraining", params.steps, "steps", done=first)
     smoothed = float("nan")
     for number, (x, gaze_deg) in enumerate(steps, start=first):
         for group in optimizer.param_groups:
             group["lr"] = params.learning_rate * rate_share(number / params.schedule_steps)
         network.train()
-        x = x.to(device).to(memory_format=torch.channels_last)  # (B, 3, 224, 224)
+        x = lit(x.to(device), torch.Generator(device).manual_seed(number))  # (B, 3, 224, 224)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             logits = network(x)
         loss = l2cs_loss(logits, gaze_deg.to(device), params.regression_weight)
@@ -159,6 +165,33 @@ def learn(
     return average.cpu(), spent_s + time.monotonic() - started
 
 
+def lit(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Light from one side and the sensor's noise, each image's own, then the network's input.
+
+    Args:
+        images: uint8 (B, H, W, 3) RGB, on the generator's device.
+
+    Returns:
+        float32 (B, 3, H, W), normalised, its memory with the channels last.
+    """
+    device, (count, high, wide) = images.device, images.shape[:3]
+    x = images.permute(0, 3, 1, 2).float()
+    across, down = SHADE * torch.randn(2, count, 1, 1, 1, generator=generator, device=device)
+    x = x * (
+        1
+        + across * torch.linspace(-1, 1, wide, device=device)
+        + down * torch.linspace(-1, 1, high, device=device)[:, None]
+    )
+    sigma = NOISE * torch.rand(count, 1, 1, 1, generator=generator, device=device)
+    x = x + sigma * torch.randn(x.shape, generator=generator, device=device)
+    mean, std = (
+        torch.tensor(values, device=device)[:, None, None]
+        for values in (PREPROCESSING.mean, PREPROCESSING.std)
+    )
+    normalised: Tensor = (x.clamp(0, 255) / PREPROCESSING.scale - mean) / std
+    return normalised.contiguous(memory_format=torch.channels_last)
+
+
 def rate_share(progress: float) -> float:
     """The learning rate's share of its peak at `progress` 0 … 1: a ramp, then half a cosine."""
     if progress < WARM_UP_SHARE:
@@ -166,19 +199,20 @@ def rate_share(progress: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP_SHARE) / (1 - WARM_UP_SHARE)))
 
 
-def _batches(crops: DrawnCrops, params: LearnParams, first: int) -> Iterator[Batch]:
-    """The batches from step `first` on, each made while the one before it is learned from."""
+def batches(crops: DrawnCrops, params: LearnParams, first: int) -> Iterator[Batch]:
+    """The batches from step `first` on: uint8 (B, 224, 224, 3), (B, 2); made ahead in threads."""
 
     def make(number: int) -> Batch:
-        x, gaze_deg = training_batch(crops, _rows(len(crops), params, number), (0, number))
-        return torch.from_numpy(x), torch.from_numpy(gaze_deg)
+        images, gaze_deg = training_batch(crops, _rows(len(crops), params, number), (0, number))
+        return torch.from_numpy(images), torch.from_numpy(gaze_deg)
 
-    with ThreadPoolExecutor(1) as pool:
-        ahead = pool.submit(make, first) if first < params.steps else None
-        for number in range(first, params.steps):
-            assert ahead is not None
-            batch = ahead.result()
-            ahead = pool.submit(make, number + 1)
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        numbers = iter(range(first, params.steps))
+        ahead = deque(pool.submit(make, number) for number in islice(numbers, 2 * workers))
+        while ahead:
+            batch = ahead.popleft().result()
+            ahead.extend(pool.submit(make, number) for number in islice(numbers, 1))
             yield batch
 
 

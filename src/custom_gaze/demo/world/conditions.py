@@ -79,7 +79,7 @@ def conditions_from(rng: np.random.Generator, person: Person) -> Conditions:
             habit_pitch + float(rng.normal(0, 3.0)),
             habit_roll + float(rng.normal(0, 1.8)),
         ),
-        light=_toward(light_side, light_up),
+        light=toward(light_side, light_up),
         light_share=strength,
         light_color=_light_color(rng),
         screen_glow=float(rng.uniform(0.15, 0.6)),
@@ -96,7 +96,8 @@ def conditions_from(rng: np.random.Generator, person: Person) -> Conditions:
     )
 
 
-def _toward(side_deg: float, up_deg: float) -> tuple[float, float, float]:
+def toward(side_deg: float, up_deg: float) -> tuple[float, float, float]:
+    """The unit vector from the face to a light, as `Conditions.light`."""
     side, up = np.deg2rad([side_deg, up_deg])
     return (
         float(np.sin(side) * np.cos(up)),
