@@ -247,7 +247,7 @@ def test_what_import_says_of_it(
 
     first = said("--session", "mon")
     assert "12 usable frames of 12 targets" in first
-    assert "12 targets only: in the bench 9 left 3.4° the same day and 5.4° another" in first
+    assert "12 targets only: in the bench 9 left 2.2° the same day and 2.6° another" in first
     assert "capture 13 more all over the screen" in first
     assert "next: dvc exp run -S 'sessions=[mon]'\n" in first
     capture(Path(source), *(1000 * n for n in range(20, 28)))

@@ -238,12 +238,12 @@ def test_few_targets() -> None:
     assert found[4].advice.startswith("capture 21 more")
     assert found[6] is not None
     assert found[6].severity is Severity.WARNING
-    assert "in the bench even 9 left 3.4° the same day and 5.4° another day" in found[6].what
+    assert "in the bench even 9 left 2.2° the same day and 2.6° another day" in found[6].what
     assert found[15] is not None
     assert found[15].severity is Severity.NOTE
     assert found[15].what == (
-        "15 targets only: in the bench 9 left 3.4° the same day and 5.4° another day, where 25 "
-        "left 2.4° and 4.0°"
+        "15 targets only: in the bench 9 left 2.2° the same day and 2.6° another day, where 25 "
+        "left 1.7° and 2.4°"
     )
     assert found[15].advice == "capture 10 more all over the screen"
     assert found[16] is None
