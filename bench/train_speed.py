@@ -44,6 +44,7 @@ from train_speed_world import EMBEDDED, RESNET50, SESSION, make_project, multipl
 REFERENCE, SAME, SHIPPED = "reference", "custom-gaze, same recipe", "custom-gaze as shipped"
 RECIPE: dict[str, Any] = {
     "start": "base",
+    "frozen_through": "layer3",
     "schedule": "constant",
     "batch_size": 16,
     "learning_rate": 1e-4,

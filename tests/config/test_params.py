@@ -18,7 +18,7 @@ def test_the_shipped_file_holds_the_specification() -> None:
     assert params.geometry == type(params.geometry)(864.0, 558.5, 0.0307)
     assert (params.prepare.margin, params.prepare.size_px) == (1.5, 448)
     assert params.augment.samples == 50
-    assert params.train.frozen_through == "layer3"
+    assert params.train.frozen_through == "auto"
     assert (params.train.learning_rate, params.train.epochs) == (1e-4, 50)
 
 

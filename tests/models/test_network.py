@@ -52,9 +52,23 @@ def test_a_share_that_is_none_is_refused(share: float) -> None:
         GazeNetwork("slim18", "layer3", inner_share=share)
 
 
-@pytest.mark.parametrize("block", ["layer5", "layer4", "avgpool", ""])
+@pytest.mark.parametrize(
+    ("trunk", "through"), [("resnet18", "layer3"), ("slim18", "layer3"), ("resnet50", "layer4.1")]
+)
+def test_auto_leaves_the_last_stage_or_of_bottlenecks_the_last_block(
+    trunk: str, through: str
+) -> None:
+    network = GazeNetwork(trunk, "auto")
+    assert network.frozen_through == through
+    trained = {name for name, p in network.named_parameters() if p.requires_grad}
+    behind = "layer4.2." if through == "layer4.1" else "layer4."
+    assert all(name.startswith((f"trunk.{behind}", "head.")) for name in trained)
+    assert f"trunk.{behind}" in {name[: len(f"trunk.{behind}")] for name in trained}
+
+
+@pytest.mark.parametrize("block", ["layer5", "layer4", "layer4.1", "avgpool", ""])
 def test_a_block_that_cannot_end_the_frozen_part_is_refused(block: str) -> None:
-    with pytest.raises(InputError, match=r"allowed are conv1, .*layer3$"):
+    with pytest.raises(InputError, match=r"allowed are conv1, .*layer3, layer4.0$"):
         GazeNetwork("resnet18", block)
 
 

@@ -121,7 +121,7 @@ def _chosen(inputs: Inputs) -> Made:
         made.choice.reason,
         {name: float(some.mean()) for name, some in known_errors(made.held_out).items()},
         made.closed,
-        params.train.frozen_through,
+        tuned.frozen_through,
         made.fine_tuned,
         head_kind(exported),
         tuned.inner_share,
@@ -144,7 +144,7 @@ def _closed(inputs: Inputs, method: Candidate) -> Made:
     if heads is None:
         closed, held_out = {}, {Candidate.PROBE: held_out[Candidate.PROBE]}
     errors, kind = _mean_errors(held_out), head_kind(network)
-    through, each = train.frozen_through, _each_error(held_out[method])
+    through, each = network.frozen_through, _each_error(held_out[method])
     candidates = Candidates(method, ASKED_FOR, errors, closed, through, None, kind, share, each)
     return Made(candidates, network, epoch, network, epoch, [epoch])
 
@@ -173,7 +173,7 @@ def _closed_network(
 
 def _fine_tuned(inputs: Inputs) -> Made:
     """The fine-tune alone: trained on the training frames, measured on the validation's."""
-    params, through = fitted(inputs.params, len(inputs.train)), inputs.params.train.frozen_through
+    params, through = fitted(inputs.params, len(inputs.train)), inputs.network.frozen_through
     frames = inputs.base_features(fitted_to=slice(len(inputs.train)))
     closed: Closed = {}
     errors: dict[Candidate, float] = {}

@@ -89,7 +89,7 @@ class TrainParams:
     recipe: Literal["best", "specification"] = "best"
     inner_share: InnerShare = AUTO
     start: Literal["probe", "base"] = "probe"
-    frozen_through: Text = "layer3"
+    frozen_through: Text = AUTO
     schedule: Literal["cosine", "constant"] = "cosine"
     steps: int = Field(default=120, ge=1, le=1_000_000)
     visits: int = Field(default=40, ge=1, le=1000)

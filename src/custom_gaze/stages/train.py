@@ -114,7 +114,7 @@ def _save(made: Made, base: BaseNetwork, params: Params, paths: Paths) -> None:
         trained_on = list(_trained_on(_method(params.train, base)))
         checkpoint = Checkpoint(
             trunk=base.trunk,
-            frozen_through=params.train.frozen_through,
+            frozen_through=network.frozen_through,
             inner_share=network.inner_share,
             head=head_kind(network),
             angles=corrected_angles(network),
