@@ -1,15 +1,13 @@
 """What the agent does for setup, with a real venv and pip; no other machine is needed."""
 
 import importlib.util
-import subprocess
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
 from custom_gaze.common.files import sha256_of
-from custom_gaze.remote import agent_setup
-from custom_gaze.remote.agent import Link, Refused
+from custom_gaze.remote import agent, agent_runs, agent_setup
+from custom_gaze.remote.agent import Place, Refused, Replies
 
 # What pip installs: a package with the names that setup asks for, made without any index.
 PYPROJECT = """
@@ -44,24 +42,13 @@ def build_editable(folder, config_settings=None, metadata_directory=None):
 """
 
 
-class Collector:
-    """A link that keeps what is sent."""
-
-    def __init__(self) -> None:
-        self.sent: list[dict[str, Any]] = []
-
-    def send(self, reply: dict[str, Any]) -> None:
-        self.sent.append(reply)
-
-    def run(self, command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, **options)
+RUN: agent.Reply = {"name": "x", "commit": "", "jobs": 1, "experiments": [{}]}
+RUN["engine"] = {"engine": "local"}
 
 
-def asked(verb: Any, header: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a verb of the agent answers."""
-    link = Collector()
-    reply = verb(cast(Link, link), header)
-    return [*link.sent, reply]
+def asked(replies: Replies) -> list[str]:
+    """What a verb of the agent says that it does."""
+    return [reply["note"] for reply in replies if "note" in reply]
 
 
 @pytest.mark.long
@@ -71,32 +58,44 @@ def test_setup_makes_the_environment_that_the_project_pins(
     """Made once; a run whose commit pins other versions waits for setup, which may fail."""
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.delenv("PYTHONPATH", raising=False)
-    project = tmp_path / "project"
+    project, place = tmp_path / "project", Place(str(tmp_path))
     project.mkdir()
     requirements = project / "requirements.txt"
     requirements.write_text("# nothing\n")
     (project / "pyproject.toml").write_text(PYPROJECT)
     (project / "backend.py").write_text(BACKEND)
-    header = {"dir": str(tmp_path), "sub": "", "python": "", "engine": "local"}
-    header["requirements"] = sha256_of(requirements)
+    (project / ".dvc").mkdir()
+    asked(agent_setup.make(place))
+
+    def commit() -> str:
+        agent.git(str(project), "add", "-A")
+        agent.git(str(project), "commit", "-q", "--allow-empty", "-m", "next")
+        return agent.git(str(project), "rev-parse", "HEAD")
+
+    first, pinned = commit(), sha256_of(requirements)
     with pytest.raises(Refused, match="no environment there yet; run `custom-gaze remote setup`"):
-        asked(agent_setup.ready, header)
+        asked(agent_runs.ready(place, RUN, [], pinned))
 
     with monkeypatch.context() as without:
         without.setattr(importlib.util, "find_spec", lambda _: None)
         with pytest.raises(Refused, match="python3 has no venv there"):
-            asked(agent_setup.environment, header)
+            asked(agent_setup.prepare(place, first, ""))
 
-    *notes, last = asked(agent_setup.environment, header)
-    assert ["-m venv" in note["note"] for note in notes] == [True, False, False]
-    assert last["changed"][-1] == f"runs use {tmp_path}/env/bin/python"
-    assert asked(agent_setup.torch, header)[0]["torch"] == ["9.9", None, None]
-    assert asked(agent_setup.ready, header) == [{"ready": 1}]
-    assert asked(agent_setup.environment, header) == [{"changed": []}]
+    *_, last = agent_setup.prepare(place, first, "")
+    assert last["torch"] == ["9.9", None, None]
+    assert asked(agent_runs.ready(place, RUN, [], pinned)) == []
+    assert asked(agent_setup.prepare(place, first, "")) == []
+    (tmp_path / "machine.json").unlink()
+    notes = asked(agent_setup.prepare(place, first, ""))
+    assert ["-m pip" in note for note in notes] == [True, True, False, False]
+    assert notes[-1] == f"runs use {tmp_path}/env/bin/python"
 
     requirements.write_text("no-such-package==1\n")
-    header["requirements"] = sha256_of(requirements)
+    second, pinned = commit(), sha256_of(requirements)
     with pytest.raises(Refused, match="requirements.txt has changed; `custom-gaze remote setup`"):
-        asked(agent_setup.ready, header)
+        asked(agent_runs.ready(place, RUN, [], pinned))
     with pytest.raises(Refused, match="pip install failed there: ERROR: No matching distribution"):
-        asked(agent_setup.environment, header)
+        asked(agent_setup.prepare(place, second, ""))
+    requirements.write_text("")
+    with pytest.raises(Refused, match="changes of its own there: requirements.txt; commit or"):
+        asked(agent_setup.prepare(place, second, ""))

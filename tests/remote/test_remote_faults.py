@@ -50,7 +50,7 @@ def test_a_run_comes_back_and_the_next_one_sends_only_what_changed(
     busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     print(f"{plain.seconds:.1f} s around a run on 100 frames, load {busy:.1f} for each core")
     assert plain.seconds < 60 * busy  # under 7 s on a free machine; connections and bytes tell more
-    assert plain.logins == 3  # send, follow, fetch
+    assert plain.logins == 1  # it sends, follows and fetches
     assert "101 of 101 files sent" in plain.said
     assert "loss 3.20" in plain.said
     assert "experiment plain is here, 3 files brought" in plain.said
@@ -451,7 +451,7 @@ def test_a_commit_that_is_older_than_the_tip_there(site: Site) -> None:
     assert site.metric("older") == 82.5
 
 
-def test_without_rsync_dvc_carries(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_rsync_tar_carries(site: Site) -> None:
     """Named by a program of that name that is another one, as on macOS."""
     rsync = site.machine.root / "bin" / "rsync"
     rsync.write_text("#!/bin/sh\necho openrsync: protocol version 29\nexit 1\n")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from conftest import REPOSITORY
-from custom_gaze.remote import connection, ssh
+from custom_gaze.remote import connection, programs
 from remote_site import Site, make_project, running_machine
 from sshd import NO_SSHD, SSHD, free_port, make_key
 
@@ -54,8 +54,8 @@ def test_a_host_that_is_silent_is_named_in_ten_seconds_not_two_minutes(
 
     With a fifth of the time that is allowed: what is waited for is the same.
     """
-    allowed = [int(o.split("=")[1]) for o in ssh.OPTIONS if o.startswith("ConnectTimeout=")]
-    assert allowed[0] < ssh.ANSWER_S < 10
+    allowed = [int(o.split("=")[1]) for o in programs.OPTIONS if o.startswith("ConnectTimeout=")]
+    assert allowed[0] < programs.ANSWER_S < 10
     block = site.machine.client_home / ".ssh" / "custom-gaze-jowestdgxe.conf"
     assert f"ConnectTimeout={allowed[0]} " in block.read_text()
     block.write_text(

@@ -8,27 +8,19 @@ from pathlib import Path
 import pytest
 
 from custom_gaze.common.errors import CustomGazeError, InputError
-from custom_gaze.remote import (
-    display,
-)
+from custom_gaze.remote import display
 from custom_gaze.remote.agent import START
 from custom_gaze.remote.agent_runs import CHUNK
 from custom_gaze.remote.connection import Connection
-from custom_gaze.remote.replies import (
-    BrokenReply,
-    Followed,
-    Hello,
-    NotAsked,
-    parse,
-    understood,
-)
-from custom_gaze.remote.ssh import Lost, UnknownHostKey, Unreachable, check_host, explain
+from custom_gaze.remote.programs import UnknownHostKey, Unreachable, check_host, explain
+from custom_gaze.remote.replies import NotAsked, understood
+from custom_gaze.remote.settings import Settings
 
 NO_REPLIES = {
     "greeting": b"Welcome to Ubuntu\n",
     "list": b"[1]\n",
     "deep": b"[" * 200_000 + b"\n",
-    "digits": b'{"port": ' + b"9" * 5000 + b"}\n",
+    "digits": b'{"free": ' + b"9" * 5000 + b"}\n",
     "nan": b'{"now": NaN}\n',
     "infinity": b'{"now": -Infinity}\n',
 }
@@ -36,18 +28,19 @@ NO_REPLIES = {
 
 @pytest.mark.parametrize("line", NO_REPLIES.values(), ids=NO_REPLIES)
 def test_what_is_no_reply_is_refused(line: bytes) -> None:
-    with pytest.raises(BrokenReply) as caught:
-        parse(line)
-    assert len(str(caught.value)) <= 200
+    with pytest.raises(CustomGazeError, match="far: ") as caught:
+        understood("far", line)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) <= 300
 
 
 def test_a_piece_of_a_log_comes_as_it_was_written() -> None:
     content = bytes(range(256)) + "50%|█\r".encode()[:-2]  # cut within a character
-    said = {"log": 9, "text": content.decode("utf-8", "surrogateescape")}
-    assert understood("far", Followed, parse(json.dumps(said).encode())).text == content
-    for wrong in (7, "\ud800"):
+    said = {"text": content.decode("latin-1")}
+    assert understood("far", json.dumps(said).encode()).text == content
+    for wrong in (7, "€"):
         with pytest.raises(NotAsked, match="text"):
-            understood("far", Followed, {"log": 9, "text": wrong})
+            understood("far", json.dumps({"text": wrong}).encode())
 
 
 def test_a_shell_that_greets_is_no_obstacle(
@@ -59,8 +52,8 @@ def test_a_shell_that_greets_is_no_obstacle(
     ssh.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("HOME", str(tmp_path))
-    with Connection("far") as connection:
-        about = connection.ask("hello", Hello, folder="x")
+    with Connection(Settings("far")) as connection:
+        about = connection.ask("hello", folder="x")
         assert about.dir == str(tmp_path / "x")
         assert connection.greeting == "Welcome \\x1b[1mhome"
     for answer, said in (
@@ -71,8 +64,8 @@ def test_a_shell_that_greets_is_no_obstacle(
         (f"echo '{START}'; exec cat /dev/zero", "far: what it sent is not understood: \\x00"),
     ):
         ssh.write_text(f"#!/bin/sh\n{answer}\n")
-        with pytest.raises(CustomGazeError) as caught, Connection("far") as connection:
-            connection.ask("hello", Hello, folder="x")
+        with pytest.raises(CustomGazeError) as caught, Connection(Settings("far")) as connection:
+            connection.ask("hello", folder="x")
         assert str(caught.value).startswith(said)
 
 
@@ -96,16 +89,11 @@ def test_a_shell_that_greets_is_no_obstacle(
     ],
 )
 def test_what_ssh_says_in_one_line(said: str, kind: type, meaning: str) -> None:
-    error = explain("far", said.split("\n"), 255, had_answered=False)
+    error = explain("far", said.split("\n"), 255)
     assert type(error) is kind
     assert str(error).startswith("far: ")
     assert meaning in str(error)
     assert "\n" not in str(error)
-
-
-def test_a_connection_that_ends_later_was_cut() -> None:
-    error = explain("far", ["client_loop: send disconnect: Broken pipe"], 255, had_answered=True)
-    assert type(error) is Lost
 
 
 @pytest.mark.parametrize(

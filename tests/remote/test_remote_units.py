@@ -16,11 +16,12 @@ from conftest import REPOSITORY, Project
 from custom_gaze.cli import main
 from custom_gaze.common.errors import InputError
 from custom_gaze.data.dvc_cache import Cache
-from custom_gaze.remote import agent_runs, job, payload, repository, request, setup
-from custom_gaze.remote.committed import outs_of
+from custom_gaze.remote import agent_runs, job, repository, request, setup
+from custom_gaze.remote.agent import Place
 from custom_gaze.remote.engine import Run
 from custom_gaze.remote.engine_local import Local
-from custom_gaze.remote.replies import Torch, understood
+from custom_gaze.remote.replies import Answer
+from custom_gaze.remote.repository import outs_of
 from custom_gaze.remote.settings import (
     EngineSettings,
     Settings,
@@ -81,9 +82,11 @@ def test_settings_come_from_the_local_configuration_alone(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="custom-gaze remote setup"):
         load_settings(tmp_path)
     (folder / "config").rename(folder / "config.local")
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     settings = load_settings(tmp_path)
-    assert settings == Settings("far", "/home/me/rustyeyes_train")
-    assert settings.git_url == "ssh://far-verified/home/me/rustyeyes_train/project"
+    assert settings == Settings("far", "/home/me/rustyeyes_train", tmp_path)
+    address = "ssh://far-verified/home/me/rustyeyes_train/project"
+    assert settings.address(settings.project) == address
     text = (folder / "config.local").read_text()
     (folder / "config.local").write_text(text.replace("-verified", ""))
     with pytest.raises(InputError, match="custom-gaze remote setup"):
@@ -116,12 +119,12 @@ def test_what_a_commit_names_is_read_from_its_own_files(tmp_path: Path) -> None:
         "data/s.dvc": {"outs": [{"path": "s", "md5": "c" * 32 + ".dir"}]},
     }
     (tmp_path / "data").mkdir()
+    (tmp_path / "kept.json").touch()
     for name, content in files.items():
         (tmp_path / name).write_text(yaml.safe_dump(content))
     commit(tmp_path)
     (tmp_path / "dvc.lock").write_text("")
-    found = {(out.path, out.md5) for out in outs_of(tmp_path, "HEAD")}
-    assert found == {("m.onnx", "a" * 32), ("data/s", "c" * 32 + ".dir")}
+    assert outs_of(tmp_path, "HEAD") == {"m.onnx": "a" * 32, "data/s": "c" * 32 + ".dir"}
 
 
 @pytest.fixture
@@ -154,9 +157,9 @@ def commit(root: Path, *more: str) -> None:
         subprocess.run(["git", "-C", str(root), *words], check=True)
 
 
-def packed(project: Project, cache: Cache, *changes: str) -> payload.Payload:
-    experiment = request.Experiment("x", changes, request.changed_params(project.paths, changes))
-    return payload.pack(project.paths.root, cache, request.Request("x", "HEAD", (experiment,)))
+def packed(project: Project, cache: Cache, *changes: str) -> request.Payload:
+    params = request.changed_params(project.paths, changes)
+    return request.pack(project.paths.root, cache, "HEAD", [params])
 
 
 def test_what_fetch_has_made_goes_along_where_it_spares_the_stage(
@@ -250,10 +253,10 @@ def test_over_there_old_runs_go_but_no_result_that_nobody_has_fetched(tmp_path: 
             (folder / "fetched").touch()
     with open(tmp_path / "runs" / "r4" / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
-        states = [run["state"] for run in agent_runs.all_runs(str(tmp_path))]
+        states = [run["state"] for run in agent_runs.all_runs(Place(str(tmp_path)))]
         assert states[:6] == ["done", "done", "failed", "died", "running", "done"]
         none: Run = {"name": "new", "experiments": []}
-        agent_runs._clear_leftovers(str(tmp_path), str(tmp_path / "runs" / "new"), none)
+        agent_runs._clear_leftovers(Place(str(tmp_path)), str(tmp_path / "runs" / "new"), none)
     left = {int(path.name[1:]) for path in (tmp_path / "runs").iterdir()}
     assert left == {1, *range(4, agent_runs.KEPT_RUNS + 5)}
     assert [path.parent.name for path in tmp_path.glob("runs/*/copy-*")] == ["r4"]
@@ -326,7 +329,7 @@ def test_a_card_that_torch_does_not_see_is_not_passed_over(
     torch: list[str | None], gpu: list[str], line: str
 ) -> None:
     """nvidia-smi named a card, and setup said `no GPU, the CPU … is ready`."""
-    said = setup.accelerator_line(understood("far", Torch, {"torch": torch, "gpu": gpu}))
+    said = setup.accelerator_line(Answer.model_validate({"torch": torch, "gpu": gpu}))
     assert line in said
     assert ("install a torch for its driver" in said) == (bool(gpu) and torch[2] is None)
 
@@ -356,7 +359,7 @@ def test_a_folder_of_the_repository_is_the_project(tmp_path: Path) -> None:
     commit(tmp_path)
     assert repository.subfolder(folder) == "gaze"
     assert repository.subfolder(tmp_path) == ""
-    assert [out.path for out in outs_of(folder, "HEAD")] == ["data/one"]
+    assert list(outs_of(folder, "HEAD")) == ["data/one"]
     (tmp_path / "other.txt").write_text("y")
     (tmp_path / "new.txt").write_text("y")
     (folder / "dvc.lock").write_text("x: 1\n")

@@ -2,19 +2,19 @@
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from custom_gaze.cli.verbs import Verbs, add_changes, add_verb
 from custom_gaze.common.errors import InputError
-from custom_gaze.remote.display import Traffic, print_now
+from custom_gaze.remote.display import print_now
 
 if TYPE_CHECKING:
+    from custom_gaze.config.params import Params
+    from custom_gaze.remote.connection import Connection
     from custom_gaze.remote.fetch import Fetched
-    from custom_gaze.remote.request import Request
-    from custom_gaze.remote.settings import Settings
 
 DEFAULT_HOST = "jowestdgxe"
 DEFAULT_FOLDER = "rustyeyes_train"
@@ -76,64 +76,57 @@ def run_setup(arguments: argparse.Namespace) -> None:
             raise InputError(f"{question} Nobody is there to answer; --yes agrees beforehand")
         return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
-    settings = setup(arguments.host, arguments.dir, arguments.python, ROOT, consent, print_now)
-    print_now(f"{settings.host} is ready; train there: custom-gaze remote train")
+    setup(arguments.host, arguments.dir, arguments.python, ROOT, consent)
+    print_now(f"{arguments.host} is ready; train there: custom-gaze remote train")
 
 
 def run_train(arguments: argparse.Namespace) -> None:
     from custom_gaze.config.paths import Paths
-    from custom_gaze.remote import repository, request
+    from custom_gaze.remote import request
 
-    settings = _settings()
-    params = request.changed_params(Paths(), tuple(arguments.set))
-    name = request.name_of_run(arguments.name, params.sessions)
-    experiment = request.Experiment(name, tuple(arguments.set), params)
-    asked = request.Request(name, repository.head(ROOT), (experiment,))
-    _run(settings, asked, arguments.apply)
+    with _connected() as connection:
+        params = request.changed_params(Paths(), tuple(arguments.set))
+        name = request.name_of_run(arguments.name, params.sessions)
+        _run(connection, name, {name: (arguments.set, params)}, apply_it=arguments.apply)
 
 
 def run_queue(arguments: argparse.Namespace) -> None:
     from custom_gaze.config.paths import Paths
     from custom_gaze.config.session_ids import sessions_value
-    from custom_gaze.remote import repository, request
+    from custom_gaze.remote import request
 
-    settings = _settings()
-    if len(arguments.session) < 2:
-        raise InputError("queue takes two sessions or more; for one: custom-gaze remote train")
-    if arguments.jobs < 1:
-        raise InputError(f"-j {arguments.jobs}: at least one at a time")
-    base = request.name_of_run(arguments.name, ("queue",))
-    experiments = []
-    for session in dict.fromkeys(arguments.session):
-        changes = (sessions_value([session]), *arguments.set)
-        params = request.changed_params(Paths(), changes)
-        name = request.check_name(f"{base}-{session}")
-        experiments.append(request.Experiment(name, changes, params))
-    asked = request.Request(base, repository.head(ROOT), tuple(experiments), arguments.jobs)
-    _run(settings, asked, apply_it=False)
+    with _connected() as connection:
+        if len(arguments.session) < 2:
+            raise InputError("queue takes two sessions or more; for one: custom-gaze remote train")
+        if arguments.jobs < 1:
+            raise InputError(f"-j {arguments.jobs}: at least one at a time")
+        base = request.name_of_run(arguments.name, ("queue",))
+        experiments = {}
+        for session in dict.fromkeys(arguments.session):
+            changes = (sessions_value([session]), *arguments.set)
+            name, params = f"{base}-{session}", request.changed_params(Paths(), changes)
+            experiments[request.check_name(name)] = (changes, params)
+        _run(connection, base, experiments, arguments.jobs)
 
 
 def run_attach(arguments: argparse.Namespace) -> None:
     from custom_gaze.remote import runs
 
-    settings = _settings()
-    with _told_traffic() as traffic:
-        name = arguments.name or runs.find(settings, "").name
-        _see_it_through(settings, name, traffic, apply_it=False)
+    with _connected() as connection:
+        name = arguments.name or runs.find(connection, "").name
+        _see_it_through(connection, name)
 
 
 def run_fetch(arguments: argparse.Namespace) -> None:
     from custom_gaze.remote import runs
     from custom_gaze.remote.fetch import fetch
-    from custom_gaze.remote.request import check_name
 
-    settings = _settings()
-    with _told_traffic() as traffic:
-        run = runs.find(settings, check_name(arguments.name))
+    with _connected(arguments.name) as connection:
+        run = runs.find(connection, arguments.name)
         if arguments.apply and len(run.experiments) != 1:
             names = ", ".join(entry.name for entry in run.experiments)
             raise InputError(f"--apply takes one experiment; choose: dvc exp apply one of {names}")
-        count = _announce(fetch(settings, ROOT, run, traffic), arguments.apply)
+        count = _announce(fetch(connection, run), arguments.apply)
         if run.state == "running":
             print_now(f"{count} of {len(run.experiments)}; {run.name} goes on there")
 
@@ -141,85 +134,90 @@ def run_fetch(arguments: argparse.Namespace) -> None:
 def run_status(_: argparse.Namespace) -> None:
     from custom_gaze.remote import runs
 
-    for line in runs.status(_settings()):
-        print_now(line)
+    with _connected(tell=False) as connection:
+        for line in runs.status(connection):
+            print_now(line)
 
 
 def run_logs(arguments: argparse.Namespace) -> None:
     from custom_gaze.remote import runs
-    from custom_gaze.remote.request import check_name
 
-    runs.logs(_settings(), check_name(arguments.name), print_now)
+    with _connected(arguments.name, tell=False) as connection:
+        runs.logs(connection, arguments.name)
 
 
 def run_stop(arguments: argparse.Namespace) -> None:
     from custom_gaze.remote import runs
-    from custom_gaze.remote.request import check_name
 
-    print_now(runs.stop(_settings(), check_name(arguments.name)))
+    with _connected(arguments.name, tell=False) as connection:
+        print_now(runs.stop(connection, arguments.name))
 
 
 def run_mlflow(arguments: argparse.Namespace) -> None:
     from custom_gaze.remote import mlflow_server
 
-    mlflow_server.serve(_settings(), arguments.port)
+    with _connected(tell=False) as connection:
+        mlflow_server.serve(connection, arguments.port)
 
 
-def _settings() -> "Settings":
-    import dataclasses
-
-    from custom_gaze.remote import repository
+@contextmanager
+def _connected(name: str | None = None, tell: bool = True) -> "Iterator[Connection]":
+    """A connection, to ask for a run of this name; what it has carried is told at its end."""
+    from custom_gaze.remote.connection import Connection
+    from custom_gaze.remote.request import check_name
     from custom_gaze.remote.settings import load_settings
 
-    return dataclasses.replace(load_settings(ROOT), subfolder=repository.subfolder(ROOT))
+    connection = Connection(load_settings(ROOT))
+    if name is not None:
+        check_name(name)
+    try:
+        with connection:
+            yield connection
+    finally:
+        if tell and connection.sent:
+            print_now(connection.traffic())
 
 
-def _run(settings: "Settings", request: "Request", apply_it: bool) -> None:
-    from custom_gaze.remote import runs
+def _run(
+    connection: "Connection",
+    name: str,
+    experiments: "Mapping[str, tuple[Sequence[str], Params]]",
+    jobs: int = 1,
+    apply_it: bool = False,
+) -> None:
+    """Start a run of experiments, each a name with its changes, and see it through."""
+    from custom_gaze.remote import repository, runs
+    from custom_gaze.remote.replies import Asked, Request
 
-    with _told_traffic() as traffic:
-        run = runs.begin(settings, ROOT, request, traffic, print_now)
-        if run is not None:
-            print_now(f"{request.name} was started before ({run.state}); going on with it")
-        _see_it_through(settings, request.name, traffic, apply_it)
+    asked = [Asked(name=each, set=list(changes)) for each, (changes, _) in experiments.items()]
+    request = Request(name=name, commit=repository.head(ROOT), experiments=asked, jobs=jobs)
+    runs.begin(connection, request, [params for _, params in experiments.values()])
+    _see_it_through(connection, name, apply_it)
 
 
-def _see_it_through(settings: "Settings", name: str, traffic: Traffic, apply_it: bool) -> None:
+def _see_it_through(connection: "Connection", name: str, apply_it: bool = False) -> None:
     """Read along to the end, then bring the result."""
     from custom_gaze.remote import runs
     from custom_gaze.remote.fetch import fetch
 
-    run = runs.read_along(settings, name, traffic, print_now)
-    runs.check_ended_well(settings, run, print_now)
-    _announce(fetch(settings, ROOT, run, traffic), apply_it)
+    _announce(fetch(connection, runs.read_along(connection, name)), apply_it)
 
 
 def _announce(fetched: "Iterable[Fetched]", apply_it: bool) -> int:
     """Say of each experiment that it is here, as it comes; how many there are."""
-    from custom_gaze.remote.fetch import apply, warning
+    from custom_gaze.remote.fetch import apply
 
     names = []
     for entry in fetched:
         names.append(entry.name)
         here = "was here already" if entry.was_here else "is here"
         print_now(f"experiment {entry.name} {here}, {entry.files} files brought; see: dvc exp show")
-        if entry.beyond and not apply_it:
-            print_now(f"{entry.name}: {warning(entry.name, entry.commit, entry.beyond)}")
+        if entry.warning and not apply_it:
+            print_now(f"{entry.name}: {entry.warning}")
     if apply_it:
         (name,) = names
         apply(ROOT, name)
         print_now(f"applied: models/custom_gaze.onnx is {name}'s")
-    elif not entry.beyond:
+    elif not entry.warning:
         print_now(f"take its model: dvc exp apply {names[0]}")
     return len(names)
-
-
-@contextmanager
-def _told_traffic() -> Iterator[Traffic]:
-    """Count what is sent; tell it at the end, however that comes."""
-    traffic = Traffic()
-    try:
-        yield traffic
-    finally:
-        if traffic.sent:
-            print_now(traffic.line())

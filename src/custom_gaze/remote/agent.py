@@ -1,8 +1,8 @@
 """The agent: our program on the far machine, for as long as one connection lasts.
 
 It is sent as text and run by `python3 -I`: standard library only, Python 3.10 or newer. Requests
-and replies are lines of JSON. Each verb is a function `verb(link, header)` that returns its reply;
-a refusal is one line.
+and replies are lines of JSON. Each verb is a function `verb(place, …)` that yields its replies; a
+refusal is one line.
 """
 
 import errno
@@ -10,16 +10,19 @@ import json
 import os
 import queue
 import signal
-import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from subprocess import PIPE, Popen
 from typing import Any, NoReturn
 
 START = "custom-gaze: messages follow"  # what the far machine's shell says before is skipped
 SILENCE_S = 30  # after which the other side, which sends an empty line every few, is gone
 
-Header = dict[str, Any]
+Reply = dict[str, Any]
+Replies = Iterator[Reply]
+
+_helpers: "list[Popen[str]]" = []
 
 
 class Refused(Exception):
@@ -27,106 +30,91 @@ class Refused(Exception):
 
     def __init__(self, message: str, code: int = 1, **more: Any) -> None:
         super().__init__(message)
-        self.code = code
-        self.more = more
+        self.reply = {"error": message, "code": code, **more}
 
 
-class Link:
-    """The connection as the agent sees it."""
+class Place:
+    """Our folder on the far machine; `sub` is the project's folder in its repository."""
 
-    def __init__(self) -> None:
-        self._inbox: queue.Queue[str] = queue.Queue()
-        self._output = os.fdopen(os.dup(1), "w", encoding="ascii")
-        self._helper: subprocess.Popen[bytes] | None = None
-        signal.signal(signal.SIGALRM, lambda *_: self.leave())
-        threading.Thread(target=self._read, daemon=True).start()
-        self._write(f"\n{START}")  # a greeting may have left its line open
+    def __init__(self, directory: str, sub: str = "") -> None:
+        self.directory, self.sub = directory, sub
+        self.store, self.repository = self.path("store"), self.path("project")
+        self.project = self.path("project", sub).rstrip("/")
 
-    def send(self, reply: Header) -> None:
-        self._write(json.dumps(reply))
-
-    def _write(self, line: str) -> None:
-        try:
-            print(line, file=self._output, flush=True)
-        except OSError:
-            self.leave()
-
-    def receive(self) -> Header:
-        """The next request."""
-        header: Header = json.loads(self._inbox.get())
-        return header
-
-    def run(self, command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
-        """Start a helper that ends with the connection, whatever it has started itself."""
-        self._helper = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, start_new_session=True, **options
-        )
-        return self._helper
-
-    def leave(self) -> NoReturn:
-        """The other side is gone: end what was begun for it."""
-        if self._helper is not None and self._helper.poll() is None:
-            os.killpg(self._helper.pid, signal.SIGKILL)
-        os._exit(0)
-
-    def _read(self) -> None:
-        signal.alarm(SILENCE_S)
-        for line in sys.stdin.buffer:
-            signal.alarm(SILENCE_S)
-            if line.strip():
-                self._inbox.put(line.decode())
-        self.leave()
+    def path(self, *names: str) -> str:
+        return os.path.join(self.directory, *names)
 
 
-Verb = Callable[[Link, Header], Header]
-
-
-def answer(verbs: dict[str, Verb]) -> None:
+def answer(verbs: dict[str, Callable[..., Replies]]) -> None:
     """Answer requests until the connection ends."""
     os.umask(0o077)  # nothing here is anybody else's business
-    link = Link()
+    inbox: queue.Queue[bytes] = queue.Queue()
+    signal.signal(signal.SIGALRM, lambda *_: _leave())
+    threading.Thread(target=_read, args=(inbox,), daemon=True).start()
+    _write(f"\n{START}")  # a greeting may have left its line open
     while True:
-        header = link.receive()
+        request = json.loads(inbox.get())
+        place = Place(request.pop("dir"), request.pop("sub"))
         try:
-            reply = verbs[header["do"]](link, header)
+            for reply in verbs[request.pop("do")](place, **request):
+                _write(json.dumps(reply, ensure_ascii=False))
         except Refused as refused:
-            reply = {"error": str(refused), "code": refused.code, **refused.more}
+            _write(json.dumps(refused.reply, ensure_ascii=False))
         except OSError as error:
-            reply = {"error": said(error), "code": 1}
-        link.send(reply)
+            where = f"{error.filename}: " if error.filename else ""
+            what = error.strerror or str(error)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                what = "the disk is full there; free some space"
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                what = "no permission to write there"
+            _write(json.dumps({"error": where + what}, ensure_ascii=False))
 
 
-def project_of(header: Header) -> str:
-    """The DVC project on the far machine: the repository, or a folder in it."""
-    return os.path.join(header["dir"], "project", header["sub"]).rstrip("/")
+def _read(inbox: "queue.Queue[bytes]") -> None:
+    signal.alarm(SILENCE_S)
+    for line in sys.stdin.buffer:
+        signal.alarm(SILENCE_S)
+        if line.strip():
+            inbox.put(line)
+    _leave()
 
 
-def said(error: OSError) -> str:
-    """One line about a failed system call."""
-    where = f"{error.filename}: " if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{where}the disk is full there; free some space"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{where}no permission to write there"
-    return f"{where}{error.strerror or error}"
+def _write(line: str) -> None:
+    try:
+        sys.stdout.buffer.write(line.encode(errors="replace") + b"\n")
+        sys.stdout.buffer.flush()
+    except OSError:
+        _leave()
 
 
-def git(project: str, *words: str, check: bool = True) -> str:
-    """What a git command in the far machine's repository prints."""
-    return call("git", "-C", project, *words, check=check)
+def _leave() -> NoReturn:
+    """The other side is gone: end what was begun for it."""
+    for helper in _helpers:
+        if helper.poll() is None:
+            os.killpg(helper.pid, signal.SIGKILL)
+    os._exit(0)
 
 
-def call(*words: str, given: str = "", check: bool = True) -> str:
-    """What a program prints.
+def call(*words: str, given: str = "", cwd: str | None = None, failed: str = "") -> str:
+    """What a program prints, which ends with the connection, whatever it has started itself.
 
-    Raises:
-        Refused: it failed.
-        OSError: it is not there.
+    Refused with the last that it said where it fails; `failed` says of what that is.
     """
-    done = subprocess.run(
-        words, input=given, capture_output=True, encoding="utf-8", errors="surrogateescape"
-    )
-    if check and done.returncode:
-        *_, last = [f"code {done.returncode}", *done.stderr.strip().splitlines()]
-        raise Refused(f"{words[0]} failed there: {last}")
-    return done.stdout
+    pipes: dict[str, Any] = {"stdin": PIPE, "stdout": PIPE, "stderr": PIPE, "cwd": cwd}
+    helper: Popen[str] = Popen(words, errors="replace", start_new_session=True, **pipes)
+    _helpers.append(helper)
+    said, errors = helper.communicate(given)
+    if helper.returncode:
+        *_, last = [f"code {helper.returncode}", *(errors or said).strip().splitlines()]
+        raise Refused(f"{failed or f'{words[0]} failed'} there: {last}")
+    return said
+
+
+def git(repository: str, *words: str, default: str | None = None) -> str:
+    """What a git command in a repository of the far machine prints, or `default` if it fails."""
+    try:
+        return call("git", "-C", repository, *words).strip()
+    except Refused:
+        if default is None:
+            raise
+        return default

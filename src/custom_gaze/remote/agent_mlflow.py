@@ -1,7 +1,7 @@
 """The agent: MLflow's server, one for all who look at it; it ends with the last of them.
 
-Three files say so. `mlflow.users`: whoever looks holds a shared lock of it. `mlflow.lock`: held as
-long as the server runs. `mlflow.port`: where it listens; who holds its lock may start one.
+Whoever looks holds a shared lock of the file `mlflow.users`. `mlflow.port` says where the server
+listens, and is locked as long as it runs.
 """
 
 import fcntl
@@ -12,94 +12,59 @@ import sys
 import time
 from pathlib import Path
 
-from custom_gaze.remote.agent import Header, Link, Refused, project_of
-from custom_gaze.remote.engine import python_of
+from custom_gaze.remote.agent import Place, Refused, Replies
+from custom_gaze.remote.agent_runs import python_of
+from custom_gaze.remote.engine import is_held
 
 # Looks after the server: no connection does, for another may still be looking.
 _KEEPER = """
-import fcntl, os, signal, subprocess, sys, time
-users, lock, log = (int(word) for word in sys.argv[1:4])
-server = subprocess.Popen(sys.argv[4:], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-while server.poll() is None:
-    try:
-        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        time.sleep(0.5)
-        continue
+import fcntl, os, signal, subprocess, sys, threading, time
+server = subprocess.Popen(sys.argv[2:])
+def end_with_the_last():
+    fcntl.flock(os.open(sys.argv[1], os.O_RDWR), fcntl.LOCK_EX)
     server.terminate()
-    try:
-        server.wait(5)
-    except subprocess.TimeoutExpired:
-        pass
-    break
+    time.sleep(5)
+    os.killpg(0, signal.SIGKILL)
+threading.Thread(target=end_with_the_last, daemon=True).start()
+server.wait()
 os.killpg(0, signal.SIGKILL)
 """
 
 
-def serve(link: Link, header: Header) -> Header:
+def serve(place: Place) -> Replies:
     """The port of the server on the loopback, which is started where none runs yet.
 
     It runs for as long as this connection lasts, or another one that has asked for it.
     """
-    users = _opened(header, "users")
+    users = os.open(place.path("mlflow.users"), os.O_CREAT | os.O_RDWR)
     fcntl.flock(users, fcntl.LOCK_SH)  # while one ends, this waits; then it is ours until we go
-    with os.fdopen(_opened(header, "port"), "r+") as known:
-        fcntl.flock(known, fcntl.LOCK_EX)
-        lock = _opened(header, "lock")
-        if _is_free(lock):
+    path = place.path("mlflow.port")
+    with open(path, "a+", encoding="ascii") as known, open(place.path("lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # nobody else starts one meanwhile
+        known.seek(0)
+        if not is_held(path):
+            fcntl.flock(known, fcntl.LOCK_EX)
+            known.truncate()
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", 0))
-                port = probe.getsockname()[1]
-            known.truncate()
-            known.write(str(port))
-            _start(header, lock, port)
-        else:
-            port = int(known.read())
-        os.close(lock)
-    return {"port": port}
-
-
-def watch(link: Link, header: Header) -> Header:
-    """Wait until the server has ended.
-
-    Raises:
-        Refused: it has, with the last that it said.
-    """
-    while _runs(header):
+                known.write(str(probe.getsockname()[1]))
+            known.seek(0)
+            _start(place, known.fileno(), known.read())
+            known.seek(0)
+        yield {"port": int(known.read())}
+    while is_held(path):
         time.sleep(0.5)
-    said = Path(header["dir"], "mlflow.log").read_text(encoding="utf-8", errors="replace")
-    lines = said.strip().splitlines() or ["no word of it"]
-    raise Refused(f"MLflow stopped there: {lines[-1]}")
+    said = Path(place.path("mlflow.log")).read_text(encoding="utf-8", errors="replace")
+    *_, last = ["no word of it", *said.strip().splitlines()]
+    raise Refused(f"MLflow stopped there: {last}")
 
 
-def _opened(header: Header, what: str) -> int:
-    return os.open(os.path.join(header["dir"], f"mlflow.{what}"), os.O_CREAT | os.O_RDWR, 0o600)
-
-
-def _is_free(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _runs(header: Header) -> bool:
-    known, lock = _opened(header, "port"), _opened(header, "lock")
-    fcntl.flock(known, fcntl.LOCK_EX)  # so that nobody takes this look for a server
-    free = _is_free(lock)
-    for file in (lock, known):
-        os.close(file)
-    return not free
-
-
-def _start(header: Header, lock: int, port: int) -> None:
-    """Start a server and what looks after it, which takes the lock over."""
-    project = project_of(header)
-    command = [python_of(header["dir"]), "-m", "mlflow", "server", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{project}/mlflow.db"]
-    command += ["--artifacts-destination", Path(project, "mlartifacts").as_uri()]
+def _start(place: Place, lock: int, port: str) -> None:
+    """Start a server and what looks after it, which holds the lock with us."""
+    command = [python_of(place), "-m", "mlflow", "server", "--host", "127.0.0.1"]
+    command += ["--port", port, "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{place.project}/mlflow.db"]
+    command += ["--artifacts-destination", Path(place.project, "mlartifacts").as_uri()]
     how = {
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
@@ -107,19 +72,14 @@ def _start(header: Header, lock: int, port: int) -> None:
         "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "60",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes that nobody uses
     }
-    users = _opened(header, "users")  # opened again: our own lock must not be its lock
-    log = _opened(header, "log")
-    os.truncate(log, 0)
-    kept = (users, lock, log)
-    subprocess.Popen(
-        [sys.executable, "-I", "-c", _KEEPER, *map(str, kept), *command],
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        pass_fds=kept,
-        cwd=project,
-        env={**os.environ, **how},
-        start_new_session=True,
-    )
-    os.close(users)
-    os.close(log)
+    with open(place.path("mlflow.log"), "wb") as log:
+        subprocess.Popen(
+            [sys.executable, "-I", "-c", _KEEPER, place.path("mlflow.users"), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=[lock],
+            cwd=place.project,
+            env={**os.environ, **how},
+            start_new_session=True,
+        )

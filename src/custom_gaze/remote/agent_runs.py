@@ -3,61 +3,83 @@
 import contextlib
 import fcntl
 import glob
+import json
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from typing import Any
 
-from custom_gaze.remote.agent import Header, Link, Refused, git
-from custom_gaze.remote.engine import (
-    DONE,
-    RUNNING,
-    Engine,
-    Run,
-    ended,
-    experiment_ref,
-    python_of,
-    read,
-    remove_copies,
-    with_state,
-    write,
-)
+from custom_gaze.remote.agent import Place, Refused, Replies, Reply, git
+from custom_gaze.remote.engine import Engine, Run
 from custom_gaze.remote.engine_local import Local
 from custom_gaze.remote.engine_slurm import Slurm
 from custom_gaze.remote.engine_systemd import Systemd
 
+MACHINE = "machine.json"  # which Python runs use, and the requirements that it was made of
 KEPT_RUNS = 50
 CHUNK = 1 << 16
 ENGINES: dict[str, Engine] = {"local": Local(), "systemd": Systemd(), "slurm": Slurm()}
+
+
+def write(path: str, value: Any) -> None:
+    with open(path + ".part", "w", encoding="utf-8") as file:
+        json.dump(value, file)
+    os.replace(path + ".part", path)
+
+
+def read(path: str) -> Reply:
+    """What `write` wrote; nothing where it is not there or damaged."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            value = json.load(file)
+    except (OSError, ValueError):
+        value = None
+    return value if isinstance(value, dict) else {}
+
+
+def python_of(place: Place) -> str:
+    """The Python that setup chose: the environment that it made, or one that the user named."""
+    return str(read(place.path(MACHINE)).get("python", place.path("env", "bin", "python")))
 
 
 def engine_of(run: Run) -> Engine:
     return ENGINES[run["engine"]["engine"]]
 
 
-def all_runs(directory: str) -> list[Run]:
-    """Every run with its state, the newest last."""
+def all_runs(place: Place) -> list[Run]:
+    """Every run with what has become of it, the newest last."""
     runs = []
-    for path in glob.glob(os.path.join(glob.escape(directory), "runs", "*", "run.json")):
-        run = read(path)
-        if run is not None and "engine" in run:
-            runs.append({**run, "folder": os.path.dirname(path)})
-    notes: dict[str, str] = {}
-    for name, engine in ENGINES.items():
-        its = [run for run in runs if run["engine"]["engine"] == name]
-        open_ones = [run["folder"] for run in its if not _is_over(run)]
-        notes |= engine.list(open_ones) if open_ones else {}
-        for folder in set(open_ones) - set(notes):
+    for path in glob.glob(os.path.join(glob.escape(place.path("runs")), "*", "run.json")):
+        folder, run = os.path.dirname(path), read(path)
+        if "engine" in run:
+            numbers = range(len(run["experiments"]))
+            logs = [engine_of(run).logs(folder, number) for number in numbers]
+            ends = [read(os.path.join(folder, f"result-{number}.json")) for number in numbers]
+            runs.append({**run, "folder": folder, "logs": logs, "ends": ends})
+    going: dict[str, str] = {}
+    for engine in ENGINES.values():
+        its = [run["folder"] for run in runs if engine_of(run) is engine and not all(run["ends"])]
+        asked = [folder for folder in its if not os.path.exists(os.path.join(folder, "over"))]
+        going |= engine.list(asked) if asked else {}
+        for folder in set(asked) - set(going):
             if engine.job(folder):
                 _note(folder, "over")  # its engine is asked no more: it may be gone one day
-    known = [with_state(run, notes.get(run["folder"])) for run in runs]
-    return sorted(known, key=lambda run: float(run["started"]))
-
-
-def _is_over(run: Run) -> bool:
-    all_ended = all(ended(run["folder"], number) for number in range(len(run["experiments"])))
-    return all_ended or os.path.exists(os.path.join(run["folder"], "over"))
+    for run in runs:
+        folder, ends = run["folder"], [end for end in run["ends"] if end]
+        stopped = os.path.exists(os.path.join(folder, "stop"))
+        run["code"] = next((end["code"] for end in ends if end["code"]), 0 if ends else None)
+        run["state"] = "stopped" if stopped else "died"
+        if len(ends) == len(run["ends"]):
+            run["state"] = "stopped" if stopped else "failed" if run["code"] else "done"
+        elif folder in going:
+            run["state"] = "running"
+        if ends and run["state"] != "running":
+            run["ended"] = max(end["ended"] for end in ends)
+        pairs = zip(run["experiments"], run["ends"], strict=True)
+        run["refs"] = {entry["name"]: end["ref"] for entry, end in pairs if end}
+        run["note"] = going.get(folder, "")
+    return sorted(runs, key=lambda run: float(run["started"]))
 
 
 def _note(folder: str, what: str, text: str = "") -> None:
@@ -65,136 +87,141 @@ def _note(folder: str, what: str, text: str = "") -> None:
         file.write(text)
 
 
-def find(directory: str, name: str) -> Run:
-    """The run of this name, or the one that goes on (else the newest) where none is given.
+def find(place: Place, name: str) -> Run:
+    """The run of this name, or the one that goes on (else the newest) where none is given."""
+    runs = all_runs(place)
+    going = [run for run in runs if run["state"] == "running"]
+    fitting = [run for run in runs if run["name"] == name] if name else going or runs
+    if not fitting:
+        known = ", ".join(run["name"] for run in runs[-5:]) or "none yet"
+        raise Refused(f"no run {name or 'at all'} there; the latest: {known}", 2)
+    return fitting[-1]
 
-    Raises:
-        Refused: there is none.
+
+def check_free(place: Place) -> None:
+    """Refuse while a run goes on, and name it."""
+    for run in all_runs(place):
+        if run["state"] == "running":
+            raise Refused("a run goes on there", active=run)
+
+
+def ready(place: Place, run: Run, here: list[str], requirements: str) -> Replies:
+    """Refuse a run that cannot start; of one that was asked for before and goes on, say so.
+
+    `here`: which of its experiments have been brought home. `requirements`: the hash of its
+    requirements.txt.
     """
-    runs = all_runs(directory)
-    if not name and runs:
-        active = [run for run in runs if run["state"] == RUNNING]
-        return (active or runs)[-1]
-    for run in runs:
-        if run["name"] == name:
-            return run
-    known = ", ".join(run["name"] for run in runs[-5:]) or "none yet"
-    raise Refused(f"no run {name or 'at all'} there; the latest: {known}", 2)
+    known = next((each for each in all_runs(place) if each["name"] == run["name"]), {})
+    state, same = (
+        known.get("state"),
+        all(known.get(key) == run[key] for key in run.keys() - {"engine"}),
+    )
+    fetched_all = len(here) == len(run["experiments"])
+    if same and (state == "running" or (state == "done" and not fetched_all)):
+        yield {"run": known}
+        return
+    if state == "running":
+        raise Refused(f"{run['name']} is the name of another run that goes on there", 2)
+    if here or state == "done":
+        raise Refused(
+            f"the name {here[0] if here else run['name']} was used before; take another (--name), "
+            "or remove that experiment (dvc exp remove)",
+            2,
+        )
+    machine = read(place.path(MACHINE))
+    if not machine or not os.path.exists(machine["python"]):
+        raise Refused("no environment there yet; run `custom-gaze remote setup`")
+    if machine["requirements"] not in ("", requirements):
+        raise Refused("requirements.txt has changed; `custom-gaze remote setup` installs it there")
+    if engine_of(run).alone:
+        check_free(place)
+    yield {}
 
 
-def check_free(directory: str) -> None:
-    """Refuse while a run goes on.
-
-    Raises:
-        Refused: the run that goes on.
-    """
-    for run in all_runs(directory):
-        if run["state"] == RUNNING:
-            raise Refused("busy", active=run)
-
-
-def start(link: Link, header: Header) -> Header:
-    """Let an engine start the run described by `run`.
-
-    Raises:
-        Refused: an experiment that no run of ours has made bears the name, or another run goes on
-            where the engine takes one at a time.
-    """
-    directory, place = header["dir"], os.path.join(header["dir"], "project")
-    own = {"repository": place, "sub": header["sub"], "python": python_of(directory)}
-    run = {**header["run"], **own, "started": time.time()}
-    folder = os.path.join(directory, "runs", run["name"])
-    with _alone(directory):
+def start(place: Place, run: Run, job: str) -> Replies:
+    """Let an engine start the run, whose program is `job`; alone where that engine wants it so."""
+    own = {"repository": place.repository, "sub": place.sub, "python": python_of(place)}
+    run = {**run, **own, "started": time.time()}
+    folder = place.path("runs", run["name"])
+    with open(place.path("lock"), "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # nobody else starts one meanwhile
         if engine_of(run).alone:
-            check_free(directory)
-        _clear_leftovers(directory, folder, run)
+            check_free(place)
+        _clear_leftovers(place, folder, run)
         os.makedirs(folder)
-        _note(folder, "job.py", header["job"])
+        _note(folder, "job.py", job)
         write(os.path.join(folder, "run.json"), run)
         try:
-            job = engine_of(run).submit(folder, run)
+            name = engine_of(run).submit(folder, run)
         except Refused:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        _note(folder, "job", job)
-    return {"started": run["started"]}
+        _note(folder, "job", name)
+    yield {}
 
 
-@contextlib.contextmanager
-def _alone(directory: str) -> Iterator[None]:
-    """Nobody else starts a run meanwhile."""
-    with open(os.path.join(directory, "lock"), "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _clear_leftovers(directory: str, folder: str, run: Run) -> None:
+def _clear_leftovers(place: Place, folder: str, run: Run) -> None:
     """What runs that failed or were killed have left, and what an earlier one of this name was.
 
     The last runs are kept, and those with a result that nobody has brought home.
     """
-    known = all_runs(directory)
-    if any(each["folder"] == folder and each["state"] == RUNNING for each in known):
+    runs = all_runs(place)
+    if any(each["folder"] == folder and each["state"] == "running" for each in runs):
         raise Refused(f"{run['name']} is the name of another run that goes on there", 2)
-    known = [each for each in known if each["state"] != RUNNING]
-    for each in known:
-        if each["state"] != DONE and engine_of(each).alone:  # SLURM leaves nothing
+    runs = [each for each in runs if each["state"] != "running"]
+    for each in runs:
+        if each["state"] != "done" and engine_of(each).alone:  # SLURM leaves nothing
             engine_of(each).stop(each["folder"])
-        remove_copies(each["folder"])
+        _remove_copies(each["folder"])
     for name in (entry["name"] for entry in run["experiments"]):
-        ref = experiment_ref(run, name)
-        if git(run["repository"], "rev-parse", "-q", "--verify", ref, check=False):
+        ref = f"refs/exps/{run['commit'][:2]}/{run['commit'][2:]}/{name}"
+        if git(place.repository, "rev-parse", "-q", "--verify", ref, default=""):
             if not os.path.exists(folder):
                 raise Refused(f"an experiment {name} is there already; take another name", 2)
-            git(run["repository"], "update-ref", "-d", ref)
+            git(place.repository, "update-ref", "-d", ref)
     shutil.rmtree(folder, ignore_errors=True)
-    for each in known[:-KEPT_RUNS]:
-        if each["state"] != DONE or os.path.exists(os.path.join(each["folder"], "fetched")):
+    for each in runs[:-KEPT_RUNS]:
+        if each["state"] != "done" or os.path.exists(os.path.join(each["folder"], "fetched")):
             shutil.rmtree(each["folder"], ignore_errors=True)
 
 
-def look(link: Link, header: Header) -> Header:
-    """One run with the last of its log; `missing` instead of a refusal where `may_miss`."""
-    try:
-        run = find(header["dir"], header["name"])
-    except Refused:
-        if header.get("may_miss"):
-            return {"run": None}
-        raise
-    return {"run": run, "text": _tail(run, CHUNK)}
+def _remove_copies(folder: str) -> None:
+    """The working copies, data included, of a run that did not end by itself."""
+    for path in glob.glob(os.path.join(glob.escape(folder), "copy-*")):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def look(place: Place, name: str) -> Replies:
+    """One run with the last of its log."""
+    run = find(place, name)
+    yield {"run": run, "text": _tail(run, CHUNK)}
 
 
 def _tail(run: Run, size: int) -> str:
     """The end of the log of an experiment that failed, else of the one that spoke last."""
-    paths = {n: engine_of(run).logs(run["folder"], n) for n in range(len(run["experiments"]))}
-    failed = [paths[n] for n in paths if (ended(run["folder"], n) or {}).get("code")]
-    there = [path for path in failed or paths.values() if os.path.exists(path)]
+    failed = [log for log, end in zip(run["logs"], run["ends"], strict=True) if end.get("code")]
+    there = [path for path in failed or run["logs"] if os.path.exists(path)]
     if not there:
         return ""
     with open(max(there, key=os.path.getmtime), "rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - size))
-        return _text(file.read(size))
+        return file.read(size).decode("latin-1")
 
 
-def _text(chunk: bytes) -> str:
-    return chunk.decode("utf-8", "surrogateescape")
-
-
-def fetched(link: Link, header: Header) -> Header:
+def fetched(place: Place, name: str) -> Replies:
     """Note that all of a run has been brought home."""
-    run = find(header["dir"], header["name"])
-    _note(run["folder"], "fetched")
-    remove_copies(run["folder"])  # of a job whose machine was lost
-    return {"noted": 1}
+    folder = find(place, name)["folder"]
+    _note(folder, "fetched")
+    _remove_copies(folder)  # of a job whose machine was lost
+    yield {}
 
 
-def status(link: Link, header: Header) -> Header:
+def status(place: Place) -> Replies:
     """Every run, the active one's last lines, the graphics card and the disk."""
-    runs = all_runs(header["dir"])
-    active = [run for run in runs if run["state"] == RUNNING]
-    disk = shutil.disk_usage(header["dir"])
+    runs, disk = all_runs(place), shutil.disk_usage(place.directory)
+    active = [run for run in runs if run["state"] == "running"]
     about = {"free": disk.free, "total": disk.total, "gpu": gpu(), "now": time.time()}
-    return {"runs": runs, **about, "text": _tail(active[0], 1 << 14) if active else ""}
+    yield {"runs": runs, **about, "text": _tail(active[0], 1 << 14) if active else ""}
 
 
 def gpu() -> list[str]:
@@ -202,49 +229,45 @@ def gpu() -> list[str]:
     query = "--query-gpu=name,memory.used,memory.total,utilization.gpu"
     command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
     try:
-        done = subprocess.run(
-            command, capture_output=True, encoding="utf-8", errors="surrogateescape", timeout=5
-        )
+        done = subprocess.run(command, capture_output=True, timeout=5)
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return done.stdout.strip().splitlines() if done.returncode == 0 else []
+    text = done.stdout.decode(errors="replace")
+    return text.strip().splitlines() if done.returncode == 0 else []
 
 
-def follow(link: Link, header: Header) -> Header:
+def follow(place: Place, name: str, offset: int, wait: bool) -> Replies:
     """Send a run's logs, one experiment's after the other, as they grow if `wait`; then the run.
 
-    `offset` and `log` count bytes of all of them, one behind the other.
+    `offset` counts bytes of all of them, one behind the other.
     """
-    run = find(header["dir"], header["name"])
-    folder, engine = run["folder"], engine_of(run)
-    before, asked, goes_on = 0, 0.0, header["wait"] and run["state"] == RUNNING
-    for number in range(len(run["experiments"])):
-        path = engine.logs(folder, number)
+    run = find(place, name)
+    engine, before, asked = engine_of(run), 0, 0.0
+    goes_on = wait and run["state"] == "running"
+    for number, path in enumerate(run["logs"]):
+        end = os.path.join(run["folder"], f"result-{number}.json")
         size = os.path.getsize(path) if os.path.exists(path) else 0
-        position = min(max(0, header["offset"] - before), size)
-        while True:
+        position, over = min(max(0, offset - before), size), False
+        while not over:
             if goes_on and time.monotonic() - asked > engine.every_s:
-                goes_on, asked = engine.status(folder) is not None, time.monotonic()
-            # Asked first: what is logged until then is still read.
-            over = not goes_on or ended(folder, number) is not None
+                goes_on, asked = engine.status(run["folder"]) is not None, time.monotonic()
+            over = not goes_on or os.path.exists(end)  # what is logged until then is still read
             with contextlib.suppress(FileNotFoundError), open(path, "rb") as log:
                 log.seek(position)
                 while chunk := log.read(CHUNK):
                     position += len(chunk)
-                    link.send({"log": before + position, "text": _text(chunk)})
-            if over:
-                break
-            time.sleep(0.1)
+                    yield {"text": chunk.decode("latin-1")}
+            if not over:
+                time.sleep(0.1)
         before += position
-    return {"ended": find(header["dir"], run["name"])}
+    yield {"run": find(place, run["name"])}
 
 
-def stop(link: Link, header: Header) -> Header:
-    """End a run with everything it started."""
-    run = find(header["dir"], header["name"])
-    folder = run["folder"]
-    if run["state"] == RUNNING:
-        _note(folder, "stop")
-    left = engine_of(run).stop(folder)
-    remove_copies(folder)
-    return {"run": find(header["dir"], run["name"]), "was": run["state"], "left": left}
+def stop(place: Place, name: str) -> Replies:
+    """End a run with everything it started; say what it was before, and whether any was left."""
+    run = find(place, name)
+    if run["state"] == "running":
+        _note(run["folder"], "stop")
+    left = engine_of(run).stop(run["folder"])
+    _remove_copies(run["folder"])
+    yield {"run": run, "left": left}

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 
 from custom_gaze.common.console import flush, say
@@ -19,17 +18,6 @@ _EPOCHS = re.compile(r"(\d{1,9})/(\d{1,9}) \[[^\]\r\n]{0,100}epochs?(?:, ([^\]\r
 Say = Callable[[str], None]
 
 
-@dataclass
-class Traffic:
-    """Bytes that a command has sent and received through its connections."""
-
-    sent: int = 0
-    received: int = 0
-
-    def line(self) -> str:
-        return f"sent {in_bytes(self.sent)}, received {in_bytes(self.received)}"
-
-
 def in_bytes(count: float) -> str:
     """E.g. 812 B, 4.1 kB, 95.3 MB."""
     for unit in ("B", "kB", "MB", "GB"):
@@ -40,13 +28,16 @@ def in_bytes(count: float) -> str:
 
 
 class Screen:
-    """Shows a log piece by piece; progress that redraws its line becomes a line of its own."""
+    """Shows a log piece by piece; progress that redraws its line becomes a line of its own.
+
+    `seen` is how many bytes of it have come.
+    """
 
     def __init__(self, show: Say) -> None:
-        self._show = show
-        self._rest = b""
+        self._show, self._rest, self.seen = show, b"", 0
 
     def write(self, chunk: bytes) -> None:
+        self.seen += len(chunk)
         *lines, self._rest = re.split(rb"[\r\n]", self._rest + chunk)
         if len(self._rest) > _LONGEST_LINE:  # it may never end
             lines, self._rest = [*lines, self._rest], b""

@@ -7,8 +7,6 @@ from custom_gaze.remote.agent import call
 from custom_gaze.remote.engine import Run, is_held
 from custom_gaze.remote.engine_local import Local, wait_for_job
 
-_PATH = os.environ.get("PATH", os.defpath)
-
 
 class Systemd(Local):
     """As local, a cgroup each: nothing that a run starts can leave it.
@@ -18,24 +16,21 @@ class Systemd(Local):
 
     def submit(self, folder: str, run: Run) -> str:
         unit = f"custom-gaze-{run['name']}-{os.getpid()}.service"
-        _call(*self.command(folder, unit))
+        path = f"--setenv=PATH={os.environ.get('PATH', os.defpath)}"
+        manner = ("--quiet", "--collect", "--property=TimeoutStopSec=5", path, f"--unit={unit}")
+        job = (sys.executable, "-I", os.path.join(folder, "job.py"), folder)
+        _call("systemd-run", *manner, *job)  # its output is its logs, no journal
         wait_for_job(folder)
         return unit
-
-    def command(self, folder: str, unit: str) -> tuple[str, ...]:
-        """What starts the job; its output is its logs, no journal."""
-        manner = ("--quiet", "--collect", "--property=TimeoutStopSec=5", f"--setenv=PATH={_PATH}")
-        job = (sys.executable, "-I", os.path.join(folder, "job.py"), folder)
-        return ("systemd-run", "--user", *manner, f"--unit={unit}", *job)
 
     def stop(self, folder: str) -> bool:
         if not is_held(os.path.join(folder, "group")):
             return False
-        _call("systemctl", "--user", "stop", self.job(folder))
+        _call("systemctl", "stop", self.job(folder))
         return True
 
 
-def _call(*words: str) -> None:
+def _call(program: str, *words: str) -> None:
     """Speak to the user's systemd, which a login without a session does not know by itself."""
     os.environ.setdefault("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
-    call(*words)
+    call(program, "--user", *words)

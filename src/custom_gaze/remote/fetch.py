@@ -8,30 +8,23 @@ from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.untrusted import printable
 from custom_gaze.data.dvc_cache import Cache
 from custom_gaze.remote import carry, repository
-from custom_gaze.remote.committed import outs_of
 from custom_gaze.remote.connection import Connection
-from custom_gaze.remote.display import Traffic
 from custom_gaze.remote.programs import DVC, call, last_line
-from custom_gaze.remote.replies import Done, Run, not_asked
-from custom_gaze.remote.settings import Settings
+from custom_gaze.remote.replies import NotAsked, Run
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """One experiment that is here now.
-
-    `files` is how many had to be brought; `beyond` is what its commit changes besides parameters,
-    dvc.lock and reports, which no run does.
-    """
+    """One experiment that is here now; `files` is how many had to be brought."""
 
     name: str
     commit: str
     files: int
     was_here: bool
-    beyond: tuple[str, ...]
+    warning: str  # what its commit changes besides parameters, dvc.lock and reports; or nothing
 
 
-def fetch(settings: Settings, root: Path, run: Run, traffic: Traffic) -> Iterator[Fetched]:
+def fetch(connection: Connection, run: Run) -> Iterator[Fetched]:
     """Bring a run's experiments, those that have ended; each is yielded when it is here.
 
     Files come first: an experiment that `dvc exp show` lists here can be applied.
@@ -50,33 +43,34 @@ def fetch(settings: Settings, root: Path, run: Run, traffic: Traffic) -> Iterato
         raise InputError(f"{run.name} {run.state} there and left no experiment")
     for name in refs:
         if name != run.name and not name.startswith(f"{run.name}-"):
-            raise not_asked(settings.host, f"the experiment {name} for the run {run.name}")
-    cache = Cache(root)
-    with Connection(settings.host, traffic) as connection:
-        for name, ref in refs.items():
-            commit = carry.fetch_experiment(connection, root, settings, run, name)
-            here = repository.experiment_commit(root, name)
-            if here not in ("", commit):
-                raise InputError(
-                    f"another experiment here is called {name}; "
-                    f"`dvc exp rename {name} NEW`, then fetch again"
-                )
-            if here:
-                repository.forget_fetched(root)
-            outs = outs_of(root, commit)
-            count = carry.fetch_objects(connection, cache, settings, commit, outs)
-            if not here:
-                repository.name_experiment(root, ref, commit)
-            beyond = repository.changes_beyond_an_experiment(root, commit)
-            yield Fetched(name, commit, count, bool(here), beyond)
-        if run.state != "running":
-            connection.ask("fetched", Done, **settings.place, name=run.name)
+            raise NotAsked(connection.host, f"the experiment {name} for the run {run.name}")
+    root = connection.settings.root
+    for name, ref in refs.items():
+        commit = carry.fetch_experiment(connection, run, name)
+        here = repository.experiment_commit(root, name)
+        if here not in ("", commit):
+            raise InputError(
+                f"another experiment here is called {name}; "
+                f"`dvc exp rename {name} NEW`, then fetch again"
+            )
+        if here:  # its own ref keeps it
+            repository.git(root, "update-ref", "-d", repository.FETCHED)
+        outs = repository.outs_of(root, commit)
+        count = carry.fetch_objects(connection, Cache(root), commit, outs)
+        if not here:  # DVC sees it from here on
+            repository.git(root, "update-ref", ref, commit, "0" * 40)
+            repository.git(root, "update-ref", "-d", repository.FETCHED)
+        yield Fetched(name, commit, count, bool(here), _warning(root, name, commit))
+    if run.state != "running":
+        connection.ask("fetched", name=run.name)
 
 
-def warning(name: str, commit: str, beyond: tuple[str, ...]) -> str:
-    """What to say of an experiment that changes more than parameters, dvc.lock and reports."""
+def _warning(root: Path, name: str, commit: str) -> str:
+    beyond = repository.changes_beyond_an_experiment(root, commit)
     files = ", ".join(printable(path, 100) for path in beyond[:5])
     more = f" and {len(beyond) - 5} more" if len(beyond) > 5 else ""
+    if not beyond:
+        return ""
     return (
         f"its commit also changes {files}{more}, which no run does; look at it (git diff HEAD "
         f"{commit[:12]}) before you take it with `dvc exp apply {name}`"
@@ -100,10 +94,10 @@ def apply(root: Path, name: str) -> None:
     changed, _ = repository.uncommitted(root)
     if changed:
         raise InputError(f"not committed: {', '.join(changed[:5])}; commit it, or take it back")
-    if beyond := repository.changes_beyond_an_experiment(root, commit):
-        raise InputError(f"{name} was not applied: {warning(name, commit, beyond)}")
-    cache, outs = Cache(root), outs_of(root, commit)
-    missing = [printable(out.path, 100) for out in outs if cache.whole([out.md5])[1]]
+    if warning := _warning(root, name, commit):
+        raise InputError(f"{name} was not applied: {warning}")
+    cache, outs = Cache(root), repository.outs_of(root, commit)
+    missing = [printable(path, 100) for path in outs if cache.whole([outs[path]])[1]]
     if missing:
         raise CustomGazeError(
             f"{name} was not applied, nothing was changed: the cache lacks {', '.join(missing)}; "

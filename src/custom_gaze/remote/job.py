@@ -73,14 +73,13 @@ def _run(folder: str, run: dict[str, Any], number: int, ref: str, log: int) -> i
     """Make the experiment in a copy, and bring it into the repository; the exit code."""
     experiment, prefix = run["experiments"][number], f"copy-{number}-"
     with tempfile.TemporaryDirectory("", prefix, folder, ignore_cleanup_errors=True) as place:
-        copy = os.path.join(place, "project")
-        environment = _environment(folder, run, place)
+        copy, around = os.path.join(place, "project"), _environment(folder, run, place)
 
         def call(*words: str, where: str = copy) -> int:
             return subprocess.run(
                 words,
                 cwd=where,
-                env=environment,
+                env=around,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -107,23 +106,19 @@ def _run(folder: str, run: dict[str, Any], number: int, ref: str, log: int) -> i
 
 
 def _environment(folder: str, run: dict[str, Any], place: str) -> dict[str, str]:
-    shell = os.path.join(place, "shell")
-    group = shlex.quote(os.path.join(folder, "group"))
+    shell, group = os.path.join(place, "shell"), shlex.quote(os.path.join(folder, "group"))
     project = shlex.quote(os.path.join(run["repository"], run["sub"]).rstrip("/"))
     with open(shell, "w", encoding="utf-8") as file:
         file.write(_SHELL.format(group=group, project=project))
     os.chmod(shell, 0o700)
+    path = os.path.dirname(run["python"]) + os.pathsep + os.environ.get("PATH", os.defpath)
+    quiet = ("DVC_NO_ANALYTICS", "DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY")
     return {
-        **os.environ,
-        "SHELL": shell,
-        "PATH": os.path.dirname(run["python"]) + os.pathsep + os.environ.get("PATH", os.defpath),
-        "PYTHONPATH": "src",  # relative: the code of the copy
-        "PYTHONUNBUFFERED": "1",
+        **{**os.environ, "SHELL": shell, "PATH": path, **dict.fromkeys(quiet, "true")},
         **({"MLFLOW_TRACKING_URI": server} if (server := run["engine"]["mlflow"]) else {}),
         "DVC_SITE_CACHE_DIR": os.path.join(place, "site"),
-        "DVC_NO_ANALYTICS": "true",
-        "DO_NOT_TRACK": "true",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "PYTHONPATH": "src",  # relative: the code of the copy
+        "PYTHONUNBUFFERED": "1",
         "NO_ALBUMENTATIONS_UPDATE": "1",
     }
 

@@ -1,12 +1,20 @@
-"""The git repository here: what is uncommitted, experiments.
+"""The git repository here: what is uncommitted, experiments, what DVC keeps for a commit.
 
-The project may be a folder of the repository: paths are relative to the project throughout.
+The project may be a folder of the repository: paths are relative to the project throughout. A
+commit may come from the far machine.
 """
 
-from pathlib import Path
+import posixpath
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
 
 from custom_gaze.common.errors import CustomGazeError, InputError
-from custom_gaze.remote.programs import call
+from custom_gaze.common.untrusted import MOST_TEXT_BYTES, printable, stays_inside
+from custom_gaze.common.yaml_files import parse_yaml
+from custom_gaze.remote.programs import call, last_line
+from custom_gaze.remote.replies import Object, fault_of
 
 FETCHED = "refs/custom-gaze/fetched"  # keeps what was fetched until it is an experiment
 _EXPERIMENTS_OWN = ("params.yaml", "dvc.lock")
@@ -14,28 +22,31 @@ _EXPERIMENTS_FOLDER = "reports/"
 _PLAIN_FILE, _NO_FILE = "100644", "000000"
 
 
-def git(root: Path, *words: str) -> str:
-    """What a git command prints.
+class _Out(BaseModel):
+    """A file or folder that a commit names, and the object that DVC keeps of it, if it does."""
 
-    Raises:
-        CustomGazeError: it failed.
-    """
-    try:
-        done = call("git", "-C", str(root), *words)
-    except FileNotFoundError:
-        raise CustomGazeError("git is not installed here") from None
+    path: str
+    md5: Object | None = None  # `….dir` for a folder
+
+
+class _Stage(BaseModel):
+    """A .dvc file, a stage in dvc.lock, or dvc.lock itself."""
+
+    outs: list[_Out] | None = None
+    stages: "dict[str, _Stage] | None" = None
+
+
+def git(root: Path, *words: str) -> str:
+    """What a git command prints."""
+    done = call("git", "-C", str(root), *words)
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"code {done.returncode}"]
-        raise CustomGazeError(f"git {words[0]}: {lines[-1]}")
+        said = printable(last_line(done.stderr or f"code {done.returncode}"))
+        raise CustomGazeError(f"git {words[0]}: {said}")
     return done.stdout
 
 
 def head(root: Path) -> str:
-    """The commit that a run starts from.
-
-    Raises:
-        InputError: there is none yet, or the commits before it are not here.
-    """
+    """The commit that a run starts from."""
     try:
         commit = git(root, "rev-parse", "--verify", "HEAD^{commit}").strip()
     except CustomGazeError:
@@ -53,13 +64,14 @@ def is_shallow(root: Path) -> bool:
     return git(root, "rev-parse", "--is-shallow-repository").strip() == "true"
 
 
-def subfolder(root: Path) -> str:
-    """The project's folder in the repository; empty where it is the repository.
+def _prefix(root: Path) -> str:
+    """The project's folder in the repository, with a slash behind; empty where it is all of it."""
+    return git(root, "rev-parse", "--show-prefix").rstrip("\n")
 
-    Raises:
-        InputError: DVC cannot run experiments in a folder of that name.
-    """
-    prefix = git(root, "rev-parse", "--show-prefix").rstrip("\n").rstrip("/")
+
+def subfolder(root: Path) -> str:
+    """The project's folder in the repository; empty where it is the repository."""
+    prefix = _prefix(root).rstrip("/")
     if not prefix.isascii():
         raise InputError(
             f"{prefix}: the project's folder in the repository is not named in ASCII letters "
@@ -71,11 +83,10 @@ def subfolder(root: Path) -> str:
 def uncommitted(root: Path) -> tuple[list[str], list[str]]:
     """(changed files that git knows, files that it does not know) of the project."""
     shape = ("--porcelain", "-z", "--untracked-files=all", "--no-renames")
-    listing = git(root, "status", *shape, "--", ".")
-    prefix = git(root, "rev-parse", "--show-prefix").rstrip("\n")
-    entries = [(entry[:2], entry[3:].removeprefix(prefix)) for entry in listing.split("\0")]
-    changed = [path for state, path in entries if path and state != "??"]
-    return changed, [path for state, path in entries if path and state == "??"]
+    prefix = _prefix(root)
+    listing = git(root, "status", *shape, "--", ".").split("\0")
+    entries = [(entry[:2] == "??", entry[3:].removeprefix(prefix)) for entry in listing if entry]
+    return [path for new, path in entries if not new], [path for new, path in entries if new]
 
 
 def experiment_commit(root: Path, name: str) -> str:
@@ -84,30 +95,13 @@ def experiment_commit(root: Path, name: str) -> str:
     return listing.partition("\n")[0]
 
 
-def name_experiment(root: Path, ref: str, commit: str) -> None:
-    """Let DVC see the experiment.
-
-    Raises:
-        CustomGazeError: another one has its name.
-    """
-    git(root, "check-ref-format", ref)
-    git(root, "update-ref", ref, commit, "0" * 40)
-    forget_fetched(root)
-
-
-def forget_fetched(root: Path) -> None:
-    """What was fetched is an experiment here: its own ref keeps it."""
-    git(root, "update-ref", "-d", FETCHED)
-
-
 def changes_beyond_an_experiment(root: Path, commit: str) -> tuple[str, ...]:
     """What an experiment's commit changes besides params.yaml, dvc.lock and files of reports/.
 
     Compared with the last commit that HEAD shares with it. A run changes nothing else; a machine
     that lies might send another pipeline along, which the next `dvc repro` would run.
     """
-    shared = git(root, "merge-base", "HEAD", commit).strip()
-    prefix = git(root, "rev-parse", "--show-prefix").rstrip("\n")
+    shared, prefix = git(root, "merge-base", "HEAD", commit).strip(), _prefix(root)
     shape = ("--raw", "-z", "-r", "--no-renames", "--no-relative", "--no-ext-diff", "--abbrev=40")
     fields = git(root, "diff-tree", *shape, shared, commit).split("\0")
     found = []
@@ -117,3 +111,58 @@ def changes_beyond_an_experiment(root: Path, commit: str) -> tuple[str, ...]:
         if not expected or about.split()[1] not in (_PLAIN_FILE, _NO_FILE):
             found.append(path)
     return tuple(found)
+
+
+def outs_of(root: Path, commit: str) -> dict[str, str]:
+    """What DVC keeps for a commit, outputs in dvc.lock and files with a .dvc file: path → object.
+
+    Raises:
+        CustomGazeError: the commit is not here.
+        InputError: one of these files is not what DVC writes, or names a path outside the project.
+    """
+    blobs = _blobs(root, commit)
+    in_git = {str(above) for path in blobs for above in (path, *PurePosixPath(path).parents)}
+    found: dict[str, str] = {}
+    for file in (path for path in blobs if path == "dvc.lock" or path.endswith(".dvc")):
+        try:
+            top = _Stage.model_validate(_yaml(root, commit, file, *blobs[file]))
+        except ValidationError as error:
+            what = f"not what DVC writes: {fault_of(error)}"
+            raise InputError(f"{_in_commit(file, commit)}: {what}") from None
+        stages = (top, *(top.stages or {}).values())
+        for out in (out for stage in stages for out in stage.outs or ()):
+            path = posixpath.join(posixpath.dirname(file), out.path)
+            if not stays_inside(path):
+                what = f"{printable(path)!r} is no path inside the project"
+                raise InputError(f"{printable(file)}: {what}")
+            if out.md5 and path not in in_git:  # as reports are
+                found[path] = out.md5
+    return found
+
+
+def yaml_of(root: Path, commit: str, path: str) -> dict[str, Any]:
+    """A YAML file of a commit; empty where it has none."""
+    blobs = _blobs(root, commit)
+    return _yaml(root, commit, path, *blobs[path]) if path in blobs else {}
+
+
+def _yaml(root: Path, commit: str, path: str, blob: str, size: int) -> dict[str, Any]:
+    if size > MOST_TEXT_BYTES:
+        raise InputError(f"{_in_commit(path, commit)}: has {size} bytes, too many for such a file")
+    content = parse_yaml(git(root, "cat-file", "blob", blob), _in_commit(path, commit))
+    return content if isinstance(content, dict) else {}
+
+
+def _in_commit(path: str, commit: str) -> str:
+    return f"{printable(path)} of commit {commit[:8]}"
+
+
+def _blobs(root: Path, commit: str) -> dict[str, tuple[str, int]]:
+    """The plain files of a commit below the project: path in the project → (blob, bytes)."""
+    found = {}
+    for line in git(root, "ls-tree", "-r", "-l", "-z", commit).split("\0"):
+        about, _, path = line.partition("\t")
+        mode, _, name, size = [*about.split(), "", "", "", ""][:4]
+        if mode.startswith("100"):
+            found[path] = (name, int(size))
+    return found

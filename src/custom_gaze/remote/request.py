@@ -1,70 +1,42 @@
-"""What a run is asked to do, checked here before anything is sent."""
+"""A run, checked here before anything is sent: what it is asked to do, and what it needs there."""
 
+import dataclasses
 import datetime
+import hashlib
+import json
+import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from custom_gaze.common.errors import InputError
+from custom_gaze.common.download import is_address
+from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.yaml_files import parse_yaml, read_yaml, shown
-from custom_gaze.config.params import Params, load_params, params_of
+from custom_gaze.config.params import FetchParams, Params, load_params, params_of
 from custom_gaze.config.paths import Paths
-from custom_gaze.remote.replies import RUN_NAME, Run
+from custom_gaze.data.dvc_cache import Cache
+from custom_gaze.remote import repository
+from custom_gaze.remote.programs import DVC, call, last_line
+from custom_gaze.remote.replies import RUN_NAME
+from custom_gaze.remote.repository import outs_of, yaml_of
 
+_FETCHED = ("models/faces", "models/base.pt")
+_NO_FILES = ("embedded", "random")  # words of fetch.detector and fetch.base
+_PART_OF_IT = ("src/", "data/sessions/", "dvc.yaml", "dvc.lock", "params.yaml", "requirements.txt")
 _FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")  # a number to Hydra, text to YAML 1.1
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """One experiment: its name and its changes to params.yaml, as `-S` takes them."""
-
-    name: str
-    changes: tuple[str, ...]
-    params: Params
-
-
-@dataclass(frozen=True)
-class Request:
-    """One run: a name, a commit, and one experiment or several."""
-
-    name: str
-    commit: str
-    experiments: tuple[Experiment, ...]
-    jobs: int = 1
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "commit": self.commit,
-            "jobs": self.jobs,
-            "experiments": [
-                {"name": entry.name, "set": list(entry.changes)} for entry in self.experiments
-            ],
-        }
-
-    def is_same_as(self, run: Run) -> bool:
-        """Whether a run there was started by the same request."""
-        asked = self.as_dict()
-        return run.model_dump(include=set(asked)) == asked
-
-
 def check_name(name: str) -> str:
-    """Return `name` if an experiment can bear it.
-
-    Raises:
-        InputError: it cannot.
-    """
+    """Return `name` if an experiment can bear it."""
     if not re.fullmatch(RUN_NAME, name):
         raise InputError(f"{name!r} is no name for a run: letters, digits, - and _, at most 64")
     return name
 
 
 def name_of_run(given: str | None, sessions: tuple[str, ...]) -> str:
-    """The name that was given, or one that says what a run trains on and when it was asked for.
-
-    Raises:
-        InputError: an experiment cannot bear it.
-    """
+    """The name that was given, or one that says what a run trains on and when it was asked for."""
     if given:
         return check_name(given)
     now = datetime.datetime.now().strftime("%m%d-%H%M%S")
@@ -72,11 +44,7 @@ def name_of_run(given: str | None, sessions: tuple[str, ...]) -> str:
 
 
 def changed_params(paths: Paths, changes: tuple[str, ...]) -> Params:
-    """params.yaml with the changes of `-S`, checked.
-
-    Raises:
-        InputError: a change is no `key=value`, or what results is not allowed.
-    """
+    """params.yaml with the changes of `-S`, checked."""
     plain = load_params(paths.params)
     if not changes:
         return plain
@@ -99,3 +67,113 @@ def _value(change: str, text: str) -> Any:
     if _FLOAT.fullmatch(text):
         return float(text)
     return parse_yaml(text, f"-S {shown(change)}")
+
+
+@dataclass(frozen=True)
+class Payload:
+    """The objects that a run needs, each with the path it is of.
+
+    `here` are in the cache here; `elsewhere` the far machine has to have already.
+    """
+
+    here: dict[str, str]
+    elsewhere: dict[str, str]
+    sessions: list[str]
+
+
+def check_committed(root: Path) -> list[str]:
+    """Refuse changes that a run would not see; return the files that git does not know."""
+    changed, unknown = repository.uncommitted(root)
+    part_of_it = [path for path in unknown if path.startswith(_PART_OF_IT) or path.endswith(".dvc")]
+    if changed := sorted(changed + part_of_it):
+        listed = ", ".join(changed[:5]) + (", …" if len(changed) > 5 else "")
+        raise InputError(
+            f"not committed, so the run would not see it: {listed}; "
+            "`git add` and `git commit` it, or take it back"
+        )
+    return unknown
+
+
+def check_sessions_saved(root: Path, sessions: list[str]) -> None:
+    """Refuse a session whose files are not those that its .dvc file names."""
+    paths = [f"data/sessions/{name}" for name in sessions]
+    if not any((root / path).exists() for path in paths):
+        return  # not checked out: there is nothing that could have changed
+    done = call(*DVC, "status", "--json", *(f"{path}.dvc" for path in paths), root=root)
+    if done.returncode:
+        raise CustomGazeError(f"dvc status failed: {last_line(done.stderr)}")
+    states = json.loads(done.stdout)
+    for path in paths:
+        if "modified" in str(states.get(f"{path}.dvc")):
+            raise InputError(
+                f"{path} has changed since it was added; `dvc add {path}`, `git commit`, and again"
+            )
+
+
+def pack(root: Path, cache: Cache, commit: str, params: Sequence[Params]) -> Payload:
+    """The objects that a run needs: its sessions, and what the fetch stage has put in place."""
+    outs = outs_of(root, commit)
+    sessions: dict[str, None] = {}
+    for entry in params:
+        sessions |= dict.fromkeys([*entry.sessions, *entry.evaluate.sessions])
+    wanted: list[str] = []
+    for name in sessions:
+        path = f"data/sessions/{name}"
+        if path not in outs:
+            raise InputError(
+                f"session {name!r} is not part of commit {commit[:8]}: "
+                f"{path}.dvc is missing; import it, or `git add` and `git commit` it"
+            )
+        wanted.append(path)
+    made = [path for path in _FETCHED if path in outs]
+    for fetch in {entry.fetch for entry in params}:
+        only_here = _only_here(root, commit, fetch)
+        if _is_fetched(root, commit, fetch):
+            if only_here or not cache.whole(outs[path] for path in made)[1]:
+                wanted += made
+        elif only_here:
+            raise InputError(
+                f"{only_here} lies on this machine alone; write it into params.yaml, run "
+                "`dvc repro fetch` and commit params.yaml and dvc.lock: then what fetch made of it "
+                "is sent"
+            )
+    here: dict[str, str] = {}
+    elsewhere: dict[str, str] = {}
+    for path in wanted:
+        found, gone = cache.whole([outs[path]])
+        here |= dict.fromkeys(found, path)
+        elsewhere |= dict.fromkeys(gone, path)
+    return Payload(here, elsewhere, list(sessions))
+
+
+def _is_fetched(root: Path, commit: str, wanted: FetchParams) -> bool:
+    """Whether the commit's dvc.lock has what this code's fetch stage makes of these parameters.
+
+    Then the run skips the stage: a file that lies here alone has become its outputs.
+    """
+    stage = (yaml_of(root, commit, "dvc.lock").get("stages") or {}).get("fetch") or {}
+    made_of = ((stage.get("params") or {}).get("params.yaml") or {}).get("fetch")
+    return made_of == dataclasses.asdict(wanted) and all(
+        _md5(root / dep["path"]) == dep.get("md5") for dep in stage.get("deps") or []
+    )
+
+
+def _md5(path: Path) -> str:
+    try:
+        return hashlib.md5(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def _only_here(root: Path, commit: str, wanted: FetchParams) -> str:
+    """A source that the run's fetch stage would not find, a path outside of git; or nothing."""
+    for key in ("detector", "mesh", "base"):
+        source = getattr(wanted, key)
+        if source is None or source in _NO_FILES or is_address(source):
+            continue
+        inside = os.path.normpath(source)
+        if os.path.isabs(inside) or inside.startswith(("..", "~")):
+            return f"fetch.{key}: {source}"
+        if repository.git(root, "ls-tree", "--name-only", commit, "--", inside).strip() != inside:
+            return f"fetch.{key}: {source}"
+    return ""

@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from custom_gaze.common.errors import InputError
-from custom_gaze.common.untrusted import printable
 from custom_gaze.common.yaml_files import read_yaml
+from custom_gaze.remote import repository
+from custom_gaze.remote.replies import fault_of
 
 # DVC's own connections verify no host key. This second name of the machine leads them through an
 # OpenSSH connection that does (hostkeys.py).
@@ -49,20 +50,16 @@ LOCAL = EngineSettings()
 
 @dataclass(frozen=True)
 class Settings:
-    """The far machine `host` as ssh knows it, and the absolute folder of ours on it.
+    """The far machine `host` as ssh knows it, the absolute folder of ours on it, the project here.
 
     `subfolder`: the project's folder in its git repository, empty where it is the repository.
     """
 
     host: str
-    directory: str
+    directory: str = ""
+    root: Path = Path()
     subfolder: str = ""
     engine: EngineSettings = LOCAL
-
-    @property
-    def place(self) -> dict[str, str]:
-        """The place as each request names it: our folder, and the project in the repository."""
-        return {"dir": self.directory, "sub": self.subfolder}
 
     @property
     def store(self) -> str:
@@ -74,55 +71,41 @@ class Settings:
         """The far machine's repository."""
         return f"{self.directory}/project"
 
-    @property
-    def store_url(self) -> str:
-        return f"ssh://{self.host}{VERIFIED}{self.store}"
-
-    @property
-    def git_url(self) -> str:
-        return f"ssh://{self.host}{VERIFIED}{self.project}"
+    def address(self, path: str) -> str:
+        """Where git and DVC find a path of the far machine, through a verified connection."""
+        return f"ssh://{self.host}{VERIFIED}{path}"
 
 
 def load_settings(root: Path) -> Settings:
-    """What setup wrote into .dvc/config.local, and the user into remote.yaml.
-
-    Raises:
-        InputError: `root` is no project's folder, setup has not been run, or remote.yaml is wrong.
-    """
-    if not (root / ".dvc").is_dir():
-        raise InputError(f"{root / '.dvc'}: not found; run this in the project's folder")
+    """What setup wrote into .dvc/config.local, and the user into remote.yaml."""
+    check_project(root)
     config = read_config(root / ".dvc" / "config.local")
     name = config.get("core", "remote", fallback="")
     url = urlsplit(config.get(f"'remote \"{name}\"'", "url", fallback=""))
     host, path = url.netloc, url.path
     if url.scheme != "ssh" or not host.endswith(VERIFIED) or not path.endswith("/store"):
         raise InputError("no machine is set up; run `custom-gaze remote setup`")
+    host, directory = host.removesuffix(VERIFIED), path.removesuffix("/store")
     engine = load_engine(root / "remote.yaml")
-    return Settings(host.removesuffix(VERIFIED), path.removesuffix("/store"), engine=engine)
+    return Settings(host, directory, root, repository.subfolder(root), engine)
+
+
+def check_project(root: Path) -> None:
+    """Refuse a folder that is no project's."""
+    if not (root / ".dvc").is_dir():
+        raise InputError(f"{root / '.dvc'}: not found; run this in the project's folder")
 
 
 def load_engine(path: Path) -> EngineSettings:
-    """The engine that a file names; the default where there is none.
-
-    Raises:
-        InputError: a key or value is not allowed.
-    """
-    if not path.exists():
-        return LOCAL
+    """The engine that a file names; the default where there is none."""
     try:
-        return EngineSettings.model_validate(read_yaml(path) or {})
+        return EngineSettings.model_validate((read_yaml(path) if path.exists() else None) or {})
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        where = printable(".".join(map(str, first["loc"])), 80)
-        raise InputError(f"{path.name}: {where}: {printable(first['msg'], 120)}") from None
+        raise InputError(f"{path.name}: {fault_of(error)}") from None
 
 
 def read_config(path: Path) -> configparser.ConfigParser:
-    """A DVC configuration file; empty where there is none.
-
-    Raises:
-        InputError: it cannot be understood.
-    """
+    """A DVC configuration file; empty where there is none."""
     parser = configparser.ConfigParser(interpolation=None, strict=False)
     try:
         parser.read(path, encoding="utf-8")

@@ -10,6 +10,7 @@ A name becomes part of a path, so each side looks at every name that the other s
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -17,31 +18,25 @@ import stat
 import time
 from collections.abc import Iterable
 
-PROTECTED = 0o444
+from custom_gaze.remote.agent import Place, Replies
+
 INCOMING = ".incoming"
+FOLDER = ".dir"  # how the name of a folder's list ends
+_PROTECTED = 0o444
 _FORGOTTEN_S = 7 * 86400.0  # what has been on its way for so long is not waited for
-_CHUNK = 1 << 20
 _OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")
-_TRANSFER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # a run's name, a commit, a word of ours
+_TRANSFER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # a run's name, a commit
 
 
 def place_of(name: str) -> str:
-    """Where an object lies below files/md5, e.g. ab/cdef…, or ab/cdef….dir for a folder.
-
-    Raises:
-        OSError: that is no object's name.
-    """
+    """Where an object lies below files/md5, e.g. ab/cdef…, or ab/cdef….dir for a folder."""
     if not isinstance(name, str) or not _OBJECT.fullmatch(name):
         raise OSError(errno.EINVAL, "this is no object's name", str(name)[:80])
     return f"{name[:2]}/{name[2:]}"
 
 
 def object_path(folder: str, name: str) -> str:
-    """Where an object lies in a folder of them.
-
-    Raises:
-        OSError: that is no object's name.
-    """
+    """Where an object lies in a folder of them."""
     return os.path.join(folder, "files", "md5", place_of(name))
 
 
@@ -49,37 +44,46 @@ def is_whole(folder: str, name: str) -> bool:
     """Whether the object is there with the content its name says; a damaged one is removed."""
     path = object_path(folder, name)
     try:
-        if stat.S_IMODE(os.stat(path).st_mode) == PROTECTED:
+        if stat.S_IMODE(os.stat(path).st_mode) == _PROTECTED:
             return True
         good = _md5(path) == name[:32]
     except FileNotFoundError:
         return False
     if good:
         with contextlib.suppress(PermissionError):  # another user's, whose store this is too
-            os.chmod(path, PROTECTED)
+            os.chmod(path, _PROTECTED)
     else:
         os.unlink(path)
     return good
 
 
-def take_in(folder: str, incoming: str, names: Iterable[str], shared: bool = False) -> list[str]:
-    """Move what has arrived in `.incoming/INCOMING` into place; return those that are damaged.
+def make_incoming(folder: str, transfer: str) -> str:
+    """The place for what is on its way, without what nobody waits for any more."""
+    if not _TRANSFER.fullmatch(transfer):
+        raise OSError(errno.EINVAL, "this is no transfer's name", transfer[:80])
+    around = os.path.join(folder, INCOMING)
+    os.makedirs(os.path.join(around, transfer), mode=0o700, exist_ok=True)
+    for path in (os.path.join(around, name) for name in os.listdir(around) if name != transfer):
+        if time.time() - os.lstat(path).st_mtime > _FORGOTTEN_S:
+            shutil.rmtree(path, ignore_errors=True)
+    return os.path.join(around, transfer)
+
+
+def take_in(folder: str, transfer: str, names: Iterable[str], shared: bool = False) -> list[str]:
+    """Move what has arrived in `.incoming/TRANSFER` into place; return those that are damaged.
 
     Nothing but these names is taken, and only plain files; the rest of what lies there goes.
-
-    Raises:
-        OSError: a name is none of an object, or of a transfer.
+    A folder's list, which comes last, is taken where all the files before it were.
     """
-    if not _TRANSFER.fullmatch(incoming):
-        raise OSError(errno.EINVAL, "this is no transfer's name", incoming[:80])
-    place, damaged = os.path.join(folder, INCOMING, incoming), []
+    place = make_incoming(folder, transfer)
+    damaged: list[str] = []
     for name in names:
         source, target = os.path.join(place, place_of(name)), object_path(folder, name)
         try:
-            plain = stat.S_ISREG(os.lstat(source).st_mode)
+            good = stat.S_ISREG(os.lstat(source).st_mode) and _md5(source) == name[:32]
         except FileNotFoundError:
-            plain = False
-        if not plain or _md5(source) != name[:32]:
+            good = False
+        if not good or (damaged and name.endswith(FOLDER)):
             damaged.append(name)
             continue
         os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -88,8 +92,15 @@ def take_in(folder: str, incoming: str, names: Iterable[str], shared: bool = Fal
                 os.chmod(os.path.dirname(target), 0o2775)
         if is_whole(folder, name):  # another user of this store has sent it meanwhile
             continue
-        os.chmod(source, PROTECTED)
-        _move(source, target)
+        os.chmod(source, _PROTECTED)
+        try:
+            os.replace(source, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            part = f"{target}.{os.getpid()}.part"  # a shared store, on another file system
+            shutil.copy(source, part)
+            os.replace(part, target)
     shutil.rmtree(place, ignore_errors=True)
     return damaged
 
@@ -102,31 +113,46 @@ def is_shared(folder: str) -> bool:
         return False
 
 
-def _move(source: str, target: str) -> None:
-    """A shared store may lie on another file system than what is on its way."""
-    try:
-        os.replace(source, target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        part = f"{target}.{os.getpid()}.part"
-        shutil.copy(source, part)
-        os.replace(part, target)
-
-
-def make_incoming(folder: str) -> None:
-    """The folder for what is on its way, without what nobody waits for any more."""
-    place = os.path.join(folder, INCOMING)
-    os.makedirs(place, mode=0o700, exist_ok=True)
-    for name in os.listdir(place):
-        path = os.path.join(place, name)
-        if time.time() - os.lstat(path).st_mtime > _FORGOTTEN_S:
-            shutil.rmtree(path, ignore_errors=True)
-
-
 def _md5(path: str) -> str:
-    digest = hashlib.md5()
     with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
+        digest = hashlib.md5()
+        while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+# What the agent is asked for on the far machine, where a place's store is such a folder.
+
+
+def objects(place: Place, names: list[str], transfer: str = "") -> Replies:
+    """Sizes and folders' lists of these objects and of the files in folders; those that are gone.
+
+    For a transfer, only the last: what arrives next has a place.
+    """
+    sizes, lists, gone, todo = {}, {}, [], list(dict.fromkeys(names))
+    for name in todo:  # which grows
+        if not is_whole(place.store, name):
+            gone.append(name)
+            continue
+        path = object_path(place.store, name)
+        sizes[name] = os.path.getsize(path)
+        if name.endswith(FOLDER):
+            with open(path, encoding="utf-8") as file:
+                lists[name] = file.read()
+            todo += {entry["md5"] for entry in json.loads(lists[name])}.difference(todo)
+    about = {} if transfer else {"sizes": sizes, "lists": lists}
+    if transfer and gone:
+        make_incoming(place.store, transfer)
+    yield {"gone": gone, "rsync": bool(shutil.which("rsync")), **about}
+
+
+def arrived(place: Place, transfer: str, names: list[str]) -> Replies:
+    """Move into place what has arrived; `gone` is what came damaged."""
+    yield {"gone": take_in(place.store, transfer, names, is_shared(place.store))}
+
+
+def forget(place: Place, name: str) -> Replies:
+    """Remove one object, the one that setup's proof pushed."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(object_path(place.store, name))
+    yield {}
