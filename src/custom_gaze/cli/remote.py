@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from custom_gaze.cli.verbs import Verbs, add_changes, add_verb
 from custom_gaze.common.errors import InputError
-from custom_gaze.remote.display import print_now
+from custom_gaze.remote.display import in_bytes, print_now
 
 if TYPE_CHECKING:
     from custom_gaze.config.params import Params
@@ -175,7 +175,8 @@ def _connected(name: str | None = None, tell: bool = True) -> "Iterator[Connecti
             yield connection
     finally:
         if tell and connection.sent:
-            print_now(connection.traffic())
+            sent, received = in_bytes(connection.sent), in_bytes(connection.received)
+            print_now(f"sent {sent}, received {received}")
 
 
 def _run(

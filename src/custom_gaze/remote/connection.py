@@ -23,7 +23,6 @@ from typing import IO
 from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.common.untrusted import printable
 from custom_gaze.remote.agent import START
-from custom_gaze.remote.display import in_bytes
 from custom_gaze.remote.programs import (
     ANSWER_S,
     OPTIONS,
@@ -257,10 +256,6 @@ class Connection:
                 self.received += int(carried[2])
             elif not line.startswith(_CHATTER):
                 self._complaints.append(line.strip())
-
-    def traffic(self) -> str:
-        """What was carried, in words."""
-        return f"sent {in_bytes(self.sent)}, received {in_bytes(self.received)}"
 
     def _beat(self) -> None:
         with contextlib.suppress(CustomGazeError):

@@ -12,6 +12,8 @@ from custom_gaze.remote.connection import Connection
 from custom_gaze.remote.programs import DVC, call, last_line
 from custom_gaze.remote.replies import NotAsked, Run
 
+_PLAIN_FILE, _NO_FILE = "100644", "000000"  # a commit's modes
+
 
 @dataclass(frozen=True)
 class Fetched:
@@ -66,15 +68,26 @@ def fetch(connection: Connection, run: Run) -> Iterator[Fetched]:
 
 
 def _warning(root: Path, name: str, commit: str) -> str:
-    beyond = repository.changes_beyond_an_experiment(root, commit)
-    files = ", ".join(printable(path, 100) for path in beyond[:5])
+    """What to say of a commit that changes more than params.yaml, dvc.lock and files of reports/.
+
+    Compared with the last commit that HEAD shares with it. A run changes nothing else; a machine
+    that lies might send another pipeline along, which the next `dvc repro` would run.
+    """
+    git, prefix = repository.git, repository.prefix_of(root)
+    shape = ("--raw", "-z", "-r", "--no-renames", "--no-relative", "--no-ext-diff", "--abbrev=40")
+    shared = git(root, "merge-base", "HEAD", commit).strip()
+    fields, beyond = git(root, "diff-tree", *shape, shared, commit).split("\0"), []
+    for about, path in zip(fields[::2], fields[1::2], strict=False):
+        inside = path.removeprefix(prefix) if path.startswith(prefix) else "/"
+        expected = inside in ("params.yaml", "dvc.lock") or inside.startswith("reports/")
+        if not expected or about.split()[1] not in (_PLAIN_FILE, _NO_FILE):
+            beyond.append(printable(path, 100))
     more = f" and {len(beyond) - 5} more" if len(beyond) > 5 else ""
-    if not beyond:
-        return ""
-    return (
-        f"its commit also changes {files}{more}, which no run does; look at it (git diff HEAD "
-        f"{commit[:12]}) before you take it with `dvc exp apply {name}`"
+    said = (
+        f"its commit also changes {', '.join(beyond[:5])}{more}, which no run does; look at it "
+        f"(git diff HEAD {commit[:12]}) before you take it with `dvc exp apply {name}`"
     )
+    return said if beyond else ""
 
 
 def apply(root: Path, name: str) -> None:

@@ -17,9 +17,6 @@ from custom_gaze.remote.programs import call, last_line
 from custom_gaze.remote.replies import Object, fault_of
 
 FETCHED = "refs/custom-gaze/fetched"  # keeps what was fetched until it is an experiment
-_EXPERIMENTS_OWN = ("params.yaml", "dvc.lock")
-_EXPERIMENTS_FOLDER = "reports/"
-_PLAIN_FILE, _NO_FILE = "100644", "000000"
 
 
 class _Out(BaseModel):
@@ -64,14 +61,14 @@ def is_shallow(root: Path) -> bool:
     return git(root, "rev-parse", "--is-shallow-repository").strip() == "true"
 
 
-def _prefix(root: Path) -> str:
+def prefix_of(root: Path) -> str:
     """The project's folder in the repository, with a slash behind; empty where it is all of it."""
     return git(root, "rev-parse", "--show-prefix").rstrip("\n")
 
 
 def subfolder(root: Path) -> str:
     """The project's folder in the repository; empty where it is the repository."""
-    prefix = _prefix(root).rstrip("/")
+    prefix = prefix_of(root).rstrip("/")
     if not prefix.isascii():
         raise InputError(
             f"{prefix}: the project's folder in the repository is not named in ASCII letters "
@@ -83,7 +80,7 @@ def subfolder(root: Path) -> str:
 def uncommitted(root: Path) -> tuple[list[str], list[str]]:
     """(changed files that git knows, files that it does not know) of the project."""
     shape = ("--porcelain", "-z", "--untracked-files=all", "--no-renames")
-    prefix = _prefix(root)
+    prefix = prefix_of(root)
     listing = git(root, "status", *shape, "--", ".").split("\0")
     entries = [(entry[:2] == "??", entry[3:].removeprefix(prefix)) for entry in listing if entry]
     return [path for new, path in entries if not new], [path for new, path in entries if new]
@@ -93,24 +90,6 @@ def experiment_commit(root: Path, name: str) -> str:
     """The commit of an experiment here; empty where there is none of this name."""
     listing = git(root, "for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{name}")
     return listing.partition("\n")[0]
-
-
-def changes_beyond_an_experiment(root: Path, commit: str) -> tuple[str, ...]:
-    """What an experiment's commit changes besides params.yaml, dvc.lock and files of reports/.
-
-    Compared with the last commit that HEAD shares with it. A run changes nothing else; a machine
-    that lies might send another pipeline along, which the next `dvc repro` would run.
-    """
-    shared, prefix = git(root, "merge-base", "HEAD", commit).strip(), _prefix(root)
-    shape = ("--raw", "-z", "-r", "--no-renames", "--no-relative", "--no-ext-diff", "--abbrev=40")
-    fields = git(root, "diff-tree", *shape, shared, commit).split("\0")
-    found = []
-    for about, path in zip(fields[::2], fields[1::2], strict=False):
-        inside = path.removeprefix(prefix) if path.startswith(prefix) else "/"
-        expected = inside in _EXPERIMENTS_OWN or inside.startswith(_EXPERIMENTS_FOLDER)
-        if not expected or about.split()[1] not in (_PLAIN_FILE, _NO_FILE):
-            found.append(path)
-    return tuple(found)
 
 
 def outs_of(root: Path, commit: str) -> dict[str, str]:
