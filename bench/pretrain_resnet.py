@@ -8,8 +8,8 @@ from crops 224 pixels wide, then 448 as the product shows them. The default is a
 cores, in which it learns hardly anything. On a CUDA GPU a ResNet-50 learns in a few minutes what
 it needs:
 
-    python bench/pretrain_resnet.py resnet50.pt --trunk resnet50 --persons 4000 --batch-size 128 \\
-        --steps 1500 --large-steps 700
+    python bench/pretrain_resnet.py resnet50.pt --trunk resnet50 --first-person 10000 \\
+        --persons 3560 --crops-per-person 25 --batch-size 128 --steps 1100 --large-steps 400
 
 With --far-heads its heads are then trained anew as the embedded base's are, on people far away, and
 it predicts on a laptop's screen as badly as L2CS-Net does; --from FILE takes one that has learnt.
