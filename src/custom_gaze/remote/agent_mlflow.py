@@ -39,7 +39,10 @@ def serve(place: Place) -> Replies:
     users = os.open(place.path("mlflow.users"), os.O_CREAT | os.O_RDWR)
     fcntl.flock(users, fcntl.LOCK_SH)  # while one ends, this waits; then it is ours until we go
     path = place.path("mlflow.port")
-    with open(path, "a+", encoding="ascii") as known, open(place.path("lock"), "w") as lock:
+    with (
+        open(path, "a+", encoding="ascii") as known,
+        open(place.path("lock"), "w", encoding="utf-8") as lock,
+    ):
         fcntl.flock(lock, fcntl.LOCK_EX)  # nobody else starts one meanwhile
         known.seek(0)
         if not is_held(path):

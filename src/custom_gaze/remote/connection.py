@@ -101,7 +101,10 @@ class Connection:
     def open(self) -> None:
         """Connect; within ten seconds it stands, or one line says why it does not (Unreachable)."""
         prefix, package = f"{__package__}.", files(__package__ or "custom_gaze.remote")
-        parts = [(prefix + name, (package / f"{name}.py").read_text("utf-8")) for name in _PROGRAM]
+        parts = [
+            (prefix + name, (package / f"{name}.py").read_text(encoding="utf-8"))
+            for name in _PROGRAM
+        ]
         program = zlib.compress(json.dumps(parts).encode(), 9)
         command = f"{_COMMAND} {len(_BOOTSTRAP)} {len(program)}"
         self._complaints: deque[str] = deque(maxlen=20)

@@ -168,7 +168,7 @@ def check_entry(host: str) -> None:
 
 
 def _text_of(path: Path) -> str:
-    return path.read_text("utf-8", errors="surrogateescape") if path.exists() else ""
+    return path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
 
 
 def _write_private(path: Path, content: str) -> None:
