@@ -13,7 +13,6 @@ random weights (bench/train_speed_world.py) and takes ten.
 """
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -22,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from custom_gaze.common.errors import CustomGazeError, InputError
+from custom_gaze.common.errors import InputError
 from custom_gaze.config.candidate import Candidate
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
@@ -37,7 +36,7 @@ from custom_gaze.models.quantisation import latencies_ms, quantised, tries_in_fl
 from custom_gaze.stages import export, fetch, index, prepare, train
 from custom_gaze.stages.quantise import CALIBRATION_CROPS, COMPARED_CROPS, spread
 from custom_gaze.weights.base import save_base
-from speed_world import machine, markdown
+from speed_world import exit_code, machine, markdown
 from train_speed_world import EMBEDDED, RESNET50, headed_resnet50
 
 DAYS = {"day1": (5, 5), "day2": (4, 4)}  # columns and rows of targets
@@ -149,19 +148,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--trunk", default=EMBEDDED, choices=(EMBEDDED, RESNET50))
     parser.add_argument("--projects", nargs="+", type=Path, help="trained ones instead of persons")
     arguments = parser.parse_args(argv)
-    try:
+
+    def work() -> None:
         if arguments.projects is None:
             table = list(of_persons(arguments.persons, arguments.methods, arguments.trunk))
         else:
             folders = arguments.projects
             table = [row for each in folders for row in rows(each.name, measured(trained(each)))]
         print(f"{machine()}; degrees between the predictions\n\n{markdown(HEADER, table)}")
-    except CustomGazeError as error:
-        print(f"eight_bits: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
-    return 0
+
+    return exit_code("eight_bits", work)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from typing import Any
 import yaml
 
 from custom_gaze.common.errors import CustomGazeError, InputError
-from speed_world import even, machine, markdown
+from speed_world import even, exit_code, machine, markdown
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STAGES = ("fetch", "prepare", "index", "train", "export", "quantise", "evaluate")
@@ -257,7 +257,8 @@ def check(counts: Sequence[int], work: Path | None) -> None:
 def main(argv: list[str] | None = None) -> int:
     """0: done; 2: bad input; 1: a failure of ours; 130: interrupted."""
     arguments = parser().parse_args(argv)
-    try:
+
+    def work() -> None:
         check(arguments.frames, arguments.work)
         if arguments.work is None:
             with tempfile.TemporaryDirectory(prefix="pipeline-speed-") as folder:
@@ -265,12 +266,8 @@ def main(argv: list[str] | None = None) -> int:
         else:
             arguments.work.mkdir(parents=True, exist_ok=True)
             print(run(arguments.frames, arguments.through, arguments.work))
-    except CustomGazeError as error:
-        print(f"pipeline_speed: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
-    return 0
+
+    return exit_code("pipeline_speed", work)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
-"""What the speed benches share: memory of a process, frames in quantity, tables in Markdown."""
+"""What the speed benches share: memory of a process, frames in quantity, tables, exit codes."""
 
 import os
 import platform
 import resource
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from custom_gaze.common.errors import CustomGazeError
 
 MIB = 2**20
 SAMPLED_EVERY_S = 0.02
@@ -93,3 +95,15 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; the first column to the left, the others to the right."""
     rule = ["---", *["--:"] * (len(header) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
+
+
+def exit_code(program: str, work: Callable[[], None]) -> int:
+    """Do a bench's work. 0: done; 2: bad input; 1: a failure of ours; 130: interrupted."""
+    try:
+        work()
+    except CustomGazeError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0

@@ -20,7 +20,6 @@ epochs give the seconds of an epoch, but the best validation loss of a whole tra
 
 import argparse
 import os
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,14 +29,14 @@ from typing import Any
 
 import torch
 
-from custom_gaze.common.errors import CustomGazeError, InputError
+from custom_gaze.common.errors import InputError
 from custom_gaze.config.candidate import AUTO, Candidate
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
 from custom_gaze.data.index import of_split, read_index
 from custom_gaze.data.splits import TRAIN, VALIDATION
 from custom_gaze.models.devices import pick_device
-from speed_world import machine, markdown
+from speed_world import exit_code, machine, markdown
 from train_speed_sides import Job, Outcome, ours, reference, taking_turns, whole
 from train_speed_world import EMBEDDED, RESNET50, SESSION, make_project, multiply
 
@@ -299,14 +298,11 @@ def memory_table(outcomes: Sequence[Outcome], frames: int, budget_gb: float) -> 
 
 def main(argv: list[str] | None = None) -> int:
     """0: done; 2: bad input; 1: a failure of ours; 130: interrupted."""
-    try:
+
+    def work() -> None:
         print(run(plan_of(parser().parse_args(argv))), end="")
-    except CustomGazeError as error:
-        print(f"train_speed: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
-    return 0
+
+    return exit_code("train_speed", work)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from custom_gaze.config.params import Params
 from custom_gaze.weights.base import BaseNetwork
 from custom_gaze.weights.base_heads import BinHeads
 from pipeline_speed import ENVIRONMENT, Project
-from speed_world import machine, markdown
+from speed_world import exit_code, machine, markdown
 from train_speed_world import EMBEDDED, headed_resnet50
 
 SESSION = "whole-run"
@@ -152,19 +152,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--base", help="another base network: embedded, or what fetch.base takes")
     parser.add_argument("--work", type=Path, help="an empty folder; default: a temporary one")
     arguments = parser.parse_args(argv)
-    try:
+
+    def work() -> None:
         with tempfile.TemporaryDirectory(prefix="whole-run-") as folder:
             project = Project(arguments.work or Path(folder))
             begun = time.monotonic()
             prepared(project, arguments.grid, arguments.frames, arguments.base)
             print(f"prepared in {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
             print(timed(project))
-    except CustomGazeError as error:
-        print(f"whole_run: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
-    return 0
+
+    return exit_code("whole_run", work)
 
 
 if __name__ == "__main__":
