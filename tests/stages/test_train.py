@@ -11,6 +11,7 @@ import torch
 
 from conftest import Project, frozen_state
 from custom_gaze.calibration import policy, trainer
+from custom_gaze.calibration.candidates import read_candidates
 from custom_gaze.calibration.feature_cache import features_of
 from custom_gaze.calibration.starting_head import starting_network
 from custom_gaze.common.errors import InputError
@@ -46,13 +47,16 @@ def test_frozen_means_frozen_to_the_bit(ready: Project) -> None:
     start = starting_network(base, ready.params.train, samples, ready.paths)
     train.run(ready.params, ready.paths)
     for path in (ready.paths.checkpoint, ready.paths.last_checkpoint):
-        after = load_checkpoint(path).network()
+        checkpoint = load_checkpoint(path)
+        assert checkpoint.frozen_through == "layer3"  # and not the word `auto`
+        after = checkpoint.network()
         for name, tensor in frozen_state(start).items():
             assert torch.equal(tensor, frozen_state(after)[name]), name
         # BatchNorm stays in eval mode in the trained block too: its statistics do not move.
         for name, tensor in start.trunk.get_submodule("layer4").state_dict().items():
             if "running" in name:
                 assert torch.equal(tensor, after.trunk.get_submodule("layer4").state_dict()[name])
+    assert read_candidates(ready.paths.candidates).frozen_through == "layer3"
     moved = after.trunk.get_submodule("layer4.0.conv1").weight  # of the last checkpoint
     assert not torch.equal(moved, start.trunk.get_submodule("layer4.0.conv1").weight)
 
