@@ -15,8 +15,9 @@ import pytest
 
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.data.dvc_cache import Cache
-from custom_gaze.remote import agent, carry, fetch, runs, setup, store
+from custom_gaze.remote import agent, agent_setup, carry, fetch, runs, setup, store
 from custom_gaze.remote.connection import Connection
+from custom_gaze.remote.engine import ref_of
 from custom_gaze.remote.programs import Lost
 from custom_gaze.remote.replies import AgentError, NotAsked, Run, understood
 from custom_gaze.remote.request import Payload
@@ -39,17 +40,14 @@ class Liar(Connection):
         self.asked: list[str] = []
         self._lines: list[bytes] = []
 
-    def send(self, do: str, /, **values: Any) -> None:
-        self.asked.append(do)
-        answer = self.answers.get(do, [])
+    def send(self, verb: agent.Verb, /, **values: Any) -> None:
+        self.asked.append(verb.__name__)
+        answer = self.answers.get(verb.__name__, [])
         for reply in answer() if callable(answer) else answer:
             self._lines.append(json.dumps(reply).encode() + b"\n")
 
-    def git_address(self, path: str) -> str:
-        return str(self.far / Path(path).name)
-
-    def rsync_address(self, path: str) -> str:
-        return f"{self.far}/{path.removeprefix(SETTINGS.directory)}"
+    def address(self, path: str) -> str:
+        return f"{self.far}{path.removeprefix(SETTINGS.directory)}"
 
     def has_ended(self) -> bool:
         return False
@@ -128,7 +126,7 @@ def experiment(root: Path, project: Path, files: dict[str, str]) -> None:
             (project / name).write_text(content)
     git(project, "add", "-A", "-f")
     git(project, "commit", "-q", "-m", "experiment")
-    git(project, "update-ref", ref_of(commit), "HEAD")
+    git(project, "update-ref", ref_of(commit, "night"), "HEAD")
 
 
 @pytest.fixture(scope="module")
@@ -146,10 +144,6 @@ def committed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return root, commit
 
 
-def ref_of(commit: str, name: str = "night") -> str:
-    return f"refs/exps/{commit[:2]}/{commit[2:]}/{name}"
-
-
 @pytest.fixture
 def far(committed: tuple[Path, str], tmp_path: Path) -> Far:
     original, commit = committed
@@ -162,9 +156,8 @@ def far(committed: tuple[Path, str], tmp_path: Path) -> Far:
     machine.run = {
         **{"name": "night", "commit": commit, "jobs": 1, "started": 1.7e9, "state": "done"},
         **{"experiments": [{"name": "night", "set": []}], "code": 0, "ended": 1.7e9},
-        "refs": {"night": ref_of(commit)},
+        "done": ["night"],
     }
-
     machine.answers = {
         "objects": lambda: [listed({n: len(c) for n, c in machine.store.items()}, machine.lists)],
         "fetched": [{}],
@@ -182,7 +175,7 @@ def test_an_honest_machine_s_experiment_comes_whole(far: Far) -> None:
     """The table's own answers are good: what is refused below is refused for its lie."""
     (fetched,) = far.fetch()
     assert (fetched.files, fetched.was_here, fetched.warning) == (3, False, "")
-    assert git(far.root, "rev-parse", ref_of(far.commit)).strip() == fetched.commit
+    assert git(far.root, "rev-parse", ref_of(far.commit, "night")).strip() == fetched.commit
     cache = Cache(far.root)
     assert {name: cache.path(name).read_bytes() for name in far.store} == far.store
     assert cache.path(FOLDER).stat().st_mode & 0o777 == 0o444
@@ -192,8 +185,8 @@ def test_what_has_ended_of_a_queue_comes_while_the_rest_goes_on(far: Far) -> Non
     far.run |= {"state": "running", "experiments": [{"name": "night", "set": []}] * 2}
     del far.answers["fetched"]  # not all of it is: asked for, this would end in an error
     assert [fetched.name for fetched in far.fetch()] == ["night"]
-    assert git(far.root, "rev-parse", ref_of(far.commit))
-    far.run["refs"] = {}
+    assert git(far.root, "rev-parse", ref_of(far.commit, "night"))
+    far.run["done"] = []
     with pytest.raises(InputError, match="night has not ended; read along"):
         far.fetch()
 
@@ -208,21 +201,16 @@ CLIMBS = f"{OTHER}./../../../victim"
         {"name": "other"},
         {"name": "../night"},
         {"commit": "HEAD"},
-        {"commit": "f" * 40},
         {"started": 1e300},
         {"state": "\x1b[2J"},
         {"experiments": "night"},
-        {"refs": {"night": "refs/replace/" + "a" * 40}},
-        {"refs": {"night": "refs/heads/main"}},
-        {"refs": {"night": f"{ref_of('a' * 40)}/../../../heads/x"}},
-        {"refs": {"night": ref_of("a" * 40)}},
-        {"refs": {"day": ref_of("a" * 40, "day")}},
-        {"refs": {"--upload-pack=x": ref_of("a" * 40)}},
+        {"done": ["day"]},
+        {"done": ["night/../../../heads/x"]},
+        {"done": ["--upload-pack=x"]},
     ],
     ids=lambda lie: str(lie)[:60],
 )
 def test_lies_about_a_run(far: Far, lie: dict[str, Any]) -> None:
-    """Its result.json could make any ref: refs/replace/… changes what `git show HEAD` shows."""
     before = far.everything_here()
     far.answers["look"] = [{"run": {**far.run, **lie}}]
     with pytest.raises(NotAsked, match="far: sent something else than it was asked for") as caught:
@@ -232,18 +220,22 @@ def test_lies_about_a_run(far: Far, lie: dict[str, Any]) -> None:
 
 
 def test_lies_about_commits(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unrelated history, no such ref, damaged objects, a pack without end."""
+    """An unrelated history, no such ref, a commit that is not there, a pack without end."""
     before, project = far.everything_here(), far.place / "project"
     honest = git(project, "rev-parse", "HEAD").strip()
     git(project, "checkout", "-q", "--orphan", "strange")
     git(project, "commit", "-q", "-m", "unrelated")
-    git(project, "update-ref", ref_of(far.commit), "HEAD")
+    git(project, "update-ref", ref_of(far.commit, "night"), "HEAD")
     with pytest.raises(NotAsked, match="does not come from commit"):
         far.fetch()
-    git(project, "update-ref", "-d", ref_of(far.commit))
+    git(project, "update-ref", "-d", ref_of(far.commit, "night"))
     with pytest.raises(CustomGazeError, match="far: git: fatal: couldn't find remote ref"):
         far.fetch()
-    git(project, "update-ref", ref_of(far.commit), honest)
+    git(project, "update-ref", ref_of(far.commit, "night"), honest)
+    far.run["commit"] = "f" * 40
+    with pytest.raises(CustomGazeError, match="far: git: fatal: couldn't find remote ref"):
+        far.fetch()
+    far.run["commit"] = far.commit
     monkeypatch.setattr(carry, "_MOST_PACK_BYTES", -(1 << 16) + 100)
     with pytest.raises(CustomGazeError, match="far: "):
         far.fetch()
@@ -266,7 +258,7 @@ def test_a_tree_that_leads_out_is_not_taken(far: Far, name: str) -> None:
         check=True,
     ).stdout.decode()
     commit = git(project, "commit-tree", "-p", far.commit, "-m", "x", made.strip()).strip()
-    git(project, "update-ref", ref_of(far.commit), commit)
+    git(project, "update-ref", ref_of(far.commit, "night"), commit)
     before = far.everything_here()
     with pytest.raises(CustomGazeError, match="far: git: "):
         far.fetch()
@@ -455,11 +447,11 @@ def test_words_of_the_far_machine_are_shown_escaped() -> None:
     """Escape codes and newlines of a refusal, a card's name, a version."""
     connection = Liar({"make": [{"error": "\x1b]0;x\x07 \n\nno", "code": 2}]})
     with pytest.raises(AgentError, match="far: ") as caught:
-        connection.ask("make")
+        connection.ask(agent_setup.make)
     assert str(caught.value) == "far: \\x1b]0;x\\x07 no"
     assert caught.value.exit_code == 2
     with pytest.raises(NotAsked, match="sent something else"):
-        Liar({"make": [{"error": "x", "code": "1" * 5000}]}).ask("make")
+        Liar({"make": [{"error": "x", "code": "1" * 5000}]}).ask(agent_setup.make)
     about = {"runs": [], "free": 1, "total": 2, "now": 1.0, "gpu": ["\x9b2J" + "x" * 10_000]}
     (card,) = understood("far", json.dumps(about).encode()).gpu
     assert card.isprintable()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from custom_gaze.common.errors import CustomGazeError, InputError
-from custom_gaze.remote import display
+from custom_gaze.remote import agent_setup, display
 from custom_gaze.remote.agent import START
 from custom_gaze.remote.agent_runs import CHUNK
 from custom_gaze.remote.connection import Connection
@@ -53,7 +53,7 @@ def test_a_shell_that_greets_is_no_obstacle(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("HOME", str(tmp_path))
     with Connection(Settings("far")) as connection:
-        about = connection.ask("hello", folder="x")
+        about = connection.ask(agent_setup.hello, folder="x")
         assert about.dir == str(tmp_path / "x")
         assert connection.greeting == "Welcome \\x1b[1mhome"
     for answer, said in (
@@ -65,7 +65,7 @@ def test_a_shell_that_greets_is_no_obstacle(
     ):
         ssh.write_text(f"#!/bin/sh\n{answer}\n")
         with pytest.raises(CustomGazeError) as caught, Connection(Settings("far")) as connection:
-            connection.ask("hello", folder="x")
+            connection.ask(agent_setup.hello, folder="x")
         assert str(caught.value).startswith(said)
 
 

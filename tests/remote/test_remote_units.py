@@ -247,16 +247,18 @@ def test_over_there_old_runs_go_but_no_result_that_nobody_has_fetched(tmp_path: 
         (folder / "run.json").write_text(json.dumps(about))
         if number not in (3, 4):  # 3 was killed, 4 goes on
             code = 1 if number == 2 else 0
-            result = {"code": code, "ref": "", "ended": 1.0}
+            result = {"code": code, "ended": 1.0}
             (folder / "result-0.json").write_text(json.dumps(result))
         if number != 1:
             (folder / "fetched").touch()
     with open(tmp_path / "runs" / "r4" / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
-        states = [run["state"] for run in agent_runs.all_runs(Place(str(tmp_path)))]
+        runs = agent_runs.all_runs(Place(str(tmp_path)))
+        states = [run["state"] for run in runs]
         assert states[:6] == ["done", "done", "failed", "died", "running", "done"]
         none: Run = {"name": "new", "experiments": []}
-        agent_runs._clear_leftovers(Place(str(tmp_path)), str(tmp_path / "runs" / "new"), none)
+        over = [run for run in runs if run["state"] != "running"]
+        agent_runs._clear_leftovers(Place(str(tmp_path)), str(tmp_path / "runs" / "n"), none, over)
     left = {int(path.name[1:]) for path in (tmp_path / "runs").iterdir()}
     assert left == {1, *range(4, agent_runs.KEPT_RUNS + 5)}
     assert [path.parent.name for path in tmp_path.glob("runs/*/copy-*")] == ["r4"]

@@ -1,8 +1,8 @@
 """The agent: our program on the far machine, for as long as one connection lasts.
 
 It is sent as text and run by `python3 -I`: standard library only, Python 3.10 or newer. Requests
-and replies are lines of JSON. Each verb is a function `verb(place, …)` that yields its replies; a
-refusal is one line.
+and replies are lines of JSON. A request names one of our functions `verb(place, …)`, which yields
+the replies to it; a refusal is one line.
 """
 
 import errno
@@ -21,6 +21,7 @@ SILENCE_S = 30  # after which the other side, which sends an empty line every fe
 
 Reply = dict[str, Any]
 Replies = Iterator[Reply]
+Verb = Callable[..., Replies]
 
 _helpers: "list[Popen[str]]" = []
 
@@ -45,7 +46,7 @@ class Place:
         return os.path.join(self.directory, *names)
 
 
-def answer(verbs: dict[str, Callable[..., Replies]]) -> None:
+def main() -> None:
     """Answer requests until the connection ends."""
     os.umask(0o077)  # nothing here is anybody else's business
     inbox: queue.Queue[bytes] = queue.Queue()
@@ -54,12 +55,13 @@ def answer(verbs: dict[str, Callable[..., Replies]]) -> None:
     _write(f"\n{START}")  # a greeting may have left its line open
     while True:
         request = json.loads(inbox.get())
+        module, name = request.pop("do")
         place = Place(request.pop("dir"), request.pop("sub"))
         try:
-            for reply in verbs[request.pop("do")](place, **request):
-                _write(json.dumps(reply, ensure_ascii=False))
+            for reply in getattr(sys.modules[module], name)(place, **request):
+                _answer(reply)
         except Refused as refused:
-            _write(json.dumps(refused.reply, ensure_ascii=False))
+            _answer(refused.reply)
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             what = error.strerror or str(error)
@@ -67,7 +69,11 @@ def answer(verbs: dict[str, Callable[..., Replies]]) -> None:
                 what = "the disk is full there; free some space"
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
                 what = "no permission to write there"
-            _write(json.dumps({"error": where + what}, ensure_ascii=False))
+            _answer({"error": where + what})
+
+
+def _answer(reply: Reply) -> None:
+    _write(json.dumps(reply, ensure_ascii=False))
 
 
 def _read(inbox: "queue.Queue[bytes]") -> None:

@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from custom_gaze.remote.agent import Place, Refused, Replies, Reply, git
-from custom_gaze.remote.engine import Engine, Run
+from custom_gaze.remote.engine import Engine, Run, ref_of
 from custom_gaze.remote.engine_local import Local
 from custom_gaze.remote.engine_slurm import Slurm
 from custom_gaze.remote.engine_systemd import Systemd
@@ -66,19 +66,22 @@ def all_runs(place: Place) -> list[Run]:
             if engine.job(folder):
                 _note(folder, "over")  # its engine is asked no more: it may be gone one day
     for run in runs:
-        folder, ends = run["folder"], [end for end in run["ends"] if end]
-        stopped = os.path.exists(os.path.join(folder, "stop"))
-        run["code"] = next((end["code"] for end in ends if end["code"]), 0 if ends else None)
-        run["state"] = "stopped" if stopped else "died"
-        if len(ends) == len(run["ends"]):
+        codes = [end["code"] for end in run["ends"] if end]
+        run["code"] = next(filter(None, codes), 0 if codes else None)
+        run["done"] = [
+            entry["name"]
+            for entry, end in zip(run["experiments"], run["ends"], strict=True)
+            if end.get("code") == 0
+        ]
+        stopped = os.path.exists(os.path.join(run["folder"], "stop"))
+        if len(codes) == len(run["ends"]):
             run["state"] = "stopped" if stopped else "failed" if run["code"] else "done"
-        elif folder in going:
-            run["state"] = "running"
-        if ends and run["state"] != "running":
-            run["ended"] = max(end["ended"] for end in ends)
-        pairs = zip(run["experiments"], run["ends"], strict=True)
-        run["refs"] = {entry["name"]: end["ref"] for entry, end in pairs if end}
-        run["note"] = going.get(folder, "")
+        elif run["folder"] in going:
+            run["state"], run["note"] = "running", going[run["folder"]]
+        else:
+            run["state"] = "stopped" if stopped else "died"
+        if codes and run["state"] != "running":
+            run["ended"] = max(end["ended"] for end in run["ends"] if end)
     return sorted(runs, key=lambda run: float(run["started"]))
 
 
@@ -98,11 +101,11 @@ def find(place: Place, name: str) -> Run:
     return fitting[-1]
 
 
-def check_free(place: Place) -> None:
-    """Refuse while a run goes on, and name it."""
-    for run in all_runs(place):
-        if run["state"] == "running":
-            raise Refused("a run goes on there", active=run)
+def _check_free(run: Run, runs: list[Run]) -> None:
+    """Refuse a run while another is in its way, one of its name or, with most engines, any."""
+    for each in runs:
+        if each["state"] == "running" and (engine_of(run).alone or each["name"] == run["name"]):
+            raise Refused("a run goes on there", active=each)
 
 
 def ready(place: Place, run: Run, here: list[str], requirements: str) -> Replies:
@@ -111,18 +114,15 @@ def ready(place: Place, run: Run, here: list[str], requirements: str) -> Replies
     `here`: which of its experiments have been brought home. `requirements`: the hash of its
     requirements.txt.
     """
-    known = next((each for each in all_runs(place) if each["name"] == run["name"]), {})
-    state, same = (
-        known.get("state"),
-        all(known.get(key) == run[key] for key in run.keys() - {"engine"}),
-    )
-    fetched_all = len(here) == len(run["experiments"])
-    if same and (state == "running" or (state == "done" and not fetched_all)):
+    runs = all_runs(place)
+    known = next((each for each in runs if each["name"] == run["name"]), {"state": ""})
+    same = all(known.get(key) == run[key] for key in run.keys() - {"engine"})
+    to_fetch = known["state"] == "done" and len(here) < len(run["experiments"])
+    if same and (known["state"] == "running" or to_fetch):
         yield {"run": known}
         return
-    if state == "running":
-        raise Refused(f"{run['name']} is the name of another run that goes on there", 2)
-    if here or state == "done":
+    _check_free(run, runs)
+    if here or known["state"] == "done":
         raise Refused(
             f"the name {here[0] if here else run['name']} was used before; take another (--name), "
             "or remove that experiment (dvc exp remove)",
@@ -133,8 +133,6 @@ def ready(place: Place, run: Run, here: list[str], requirements: str) -> Replies
         raise Refused("no environment there yet; run `custom-gaze remote setup`")
     if machine["requirements"] not in ("", requirements):
         raise Refused("requirements.txt has changed; `custom-gaze remote setup` installs it there")
-    if engine_of(run).alone:
-        check_free(place)
     yield {}
 
 
@@ -145,9 +143,9 @@ def start(place: Place, run: Run, job: str) -> Replies:
     folder = place.path("runs", run["name"])
     with open(place.path("lock"), "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # nobody else starts one meanwhile
-        if engine_of(run).alone:
-            check_free(place)
-        _clear_leftovers(place, folder, run)
+        runs = all_runs(place)
+        _check_free(run, runs)
+        _clear_leftovers(place, folder, run, [each for each in runs if each["state"] != "running"])
         os.makedirs(folder)
         _note(folder, "job.py", job)
         write(os.path.join(folder, "run.json"), run)
@@ -160,27 +158,23 @@ def start(place: Place, run: Run, job: str) -> Replies:
     yield {}
 
 
-def _clear_leftovers(place: Place, folder: str, run: Run) -> None:
-    """What runs that failed or were killed have left, and what an earlier one of this name was.
+def _clear_leftovers(place: Place, folder: str, run: Run, over: list[Run]) -> None:
+    """What runs that are over have left, if they were killed, and an earlier one of this name.
 
     The last runs are kept, and those with a result that nobody has brought home.
     """
-    runs = all_runs(place)
-    if any(each["folder"] == folder and each["state"] == "running" for each in runs):
-        raise Refused(f"{run['name']} is the name of another run that goes on there", 2)
-    runs = [each for each in runs if each["state"] != "running"]
-    for each in runs:
+    for each in over:
         if each["state"] != "done" and engine_of(each).alone:  # SLURM leaves nothing
             engine_of(each).stop(each["folder"])
         _remove_copies(each["folder"])
-    for name in (entry["name"] for entry in run["experiments"]):
-        ref = f"refs/exps/{run['commit'][:2]}/{run['commit'][2:]}/{name}"
+    for name in [entry["name"] for entry in run["experiments"]]:
+        ref = ref_of(run["commit"], name)
         if git(place.repository, "rev-parse", "-q", "--verify", ref, default=""):
             if not os.path.exists(folder):
                 raise Refused(f"an experiment {name} is there already; take another name", 2)
             git(place.repository, "update-ref", "-d", ref)
     shutil.rmtree(folder, ignore_errors=True)
-    for each in runs[:-KEPT_RUNS]:
+    for each in over[:-KEPT_RUNS]:
         if each["state"] != "done" or os.path.exists(os.path.join(each["folder"], "fetched")):
             shutil.rmtree(each["folder"], ignore_errors=True)
 

@@ -14,14 +14,7 @@ import sys
 from pathlib import Path
 
 from custom_gaze.remote.agent import Place, Refused, Replies, call, git
-from custom_gaze.remote.agent_runs import (
-    MACHINE,
-    all_runs,
-    gpu,
-    python_of,
-    read,
-    write,
-)
+from custom_gaze.remote.agent_runs import MACHINE, all_runs, gpu, python_of, read, write
 from custom_gaze.remote.store import is_shared
 
 

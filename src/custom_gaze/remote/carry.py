@@ -23,8 +23,9 @@ from custom_gaze.common.untrusted import printable
 from custom_gaze.data.dvc_cache import FOLDER, Cache, files_in
 from custom_gaze.remote import store
 from custom_gaze.remote.connection import Connection
+from custom_gaze.remote.engine import ref_of
 from custom_gaze.remote.programs import call, last_line
-from custom_gaze.remote.replies import Answer, NotAsked, Run
+from custom_gaze.remote.replies import Answer, NotAsked
 from custom_gaze.remote.repository import FETCHED, git
 from custom_gaze.remote.request import Payload
 
@@ -42,27 +43,26 @@ def send_commit(connection: Connection, commit: str) -> None:
     """Push a commit with what it builds on; no branch there moves by that."""
     # No hook of the user's: DVC's pre-push would push the whole cache.
     words = ("push", "-q", "--no-verify", "--no-follow-tags", "--recurse-submodules=no")
-    target = connection.git_address(connection.settings.project)
+    target = connection.address(connection.settings.project)
     _git(connection, *words, target, f"+{commit}:{_SENT}{commit}")
 
 
-def fetch_experiment(connection: Connection, run: Run, name: str) -> str:
-    """Bring an experiment's commits under another name; return its commit.
+def fetch_experiment(connection: Connection, base: str, name: str) -> str:
+    """Bring the commits of an experiment that was made from the commit `base`; return its own.
 
-    It becomes an experiment once its files are here too.
+    It has another name than DVC's until its files are here too.
     """
-    ref, root = run.refs[name], connection.settings.root
-    if ref != f"refs/exps/{run.commit[:2]}/{run.commit[2:]}/{name}":
-        raise NotAsked(connection.host, f"the ref {ref} for the experiment {name}")
+    root = connection.settings.root
     # fsckObjects: no path that leads out, no `.git` in a tree.
     strict = ("-c", "fetch.fsckObjects=true", "-c", "gc.auto=0", "-c", "core.hooksPath=/dev/null")
     alone = ("fetch", "-q", "--no-tags", "--no-recurse-submodules")
-    source = connection.git_address(connection.settings.project)
-    _git(connection, *strict, *alone, source, f"+{ref}:{FETCHED}", most=_MOST_PACK_BYTES)
+    source = connection.address(connection.settings.project)
+    wanted = f"+{ref_of(base, name)}:{FETCHED}"
+    _git(connection, *strict, *alone, source, wanted, most=_MOST_PACK_BYTES)
     commit = git(root, "rev-parse", "--verify", f"{FETCHED}^{{commit}}").strip()
-    ancestry = ("merge-base", "--is-ancestor", run.commit, commit)
+    ancestry = ("merge-base", "--is-ancestor", base, commit)
     if call("git", "-C", str(root), *ancestry).returncode:
-        raise NotAsked(connection.host, f"{name} does not come from commit {run.commit[:8]}")
+        raise NotAsked(connection.host, f"{name} does not come from commit {base[:8]}")
     return commit
 
 
@@ -76,7 +76,7 @@ def send_objects(connection: Connection, cache: Cache, transfer: str, payload: P
         Lost: the connection was cut; the same command goes on where it was.
     """
     host, here, elsewhere = connection.host, payload.here, payload.elsewhere
-    there = connection.ask("objects", names=[*here, *elsewhere], transfer=transfer)
+    there = connection.ask(store.objects, names=[*here, *elsewhere], transfer=transfer)
     others = [name for name in there.gone if name not in here]
     if others and elsewhere:
         paths = sorted({elsewhere.get(name, name) for name in others})
@@ -89,7 +89,7 @@ def send_objects(connection: Connection, cache: Cache, transfer: str, payload: P
     if there.gone:
         target = f"{connection.settings.store}/{store.INCOMING}/{transfer}"
         _copy(connection, f"{cache.folder}/files/md5", target, there, there.gone)
-        damaged = connection.ask("arrived", transfer=transfer, names=there.gone).gone
+        damaged = connection.ask(store.arrived, transfer=transfer, names=there.gone).gone
         if damaged:
             raise CustomGazeError(
                 f"{host}: {len(damaged)} objects arrived damaged, {damaged[0]} first; "
@@ -113,7 +113,7 @@ def fetch_objects(connection: Connection, cache: Cache, commit: str, outs: dict[
     missing = cache.whole(dict.fromkeys(outs.values()))[1]
     if not missing:
         return 0
-    answer = connection.ask("objects", names=missing)
+    answer = connection.ask(store.objects, names=missing)
     place = Path(store.make_incoming(str(folder), commit))
     files, lists = [name for name in missing if not name.endswith(FOLDER)], []
     for name in (name for name in missing if name.endswith(FOLDER) and name in answer.lists):
@@ -168,7 +168,7 @@ def _copy(
         words = ["rsync", "--files-from=-", "--inplace", "--append", "--no-links", "--no-devices"]
         words += ["--perms", "--chmod=D700,F600", f"--timeout={_STALLED_S}"]
         words += ["--blocking-io", "-e", shell]  # `cat` in the carrier cannot do without
-        far = connection.rsync_address(f"{source if down else target}/")
+        far = connection.address(f"{source if down else target}/")
         words += [far, f"{target}/"] if down else [f"{source}/", far]
     else:
         pack = f"tar -c -f - -C {shlex.quote(source)} -T -"

@@ -12,26 +12,16 @@ import shlex
 import shutil
 import tempfile
 import threading
-import time
 import zlib
 from collections import deque
-from importlib.resources import files
 from pathlib import Path
 from subprocess import PIPE, Popen, TimeoutExpired
 from typing import IO
 
 from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.common.untrusted import printable
-from custom_gaze.remote.agent import START
-from custom_gaze.remote.programs import (
-    ANSWER_S,
-    OPTIONS,
-    VERIFY,
-    Lost,
-    Unreachable,
-    check_host,
-    explain,
-)
+from custom_gaze.remote.agent import START, Verb
+from custom_gaze.remote.programs import ANSWER_S, OPTIONS, Lost, Unreachable, check_host, explain
 from custom_gaze.remote.replies import Answer, understood
 from custom_gaze.remote.settings import Settings
 
@@ -43,22 +33,22 @@ _CARRIED = re.compile(r"Transferred: sent (\d{1,18}), received (\d{1,18}) bytes"
 
 _PROGRAM = (
     *("agent", "store", "engine", "engine_local", "engine_systemd", "engine_slurm"),
-    *("agent_runs", "agent_setup", "agent_mlflow", "agent_main"),
+    *("agent_runs", "agent_setup", "agent_mlflow"),
 )
 # One line without a quote of its own: the login shell may be fish or tcsh.
-_COMMAND = "python3 -I -c 'import sys; exec(sys.stdin.buffer.read(int(sys.argv[1])))'"
-_BOOTSTRAP = (
-    "import json,sys,types,zlib\n"
-    "if sys.version_info < (3, 10): sys.exit('python3: too old')\n"
-    "text=sys.stdin.buffer.read(int(sys.argv[2]))\n"
-    "for name in ('custom_gaze','custom_gaze.remote'):\n"
-    " sys.modules[name]=types.ModuleType(name); sys.modules[name].__path__=[]\n"
-    "for name,source in json.loads(zlib.decompress(text)):\n"
-    " module=types.ModuleType(name); sys.modules[name]=module\n"
-    " parent,_,child=name.rpartition('.'); setattr(sys.modules[parent],child,module)\n"
-    " exec(compile(source,name,'exec'),module.__dict__)\n"
-    "module.main()\n"
+_COMMAND = (
+    "python3 -I -c 'import sys, zlib; "
+    "exec(zlib.decompress(sys.stdin.buffer.read(int(sys.argv[1]))))' {length}"
 )
+_BOOTSTRAP = """
+import sys, types
+if sys.version_info < (3, 10):
+    sys.exit("python3: too old")
+for name, source in {parts!r}:
+    sys.modules[name] = types.ModuleType(name)
+    exec(compile(source, name, "exec"), sys.modules[name].__dict__)
+sys.modules["{first}"].main()
+"""
 
 # In the place of ssh for git and rsync, which would take for an answer what a shell there greets
 # with. It ends with us, and what it carries for too: rsync on a line that is stuck does not.
@@ -71,11 +61,6 @@ ssh {options} "$host" "echo; echo {begin}; exec $*" | while IFS= read -r line; d
 done
 """
 _BEGIN = "custom-gaze: begin"
-
-
-def _pipe(end: IO[bytes] | None) -> IO[bytes]:
-    assert end is not None
-    return end
 
 
 class Connection:
@@ -100,33 +85,34 @@ class Connection:
 
     def open(self) -> None:
         """Connect; within ten seconds it stands, or one line says why it does not (Unreachable)."""
-        prefix, package = f"{__package__}.", files(__package__ or "custom_gaze.remote")
-        parts = [
-            (prefix + name, (package / f"{name}.py").read_text(encoding="utf-8"))
-            for name in _PROGRAM
-        ]
-        program = zlib.compress(json.dumps(parts).encode(), 9)
-        command = f"{_COMMAND} {len(_BOOTSTRAP)} {len(program)}"
+        here = Path(__file__)
+        sources = {each: here.with_name(f"{each}.py").read_text("utf-8") for each in _PROGRAM}
+        parts = [(f"{__package__}.{each}", source) for each, source in sources.items()]
+        program = zlib.compress(_BOOTSTRAP.format(parts=parts, first=parts[0][0]).encode(), 9)
         self._complaints: deque[str] = deque(maxlen=20)
         self._writing, self._closing = threading.Lock(), threading.Event()
         # Not below the home folder: a socket's path may have about 100 characters.
         self._folder = Path(tempfile.mkdtemp(prefix="cg-"))
-        options = shlex.join(self._options)
-        carrier = _CARRIER.format(us=os.getpid(), options=options, begin=_BEGIN)
+        self.socket = str(self._folder / "ssh")  # where ssh lets others share the connection
+        options = ["-S", self.socket, *OPTIONS, "-o", "ClearAllForwardings=yes"]
+        carrier = _CARRIER.format(us=os.getpid(), options=shlex.join(options), begin=_BEGIN)
         (self._folder / "carrier").write_text(carrier, encoding="utf-8")
-        words = ["ssh", "-M", *self._options, "-o", "LogLevel=VERBOSE", self.host, command]
+        command = _COMMAND.format(length=len(program))
+        words = ["ssh", "-M", *options, "-o", "LogLevel=VERBOSE", self.host, command]
         try:  # Ctrl-C is ours to answer
             process = Popen(words, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True)
         except FileNotFoundError:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise Unreachable("ssh is not installed here (OpenSSH's client)") from None
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
         self._process, self._is_open = process, True
-        self._to, self._from = _pipe(process.stdin), _pipe(process.stdout)
-        said = (_pipe(process.stderr),)
-        self._listener = threading.Thread(target=self._listen, args=said, daemon=True)
+        self._to, self._from = process.stdin, process.stdout
+        self._listener = threading.Thread(target=self._listen, args=(process.stderr,), daemon=True)
         self._listener.start()
         try:
-            self._hello(_BOOTSTRAP.encode() + program)
+            self._hello(program)
         except BaseException:
             self.close()
             raise
@@ -134,7 +120,7 @@ class Connection:
 
     def _hello(self, program: bytes) -> None:
         """Send the program and wait until it speaks; what a shell greets with comes before."""
-        begun, said, line = time.monotonic(), b"", b""
+        said, line = b"", b""
         late = threading.Timer(ANSWER_S, self._process.kill)  # it would wait for minutes
         late.start()
         with contextlib.suppress(OSError):  # what is read tells why
@@ -144,6 +130,7 @@ class Connection:
             if line == START.encode() + b"\n":
                 break
             said += line
+        in_time = late.is_alive()
         late.cancel()
         self.greeting = printable(said.strip().decode(errors="replace"), 120)
         if len(said) >= _MOST_GREETING:
@@ -153,7 +140,7 @@ class Connection:
                 f"{_MOST_GREETING >> 10} kB; keep the shell there silent for logins without a "
                 "terminal"
             )
-        if not line and time.monotonic() - begun >= ANSWER_S:
+        if not line and not in_time:
             raise Unreachable(
                 f"{self.host}: no answer within {ANSWER_S:g} seconds; is it switched on, "
                 f"and does `ssh {self.host}` work?"
@@ -183,23 +170,12 @@ class Connection:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
-    def socket(self) -> str:
-        """Where ssh lets others share the connection."""
-        return str(self._folder / "ssh")
-
-    @property
-    def _options(self) -> list[str]:
-        return ["-S", self.socket, *OPTIONS, *VERIFY, "-o", "ClearAllForwardings=yes"]
-
-    @property
     def shell(self) -> str:
         """The command that git and rsync call in the place of ssh."""
         return shlex.join(["sh", str(self._folder / "carrier")])
 
-    def git_address(self, path: str) -> str:
-        return f"ssh://{self.host}{path}"
-
-    def rsync_address(self, path: str) -> str:
+    def address(self, path: str) -> str:
+        """What git and rsync call a path of the far machine."""
         return f"{self.host}:{path}"
 
     def lost(self) -> Lost:
@@ -212,22 +188,23 @@ class Connection:
             self._process.wait(timeout=2)
         return self._process.poll() is not None
 
-    def ask(self, do: str, /, **values: object) -> Answer:
-        """Ask for something; return the answer.
+    def ask(self, verb: Verb, /, **values: object) -> Answer:
+        """Ask for something, a function of the agent's; return the answer.
 
         Raises:
             AgentError: it was refused or failed.
             NotAsked: the answer has not the form of one.
             Lost: the connection ended meanwhile; Unreachable where it could not be opened.
         """
-        self.send(do, **values)
+        self.send(verb, **values)
         return self.receive()
 
-    def send(self, do: str, /, **values: object) -> None:
+    def send(self, verb: Verb, /, **values: object) -> None:
         """Send one request."""
         if not self._is_open:
             self.open()
         place = {"dir": self.settings.directory, "sub": self.settings.subfolder}
+        do = (verb.__module__, verb.__name__)
         self._write(json.dumps({"do": do, **place, **values}).encode())
 
     def _write(self, line: bytes) -> None:

@@ -14,8 +14,8 @@ from custom_gaze.remote.agent import Reply
 
 # run.json: name, commit, jobs, experiments (each a name, and `set`: what `-S` takes), engine (its
 # name, and `sbatch`: SLURM's options), repository, sub, python, started (in seconds since 1970).
-# Found out besides: folder, state, note (what the engine says of it), code, ended, and refs (an
-# experiment's name → its ref).
+# Found out besides: folder, state, note (what the engine says of it), code, ended, done (names of
+# experiments that are there), logs and ends (the log's path and the result of each experiment).
 Run = Reply
 
 
@@ -52,6 +52,11 @@ class Engine(ABC):
                 return file.read()
         except OSError:
             return ""
+
+
+def ref_of(commit: str, name: str) -> str:
+    """Where DVC keeps the experiment of this name that was made from a commit."""
+    return f"refs/exps/{commit[:2]}/{commit[2:]}/{name}"
 
 
 def is_held(path: str) -> bool:

@@ -7,8 +7,9 @@ from pathlib import Path
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.untrusted import printable
 from custom_gaze.data.dvc_cache import Cache
-from custom_gaze.remote import carry, repository
+from custom_gaze.remote import agent_runs, carry, repository
 from custom_gaze.remote.connection import Connection
+from custom_gaze.remote.engine import ref_of
 from custom_gaze.remote.programs import DVC, call, last_line
 from custom_gaze.remote.replies import NotAsked, Run
 
@@ -36,19 +37,18 @@ def fetch(connection: Connection, run: Run) -> Iterator[Fetched]:
             experiment here has its name; nothing was changed then.
         Lost: the connection was cut; the same command goes on.
     """
-    refs = {name: ref for name, ref in run.refs.items() if ref}
-    if not refs and run.state == "running":
+    if not run.done and run.state == "running":
         raise InputError(
             f"{run.name} has not ended; read along: custom-gaze remote attach {run.name}"
         )
-    if not refs:
+    if not run.done:
         raise InputError(f"{run.name} {run.state} there and left no experiment")
-    for name in refs:
+    for name in run.done:
         if name != run.name and not name.startswith(f"{run.name}-"):
             raise NotAsked(connection.host, f"the experiment {name} for the run {run.name}")
     root = connection.settings.root
-    for name, ref in refs.items():
-        commit = carry.fetch_experiment(connection, run, name)
+    for name in run.done:
+        commit = carry.fetch_experiment(connection, run.commit, name)
         here = repository.experiment_commit(root, name)
         if here not in ("", commit):
             raise InputError(
@@ -60,11 +60,11 @@ def fetch(connection: Connection, run: Run) -> Iterator[Fetched]:
         outs = repository.outs_of(root, commit)
         count = carry.fetch_objects(connection, Cache(root), commit, outs)
         if not here:  # DVC sees it from here on
-            repository.git(root, "update-ref", ref, commit, "0" * 40)
+            repository.git(root, "update-ref", ref_of(run.commit, name), commit, "0" * 40)
             repository.git(root, "update-ref", "-d", repository.FETCHED)
         yield Fetched(name, commit, count, bool(here), _warning(root, name, commit))
     if run.state != "running":
-        connection.ask("fetched", name=run.name)
+        connection.ask(agent_runs.fetched, name=run.name)
 
 
 def _warning(root: Path, name: str, commit: str) -> str:

@@ -15,15 +15,7 @@ from pathlib import Path
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.files import whole_file
 from custom_gaze.common.untrusted import printable
-from custom_gaze.remote.programs import (
-    ANSWER_S,
-    OPTIONS,
-    VERIFY,
-    call,
-    check_host,
-    explain,
-    last_line,
-)
+from custom_gaze.remote.programs import ANSWER_S, OPTIONS, call, check_host, explain, last_line
 from custom_gaze.remote.settings import VERIFIED
 
 Consent = Callable[[str], bool]
@@ -162,7 +154,7 @@ def include_for_dvc(host: str, sshd: tuple[str, int], consent: Consent) -> list[
 def check_entry(host: str) -> None:
     """Log in as DVC will; OpenSSH says why, where DVC would say `Connection lost`."""
     name = host + VERIFIED
-    done = call("ssh", *OPTIONS, *VERIFY, name, "true", timeout_s=ANSWER_S)
+    done = call("ssh", *OPTIONS, name, "true", timeout_s=ANSWER_S)
     if done.returncode:
         raise explain(name, done.stderr.splitlines(), done.returncode)
 

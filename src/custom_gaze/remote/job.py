@@ -57,10 +57,9 @@ def _experiment(folder: str, run: dict[str, Any], number: int) -> None:
         except OSError as error:
             os.write(log.fileno(), f"{error}\n".encode())
             code = 1
-    made = ref if code == 0 else ""
     path = os.path.join(folder, f"result-{number}.json")
     with open(f"{path}.part", "w", encoding="utf-8") as file:
-        json.dump({"code": code, "ref": made, "ended": time.time()}, file)
+        json.dump({"code": code, "ended": time.time()}, file)
     os.replace(f"{path}.part", path)
 
 

@@ -4,6 +4,7 @@ import contextlib
 import time
 
 from custom_gaze.common.errors import CustomGazeError
+from custom_gaze.remote import agent_mlflow
 from custom_gaze.remote.connection import Connection
 from custom_gaze.remote.display import print_now
 from custom_gaze.remote.programs import call, last_line
@@ -24,7 +25,7 @@ def serve(connection: Connection, port: int) -> None:
     if far:
         connection.open()
     else:
-        far, patience_s = f"127.0.0.1:{connection.ask('serve').port}", _SERVER_S
+        far, patience_s = f"127.0.0.1:{connection.ask(agent_mlflow.serve).port}", _SERVER_S
     own = ("-F", "none", "-S", connection.socket)  # no forwarding that the user's config has
     done = call("ssh", *own, "-O", "forward", "-L", f"127.0.0.1:{port}:{far}", host)
     if done.returncode:

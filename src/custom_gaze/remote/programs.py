@@ -14,14 +14,13 @@ from custom_gaze.common.untrusted import printable
 DVC = (sys.executable, "-m", "dvc")
 ANSWER_S = 9.0  # with Python's own start, an unreachable machine is named within ten seconds
 
-# BatchMode: never a prompt.
+# Never a prompt; and a key that is not pinned stops everything, whatever the user's config says.
+# (Of an option that is given twice ssh takes the first.)
 OPTIONS = [
-    *("-T", "-x", "-a", "-o", "BatchMode=yes", "-o", "ConnectTimeout=8"),
-    *("-o", "ServerAliveInterval=4", "-o", "ServerAliveCountMax=3"),
+    *("-T", "-x", "-a", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"),
+    *("-o", "ConnectTimeout=8", "-o", "ServerAliveInterval=4", "-o", "ServerAliveCountMax=3"),
     *("-o", "ControlMaster=no", "-o", "ControlPath=none"),
 ]
-# A key that is not pinned stops everything, whatever the user's own config says.
-VERIFY = ["-o", "StrictHostKeyChecking=yes"]
 
 # It becomes part of a file's name, an address and a line of ~/.ssh/config, and the name of a remote
 # for DVC, which makes it lower-case, and for git, which takes no `..` and no `.lock`.

@@ -42,7 +42,6 @@ Words = Annotated[str, AfterValidator(printable)]  # shown, never used
 RunName = Annotated[str, _matches(RUN_NAME)]
 Object = Annotated[str, _matches(OBJECT.pattern)]
 Commit = Annotated[str, _matches("[0-9a-f]{40}")]
-ExperimentRef = Annotated[str, _matches(f"refs/exps/[0-9a-f]{{2}}/[0-9a-f]{{38}}/{RUN_NAME}")]
 Address = Annotated[str, _matches(r"localhost|[0-9.]{7,15}|[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9_.-]+)?")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(ge=0.0, le=_LAST_S, allow_inf_nan=False)]
@@ -80,7 +79,7 @@ class Run(Request):
     state: Literal["running", "done", "failed", "stopped", "died"]
     code: Code | None = None
     ended: Seconds | None = None
-    refs: dict[RunName, ExperimentRef | Literal[""]] = {}
+    done: list[RunName] = []  # those of its experiments that have ended well
     note: Words = ""  # what its engine says of it
 
 

@@ -10,7 +10,7 @@ from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.common.files import sha256_of
 from custom_gaze.config.params import Params
 from custom_gaze.data.dvc_cache import Cache
-from custom_gaze.remote import carry, repository
+from custom_gaze.remote import agent_runs, carry, repository
 from custom_gaze.remote.connection import Connection
 from custom_gaze.remote.display import Screen, clock, gpu_line, in_bytes, progress, readable
 from custom_gaze.remote.display import print_now as say
@@ -51,14 +51,14 @@ def begin(connection: Connection, request: Request, params: Sequence[Params]) ->
     needed = sha256_of(pinned) if pinned.exists() else ""
     with ThreadPoolExecutor(1) as beside:
         saved = beside.submit(check_sessions_saved, root, payload.sessions)  # it takes a second
-        if known := connection.ask("ready", run=run, here=here, requirements=needed).run:
+        if known := connection.ask(agent_runs.ready, run=run, here=here, requirements=needed).run:
             say(f"{name} was started before ({known.state}); going on with it")
             return
         carry.send_commit(connection, request.commit)
         saved.result()
         sent = carry.send_objects(connection, cache, name, payload)
     job = Path(__file__).with_name("job.py").read_text(encoding="utf-8")
-    connection.ask("start", run=run, job=job)
+    connection.ask(agent_runs.start, run=run, job=job)
     say(f"{sent} of {len(payload.here)} files sent")
     say(f"{name} has started on {settings.host}")
 
@@ -98,7 +98,7 @@ def read_along(connection: Connection, name: str) -> Run:
 
 
 def _follow(connection: Connection, name: str, screen: Screen, wait: bool) -> Run:
-    connection.send("follow", name=name, offset=screen.seen, wait=wait)
+    connection.send(agent_runs.follow, name=name, offset=screen.seen, wait=wait)
     while (told := connection.receive()).run is None:
         screen.write(told.text)
     screen.end()
@@ -109,7 +109,7 @@ def _checked(connection: Connection, run: Run) -> Run:
     """The run, if it has ended well; else its last lines are shown."""
     if run.state == "done":
         return run
-    tail = connection.ask("look", name=run.name).text
+    tail = connection.ask(agent_runs.look, name=run.name).text
     lines = [readable(line) for line in re.split(rb"[\r\n]", tail)]
     for line in [line for line in lines if line][-LAST_LINES:]:
         say(line)
@@ -118,7 +118,7 @@ def _checked(connection: Connection, run: Run) -> Run:
         "stopped": "was stopped; the same command starts it again",
         "died": "was killed there or the machine restarted; the same command starts it again",
     }
-    good = sum(map(bool, run.refs.values()))
+    good = len(run.done)
     more = f"; {good} of {len(run.experiments)} are there: custom-gaze remote fetch {run.name}"
     raise RunFailed(f"{run.name} {reasons.get(run.state, run.state)}{more if good else ''}")
 
@@ -131,7 +131,7 @@ def _of_this_name(connection: Connection, run: Run | None, name: str) -> Run:
 
 def find(connection: Connection, name: str) -> Run:
     """The run of this name, or the one that goes on (else the newest) where it is empty."""
-    return _of_this_name(connection, connection.ask("look", name=name).run, name)
+    return _of_this_name(connection, connection.ask(agent_runs.look, name=name).run, name)
 
 
 def logs(connection: Connection, name: str) -> None:
@@ -141,7 +141,7 @@ def logs(connection: Connection, name: str) -> None:
 
 def stop(connection: Connection, name: str) -> str:
     """End a run with every process it started; return what was done."""
-    told = connection.ask("stop", name=name)
+    told = connection.ask(agent_runs.stop, name=name)
     run = _of_this_name(connection, told.run, name)
     if run.state == "running":
         return f"{run.name}: ended with every process that it started"
@@ -151,7 +151,7 @@ def stop(connection: Connection, name: str) -> str:
 
 def status(connection: Connection) -> list[str]:
     """What runs, since when, on which epoch; graphics card and disk."""
-    about = connection.ask("status")
+    about = connection.ask(agent_runs.status)
     lines = [f"{connection.host}: {in_bytes(about.free)} free of {in_bytes(about.total)}"]
     cards = [gpu_line(entry) for entry in about.gpu[:_MOST_CARDS]]
     lines += [f"graphics card: {card}" for card in cards or ["none that nvidia-smi knows"]]

@@ -13,7 +13,8 @@ from pathlib import Path
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.untrusted import printable
 from custom_gaze.data.dvc_cache import Cache
-from custom_gaze.remote import carry, repository
+from custom_gaze.remote import agent_setup, carry, repository, store
+from custom_gaze.remote.agent import Verb
 from custom_gaze.remote.connection import Connection
 from custom_gaze.remote.display import print_now as say
 from custom_gaze.remote.hostkeys import Consent, check_entry, include_for_dvc, learn
@@ -49,19 +50,19 @@ def setup(host: str, folder: str, python: str, root: Path, consent: Consent) -> 
     _checked_folder(host, "/" + folder.removeprefix("/"), folder)  # before anything is changed
     with Connection(Settings(host, root=root, subfolder=subfolder)) as connection:
         try:
-            about = connection.ask("hello", folder=folder)
+            about = connection.ask(agent_setup.hello, folder=folder)
         except UnknownHostKey:  # none is pinned yet; a key that differs is an error
             say(learn(host, consent))
-            about = connection.ask("hello", folder=folder)
+            about = connection.ask(agent_setup.hello, folder=folder)
         say(f"{host}: {about.machine}")
         directory = _checked_folder(host, about.dir, folder)
         settings = dataclasses.replace(connection.settings, directory=directory)
         connection.settings = settings
         for line in include_for_dvc(host, about.sshd, consent):
             say(line)
-        _say_steps(connection, "make")
+        _say_steps(connection, agent_setup.make)
         carry.send_commit(connection, commit)
-        seen = _say_steps(connection, "prepare", commit=commit, python=python)
+        seen = _say_steps(connection, agent_setup.prepare, commit=commit, python=python)
         say(accelerator_line(seen))
         _configure(settings)
         check_entry(host)
@@ -69,7 +70,7 @@ def setup(host: str, folder: str, python: str, root: Path, consent: Consent) -> 
     say("proof: 65,536 bytes pushed with DVC, fetched back, the same")
 
 
-def _say_steps(connection: Connection, do: str, /, **values: str) -> Answer:
+def _say_steps(connection: Connection, do: Verb, /, **values: str) -> Answer:
     """Ask for something that says what it changes, and return the last of its answers."""
     connection.send(do, **values)
     while (step := connection.receive()).note is not None:
@@ -110,11 +111,11 @@ def _configure(settings: Settings) -> None:
     """The DVC remote in .dvc/config.local and the git remote, both named after the machine."""
     root, name, commands = settings.root, settings.host, []
     local = root / ".dvc" / "config.local"
-    store, project = settings.address(settings.store), settings.address(settings.project)
+    remote, project = settings.address(settings.store), settings.address(settings.project)
     config = read_config(local)
-    if config.get(f"'remote \"{name}\"'", "url", fallback="") != store:
-        commands.append(["remote", "add", "--local", "--force", name, store])
-        say(f"DVC remote {name} → {store} (.dvc/config.local)")
+    if config.get(f"'remote \"{name}\"'", "url", fallback="") != remote:
+        commands.append(["remote", "add", "--local", "--force", name, remote])
+        say(f"DVC remote {name} → {remote} (.dvc/config.local)")
     if config.get("core", "remote", fallback="") != name:
         commands.append(["config", "--local", "core.remote", name])
         say(f"{name} is DVC's default remote (.dvc/config.local)")
@@ -130,13 +131,13 @@ def _prove(connection: Connection) -> None:
     """Push a file with DVC itself, fetch it back and compare, as `dvc push` and `pull` will."""
     content, greeting = os.urandom(1 << 16), connection.greeting
     name = hashlib.md5(content).hexdigest()
-    store = connection.settings.address(connection.settings.store)
+    source = connection.settings.address(connection.settings.store)
     with tempfile.TemporaryDirectory(prefix="custom-gaze-") as scratch:
         place = Path(scratch)
         (place / "proof").write_bytes(content)
         begin = ["init", "--no-scm", "--quiet"]
         quiet = ["config", "--quiet", "core.check_update", "false"]
-        remote = ["remote", "add", "--quiet", "--default", "proof", store]
+        remote = ["remote", "add", "--quiet", "--default", "proof", source]
         again = ["config", "--quiet", "cache.dir", "again"]
         try:
             _dvc(
@@ -153,7 +154,7 @@ def _prove(connection: Connection) -> None:
             ) from None
         finally:
             with contextlib.suppress(CustomGazeError):
-                connection.ask("forget", name=name)
+                connection.ask(store.forget, name=name)
     if not same:
         raise CustomGazeError(f"{connection.host}: the proof came back changed")
 
