@@ -7,7 +7,6 @@ import json
 import shlex
 import subprocess
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -25,9 +24,9 @@ from custom_gaze.remote.repository import outs_of
 from custom_gaze.remote.settings import (
     EngineSettings,
     Settings,
+    default_remote,
     load_engine,
     load_settings,
-    read_config,
 )
 
 
@@ -94,10 +93,9 @@ def test_settings_come_from_the_local_configuration_alone(tmp_path: Path) -> Non
 
 
 def test_the_committed_settings_lead_dvc_nowhere_but_through_a_verified_connection() -> None:
-    config = read_config(REPOSITORY / ".dvc" / "config")
-    url = urlsplit(config["'remote \"jowestdgxe\"'"]["url"])
-    assert (url.scheme, url.netloc) == ("ssh", "jowestdgxe-verified")
-    assert config["core"]["remote"] == "jowestdgxe"
+    name, address = default_remote(REPOSITORY / ".dvc" / "config")
+    assert name == "jowestdgxe"
+    assert address.startswith("ssh://jowestdgxe-verified/")
 
 
 def test_what_a_commit_names_is_read_from_its_own_files(tmp_path: Path) -> None:

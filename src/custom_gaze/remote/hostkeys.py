@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from custom_gaze.common.errors import InputError
-from custom_gaze.common.files import whole_file
+from custom_gaze.common.files import write_bytes
 from custom_gaze.common.untrusted import printable
 from custom_gaze.remote.programs import ANSWER_S, OPTIONS, call, check_host, explain, last_line
 from custom_gaze.remote.settings import VERIFIED
@@ -46,7 +46,7 @@ def learn(host: str, consent: Consent) -> str:
             *("-o", "UpdateHostKeys=no", "-o", "HashKnownHosts=no"),
         )
         done = call("ssh", *only, *OPTIONS, host, "true", timeout_s=ANSWER_S)
-        line = _text_of(learnt).strip()
+        line = _text_of(learnt)
         if not line:
             raise explain(host, done.stderr.splitlines(), done.returncode)
         shown = call("ssh-keygen", "-l", "-f", str(learnt)).stdout.split()
@@ -55,7 +55,7 @@ def learn(host: str, consent: Consent) -> str:
         raise InputError(f"{host}: its key {fingerprint} was not accepted; nothing was changed")
     target = _first_file(ssh_config(host)["userknownhostsfile"][0])
     known = _text_of(target)
-    _write_private(target, f"{known}\n{line}" if known[-1:] not in ("", "\n") else known + line)
+    _write_private(target, known + ("" if known[-1:] in ("", "\n") else "\n") + line)
     return f"pinned the host key {fingerprint} in {target}"
 
 
@@ -116,11 +116,8 @@ def include_for_dvc(host: str, sshd: tuple[str, int], consent: Consent) -> list[
     """
     folder, name = Path.home() / ".ssh", host + VERIFIED
     own, config = folder / f"custom-gaze-{host}.conf", folder / "config"
-    wanted, line, before = (
-        entry_for_dvc(host, sshd),
-        f"Include {_value(str(own))}",
-        _text_of(config),
-    )
+    wanted, before = entry_for_dvc(host, sshd), _text_of(config)
+    line = f"Include {_value(str(own))}"
     has_block, has_line = _text_of(own) == wanted, line in before.splitlines()
     if has_block and has_line:
         return []
@@ -129,9 +126,9 @@ def include_for_dvc(host: str, sshd: tuple[str, int], consent: Consent) -> list[
         raise InputError("DVC would connect without verifying the host; nothing more was changed")
     with tempfile.TemporaryDirectory(prefix="custom-gaze-") as scratch:
         block, plain, trial = (Path(scratch) / file for file in (own.name, "plain", "config"))
-        for path, content in ((block, wanted), (plain, before), (trial, before)):
-            include = f"Include {_value(str(block))}\n" if path == trial else ""
-            _write_private(path, include + content)
+        _write_private(block, wanted)
+        _write_private(plain, before)
+        _write_private(trial, f"Include {_value(str(block))}\n{before}")
         real, found = ssh_config(host), ssh_config(name, trial)
         same = all(found.get(key) == real.get(key) for key in ("hostname", "port", "user"))
         proxy = "".join(found.get("proxycommand", [])).startswith("sh -c ")
@@ -164,11 +161,8 @@ def _text_of(path: Path) -> str:
 
 
 def _write_private(path: Path, content: str) -> None:
-    """Replace a file of ~/.ssh, whole or not at all; a link stays a link."""
+    """Replace a file of ~/.ssh, whole or not at all, as closed as it was; a link stays a link."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     target = Path(os.path.realpath(path))
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
-    text = content if content.endswith("\n") else content + "\n"
-    with whole_file(target) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
-    target.chmod(mode)
+    as_closed_as = [each for each in (path.parent, target) if each.exists()]
+    write_bytes(target, content.encode(errors="surrogateescape"), as_closed_as)

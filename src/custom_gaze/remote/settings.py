@@ -3,10 +3,9 @@
 import configparser
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
@@ -45,9 +44,6 @@ class EngineSettings(BaseModel):
     mlflow: Annotated[str, AfterValidator(_server)] = ""
 
 
-LOCAL = EngineSettings()
-
-
 @dataclass(frozen=True)
 class Settings:
     """The far machine `host` as ssh knows it, the absolute folder of ours on it, the project here.
@@ -59,7 +55,7 @@ class Settings:
     directory: str = ""
     root: Path = Path()
     subfolder: str = ""
-    engine: EngineSettings = LOCAL
+    engine: EngineSettings = field(default_factory=EngineSettings)
 
     @property
     def store(self) -> str:
@@ -78,22 +74,12 @@ class Settings:
 
 def load_settings(root: Path) -> Settings:
     """What setup wrote into .dvc/config.local, and the user into remote.yaml."""
-    check_project(root)
-    config = read_config(root / ".dvc" / "config.local")
-    name = config.get("core", "remote", fallback="")
-    url = urlsplit(config.get(f"'remote \"{name}\"'", "url", fallback=""))
-    host, path = url.netloc, url.path
-    if url.scheme != "ssh" or not host.endswith(VERIFIED) or not path.endswith("/store"):
+    _, address = default_remote(root / ".dvc" / "config.local")
+    known = re.fullmatch(f"ssh://([^/]+){VERIFIED}(/.+)/store", address)
+    if known is None:
         raise InputError("no machine is set up; run `custom-gaze remote setup`")
-    host, directory = host.removesuffix(VERIFIED), path.removesuffix("/store")
     engine = load_engine(root / "remote.yaml")
-    return Settings(host, directory, root, repository.subfolder(root), engine)
-
-
-def check_project(root: Path) -> None:
-    """Refuse a folder that is no project's."""
-    if not (root / ".dvc").is_dir():
-        raise InputError(f"{root / '.dvc'}: not found; run this in the project's folder")
+    return Settings(known[1], known[2], root, repository.subfolder(root), engine)
 
 
 def load_engine(path: Path) -> EngineSettings:
@@ -104,11 +90,12 @@ def load_engine(path: Path) -> EngineSettings:
         raise InputError(f"{path.name}: {fault_of(error)}") from None
 
 
-def read_config(path: Path) -> configparser.ConfigParser:
-    """A DVC configuration file; empty where there is none."""
+def default_remote(path: Path) -> tuple[str, str]:
+    """(name, address) of the default remote in one of DVC's configuration files; empty if none."""
     parser = configparser.ConfigParser(interpolation=None, strict=False)
     try:
         parser.read(path, encoding="utf-8")
     except (configparser.Error, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
-    return parser
+    name = parser.get("core", "remote", fallback="")
+    return name, parser.get(f"'remote \"{name}\"'", "url", fallback="")

@@ -20,7 +20,7 @@ from custom_gaze.remote.display import print_now as say
 from custom_gaze.remote.hostkeys import Consent, check_entry, include_for_dvc, learn
 from custom_gaze.remote.programs import UnknownHostKey, call
 from custom_gaze.remote.replies import Answer, NotAsked
-from custom_gaze.remote.settings import Settings, check_project, read_config
+from custom_gaze.remote.settings import Settings, default_remote
 
 _DVC_S = 120.0  # the proof's push and pull
 _DVC = """
@@ -45,7 +45,8 @@ def setup(host: str, folder: str, python: str, root: Path, consent: Consent) -> 
         root: the project here.
         consent: asked before a host key is pinned and before ~/.ssh/config is changed.
     """
-    check_project(root)
+    if not (root / ".dvc").is_dir():
+        raise InputError(f"{root / '.dvc'}: not found; run this in the project's folder")
     commit, subfolder = repository.head(root), repository.subfolder(root)
     _checked_folder(host, "/" + folder.removeprefix("/"), folder)  # before anything is changed
     with Connection(Settings(host, root=root, subfolder=subfolder)) as connection:
@@ -109,17 +110,11 @@ def accelerator_line(seen: Answer) -> str:
 
 def _configure(settings: Settings) -> None:
     """The DVC remote in .dvc/config.local and the git remote, both named after the machine."""
-    root, name, commands = settings.root, settings.host, []
-    local = root / ".dvc" / "config.local"
+    root, name, local = settings.root, settings.host, settings.root / ".dvc" / "config.local"
     remote, project = settings.address(settings.store), settings.address(settings.project)
-    config = read_config(local)
-    if config.get(f"'remote \"{name}\"'", "url", fallback="") != remote:
-        commands.append(["remote", "add", "--local", "--force", name, remote])
-        say(f"DVC remote {name} → {remote} (.dvc/config.local)")
-    if config.get("core", "remote", fallback="") != name:
-        commands.append(["config", "--local", "core.remote", name])
-        say(f"{name} is DVC's default remote (.dvc/config.local)")
-    _dvc(root, *commands)
+    if default_remote(local) != (name, remote):
+        _dvc(root, ["remote", "add", "--local", "--force", "--default", name, remote])
+        say(f"DVC remote {name} → {remote}, the default one (.dvc/config.local)")
     known = name in repository.git(root, "remote").split()
     if not known or repository.git(root, "remote", "get-url", name).strip() != project:
         repository.git(root, "remote", "set-url" if known else "add", name, project)
@@ -161,8 +156,6 @@ def _prove(connection: Connection) -> None:
 
 def _dvc(root: Path, *commands: list[str]) -> None:
     """Run commands of DVC, one after the other, in one process: it takes a second to load."""
-    if not commands:
-        return
     done = call(sys.executable, "-c", _DVC, json.dumps(commands), root=root, timeout_s=_DVC_S)
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
