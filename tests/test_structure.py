@@ -35,7 +35,6 @@ MAY_BE_UNTYPED = {
     "calibration/optimizer.py": "a state_dict is PyTorch's own protocol",
     "common/saved_tensors.py": "writes and reads the container; who asked for it checks it",
     "common/tensor_files.py": "reads the container; who asked for it checks what is in it",
-    "remote/repository.py": "parses dvc.yaml and dvc.lock as an experiment's commit has them",
     "weights/torch_reader.py": "parses checkpoints of any project",
 }
 MOST_LINES = 350

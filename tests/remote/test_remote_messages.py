@@ -1,5 +1,6 @@
 """Messages, what ssh says and what is shown, without another machine."""
 
+import base64
 import json
 import os
 import time
@@ -36,9 +37,9 @@ def test_what_is_no_reply_is_refused(line: bytes) -> None:
 
 def test_a_piece_of_a_log_comes_as_it_was_written() -> None:
     content = bytes(range(256)) + "50%|█\r".encode()[:-2]  # cut within a character
-    said = {"text": content.decode("latin-1")}
+    said = {"text": base64.urlsafe_b64encode(content).decode()}
     assert understood("far", json.dumps(said).encode()).text == content
-    for wrong in (7, "€"):
+    for wrong in (7, "€", "x"):
         with pytest.raises(NotAsked, match="text"):
             understood("far", json.dumps({"text": wrong}).encode())
 

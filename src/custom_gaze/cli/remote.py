@@ -81,16 +81,18 @@ def run_setup(arguments: argparse.Namespace) -> None:
 
 
 def run_train(arguments: argparse.Namespace) -> None:
+    from custom_gaze.config.changes import changed_params
     from custom_gaze.config.paths import Paths
     from custom_gaze.remote import request
 
     with _connected() as connection:
-        params = request.changed_params(Paths(), tuple(arguments.set))
+        params = changed_params(Paths(), tuple(arguments.set))
         name = request.name_of_run(arguments.name, params.sessions)
         _run(connection, name, {name: (arguments.set, params)}, apply_it=arguments.apply)
 
 
 def run_queue(arguments: argparse.Namespace) -> None:
+    from custom_gaze.config.changes import changed_params
     from custom_gaze.config.paths import Paths
     from custom_gaze.config.session_ids import sessions_value
     from custom_gaze.remote import request
@@ -104,7 +106,7 @@ def run_queue(arguments: argparse.Namespace) -> None:
         experiments = {}
         for session in dict.fromkeys(arguments.session):
             changes = (sessions_value([session]), *arguments.set)
-            name, params = f"{base}-{session}", request.changed_params(Paths(), changes)
+            name, params = f"{base}-{session}", changed_params(Paths(), changes)
             experiments[request.check_name(name)] = (changes, params)
         _run(connection, base, experiments, arguments.jobs)
 

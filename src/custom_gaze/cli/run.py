@@ -111,10 +111,11 @@ def for_hydra(change: str) -> str:
     import json
 
     from custom_gaze.common.yaml_files import parse_yaml
+    from custom_gaze.config.changes import FLOAT
 
     key, sign, text = change.partition("=")
     value = parse_yaml(text, f"-S {change}")
-    if not sign or re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", text):
+    if not sign or FLOAT.fullmatch(text):
         return change  # which has no value, or a number that is none for YAML
     if value is None or isinstance(value, (bool, int, float)):
         return f"{key}={json.dumps(value)}"
@@ -135,8 +136,9 @@ def _checked(
     Raises:
         InputError: something would.
     """
+    from custom_gaze.config.changes import changed_params
     from custom_gaze.doctor import before_run
-    from custom_gaze.remote.request import changed_params, check_name
+    from custom_gaze.remote.request import check_name
 
     params: Params = changed_params(paths, tuple(changes))
     for line in before_run.check_repository(paths):

@@ -1,5 +1,6 @@
 """The agent: the requests about runs. An engine runs them; what is known of one is its folder."""
 
+import base64
 import contextlib
 import fcntl
 import glob
@@ -32,10 +33,9 @@ def read(path: str) -> Reply:
     """What `write` wrote; nothing where it is not there or damaged."""
     try:
         with open(path, encoding="utf-8") as file:
-            value = json.load(file)
+            return dict(json.load(file))
     except (OSError, ValueError):
-        value = None
-    return value if isinstance(value, dict) else {}
+        return {}
 
 
 def python_of(place: Place) -> str:
@@ -199,7 +199,11 @@ def _tail(run: Run, size: int) -> str:
         return ""
     with open(max(there, key=os.path.getmtime), "rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - size))
-        return file.read(size).decode("latin-1")
+        return _coded(file.read(size))
+
+
+def _coded(chunk: bytes) -> str:
+    return base64.urlsafe_b64encode(chunk).decode()
 
 
 def fetched(place: Place, name: str) -> Replies:
@@ -222,12 +226,10 @@ def gpu() -> list[str]:
     """A line of nvidia-smi per card: name, used and total memory in MiB, load in percent."""
     query = "--query-gpu=name,memory.used,memory.total,utilization.gpu"
     command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=5)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    text = done.stdout.decode(errors="replace")
-    return text.strip().splitlines() if done.returncode == 0 else []
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(command, capture_output=True, check=True, timeout=5)
+        return done.stdout.decode(errors="replace").splitlines()
+    return []
 
 
 def follow(place: Place, name: str, offset: int, wait: bool) -> Replies:
@@ -250,7 +252,7 @@ def follow(place: Place, name: str, offset: int, wait: bool) -> Replies:
                 log.seek(position)
                 while chunk := log.read(CHUNK):
                     position += len(chunk)
-                    yield {"text": chunk.decode("latin-1")}
+                    yield {"text": _coded(chunk)}
             if not over:
                 time.sleep(0.1)
         before += position

@@ -7,7 +7,6 @@ goes on where it was. Where rsync is missing on a side, tar carries them, and be
 """
 
 import functools
-import hashlib
 import os
 import re
 import resource
@@ -109,41 +108,36 @@ def fetch_objects(connection: Connection, cache: Cache, commit: str, outs: dict[
         NotAsked: it sent something else.
         Lost: the connection was cut; what has arrived is kept, and goes on where it was.
     """
-    host, folder = connection.host, cache.folder
+    host, folder = connection.host, str(cache.folder)
     missing = cache.whole(dict.fromkeys(outs.values()))[1]
     if not missing:
         return 0
-    answer = connection.ask(store.objects, names=missing)
-    place = Path(store.make_incoming(str(folder), commit))
-    files, lists = [name for name in missing if not name.endswith(FOLDER)], []
-    for name in (name for name in missing if name.endswith(FOLDER) and name in answer.lists):
-        content, path = answer.lists[name].encode(), place / store.place_of(name)
-        try:
-            if hashlib.md5(content).hexdigest() != name.removesuffix(FOLDER):
-                raise ValueError("another list")
-            files += files_in(content).values()
-        except ValueError as error:
-            raise NotAsked(host, f"{name}: {printable(error)}") from None
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
-        lists.append(name)
-    files = [name for name in dict.fromkeys(files) if not cache.has(name)]
-    there = {name for name in answer.sizes if name in lists or not name.endswith(FOLDER)}
-    if gone := [name for name in (*missing, *files) if name not in there]:
+    there = connection.ask(store.objects, names=missing)
+    place = Path(store.make_incoming(folder, commit))
+    lists = {name: there.lists[name].encode() for name in missing if name in there.lists}
+    wanted = [name for name in missing if not name.endswith(FOLDER)]
+    wanted += [name for content in lists.values() for name in files_in(content).values()]
+    files = [name for name in dict.fromkeys(wanted) if not cache.has(name)]
+    known = {*lists, *(name for name in there.sizes if not name.endswith(FOLDER))}
+    if gone := [name for name in (*missing, *files) if name not in known]:
         paths = [printable(path, 100) for path, name in outs.items() if name in gone]
         raise CustomGazeError(
             f"{host}: the store lacks {', '.join(paths) or f'{len(gone)} files of folders'}; "
             "nothing was changed here. Run it again there: custom-gaze remote train"
         )
-    needed, free = sum(answer.sizes[name] for name in files), shutil.disk_usage(folder).free
+    needed, free = sum(there.sizes[name] for name in files), shutil.disk_usage(folder).free
     if needed > free:
         raise CustomGazeError(
             f"{folder}: {needed} bytes would come, {free} are free; free some space"
         )
+    for name, content in lists.items():
+        path = place / store.place_of(name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
     if files:
-        most, source = max(answer.sizes[n] for n in files), f"{connection.settings.store}/files/md5"
-        _copy(connection, source, str(place), answer, files, most)
-    if damaged := store.take_in(str(folder), commit, [*files, *lists], cache.is_shared):
+        most, source = max(there.sizes[n] for n in files), f"{connection.settings.store}/files/md5"
+        _copy(connection, source, str(place), there, files, most)
+    if damaged := store.take_in(folder, commit, [*files, *lists], cache.is_shared):
         raise CustomGazeError(f"{host}: {damaged[0]} arrived damaged; try again")
     return len(files) + len(lists)
 
@@ -180,9 +174,8 @@ def _copy(
 
 def _has_rsync() -> bool:
     """rsync 3: what macOS calls so is another program."""
-    if not shutil.which("rsync"):
-        return False
-    return re.match(r"rsync +version v?[3-9]", call("rsync", "--version").stdout) is not None
+    version = call("rsync", "--version").stdout if shutil.which("rsync") else ""
+    return re.match(r"rsync +version v?[3-9]", version) is not None
 
 
 def _git(connection: Connection, *words: str, most: int | None = None) -> None:

@@ -5,21 +5,14 @@ answer is used before it has been checked here: names are of the form that we gi
 range, words that are shown are made printable. What was asked for is compared where it was asked.
 """
 
+import hashlib
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.common.untrusted import printable
-from custom_gaze.data.dvc_cache import OBJECT
+from custom_gaze.data.dvc_cache import FOLDER, OBJECT, files_in
 from custom_gaze.remote.display import clock
 
 RUN_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
@@ -28,32 +21,30 @@ _MOST_OBJECT_BYTES = 1 << 40
 _LAST_S = 4_102_444_800.0  # the year 2100
 
 
-def _matches(pattern: str) -> StringConstraints:
-    return StringConstraints(pattern=f"^(?:{pattern})$")
-
-
-def _bytes_of(text: object) -> bytes:
-    if not isinstance(text, str):
-        raise ValueError("no text")
-    return text.encode("latin-1")
+def _are_lists(lists: dict[str, str]) -> dict[str, str]:
+    for name, text in lists.items():
+        if hashlib.md5(text.encode()).hexdigest() + FOLDER != name:
+            raise ValueError("another list")
+        files_in(text.encode())
+    return lists
 
 
 Words = Annotated[str, AfterValidator(printable)]  # shown, never used
-RunName = Annotated[str, _matches(RUN_NAME)]
-Object = Annotated[str, _matches(OBJECT.pattern)]
-Commit = Annotated[str, _matches("[0-9a-f]{40}")]
-Address = Annotated[str, _matches(r"localhost|[0-9.]{7,15}|[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9_.-]+)?")]
+RunName = Annotated[str, Field(pattern=f"^(?:{RUN_NAME})$")]
+Object = Annotated[str, Field(pattern=f"^(?:{OBJECT.pattern})$")]
+Commit = Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
+_ADDRESS = r"^(localhost|[0-9.]{7,15}|[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9_.-]+)?)$"
+Address = Annotated[str, Field(pattern=_ADDRESS)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(ge=0.0, le=_LAST_S, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=_MOST_OBJECT_BYTES)]
-Log = Annotated[bytes, BeforeValidator(_bytes_of)]
 Code = Annotated[int, Field(ge=-255, le=255)]
 
 
 class Reply(BaseModel):
     """A message from the far machine; what it holds beyond these fields is not looked at."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, val_json_bytes="base64")
 
 
 class Asked(Reply):
@@ -96,7 +87,7 @@ class Answer(Reply):
     torch: tuple[Words, Words | None, Words | None] = ("?", None, None)  # version, CUDA's, card
     gpu: list[Words] = []  # lines of nvidia-smi
     run: Run | None = None
-    text: Log = b""  # a piece of its log
+    text: bytes = b""  # a piece of its log
     left: bool = False  # processes of it
     runs: list[Run] = []
     free: Count = 0  # bytes of the disk
@@ -104,7 +95,7 @@ class Answer(Reply):
     now: Seconds = 0.0
     gone: list[Object] = []  # objects that are not there, or not whole
     sizes: dict[Object, Count] = {}  # of others, in bytes
-    lists: dict[Object, str] = {}  # texts of folders' lists
+    lists: Annotated[dict[Object, str], AfterValidator(_are_lists)] = {}  # folders' texts
     rsync: bool = False  # whether it can carry them
     port: Port = 1  # where MLflow listens
 

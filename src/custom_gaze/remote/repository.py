@@ -6,7 +6,6 @@ commit may come from the far machine.
 
 import posixpath
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -16,21 +15,24 @@ from custom_gaze.common.yaml_files import parse_yaml
 from custom_gaze.remote.programs import call, last_line
 from custom_gaze.remote.replies import Object, fault_of
 
+LOCK = "dvc.lock"
 FETCHED = "refs/custom-gaze/fetched"  # keeps what was fetched until it is an experiment
 
 
-class _Out(BaseModel):
+class Kept(BaseModel):
     """A file or folder that a commit names, and the object that DVC keeps of it, if it does."""
 
     path: str
     md5: Object | None = None  # `….dir` for a folder
 
 
-class _Stage(BaseModel):
+class Stage(BaseModel):
     """A .dvc file, a stage in dvc.lock, or dvc.lock itself."""
 
-    outs: list[_Out] | None = None
-    stages: "dict[str, _Stage] | None" = None
+    deps: list[Kept] = []
+    params: dict[str, dict[str, object]] = {}  # by the file that they are in
+    outs: list[Kept] = []
+    stages: "dict[str, Stage]" = {}
 
 
 def git(root: Path, *words: str) -> str:
@@ -102,14 +104,9 @@ def outs_of(root: Path, commit: str) -> dict[str, str]:
     blobs = _blobs(root, commit)
     in_git = {str(above) for path in blobs for above in (path, *PurePosixPath(path).parents)}
     found: dict[str, str] = {}
-    for file in (path for path in blobs if path == "dvc.lock" or path.endswith(".dvc")):
-        try:
-            top = _Stage.model_validate(_yaml(root, commit, file, *blobs[file]))
-        except ValidationError as error:
-            what = f"not what DVC writes: {fault_of(error)}"
-            raise InputError(f"{_in_commit(file, commit)}: {what}") from None
-        stages = (top, *(top.stages or {}).values())
-        for out in (out for stage in stages for out in stage.outs or ()):
+    for file in (path for path in blobs if path == LOCK or path.endswith(".dvc")):
+        top = _read(root, commit, file, *blobs[file])
+        for out in (out for stage in (top, *top.stages.values()) for out in stage.outs):
             path = posixpath.join(posixpath.dirname(file), out.path)
             if not stays_inside(path):
                 what = f"{printable(path)!r} is no path inside the project"
@@ -119,21 +116,21 @@ def outs_of(root: Path, commit: str) -> dict[str, str]:
     return found
 
 
-def yaml_of(root: Path, commit: str, path: str) -> dict[str, Any]:
-    """A YAML file of a commit; empty where it has none."""
+def locked(root: Path, commit: str, name: str) -> Stage:
+    """What a commit's dvc.lock has of a stage; nothing where it has none."""
     blobs = _blobs(root, commit)
-    return _yaml(root, commit, path, *blobs[path]) if path in blobs else {}
+    lock = _read(root, commit, LOCK, *blobs[LOCK]) if LOCK in blobs else Stage()
+    return lock.stages.get(name, Stage())
 
 
-def _yaml(root: Path, commit: str, path: str, blob: str, size: int) -> dict[str, Any]:
+def _read(root: Path, commit: str, path: str, blob: str, size: int) -> Stage:
+    what = f"{printable(path)} of commit {commit[:8]}"
     if size > MOST_TEXT_BYTES:
-        raise InputError(f"{_in_commit(path, commit)}: has {size} bytes, too many for such a file")
-    content = parse_yaml(git(root, "cat-file", "blob", blob), _in_commit(path, commit))
-    return content if isinstance(content, dict) else {}
-
-
-def _in_commit(path: str, commit: str) -> str:
-    return f"{printable(path)} of commit {commit[:8]}"
+        raise InputError(f"{what}: has {size} bytes, too many for such a file")
+    try:
+        return Stage.model_validate(parse_yaml(git(root, "cat-file", "blob", blob), what) or {})
+    except ValidationError as error:
+        raise InputError(f"{what}: not what DVC writes: {fault_of(error)}") from None
 
 
 def _blobs(root: Path, commit: str) -> dict[str, tuple[str, int]]:

@@ -2,30 +2,26 @@
 
 import dataclasses
 import datetime
-import hashlib
 import json
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from custom_gaze.common.download import is_address
 from custom_gaze.common.errors import CustomGazeError, InputError
-from custom_gaze.common.yaml_files import parse_yaml, read_yaml, shown
-from custom_gaze.config.params import FetchParams, Params, load_params, params_of
-from custom_gaze.config.paths import Paths
+from custom_gaze.common.untrusted import stays_inside
+from custom_gaze.config.params import FetchParams, Params
 from custom_gaze.data.dvc_cache import Cache
 from custom_gaze.remote import repository
 from custom_gaze.remote.programs import DVC, call, last_line
 from custom_gaze.remote.replies import RUN_NAME
-from custom_gaze.remote.repository import outs_of, yaml_of
+from custom_gaze.remote.store import md5_of
 
 _FETCHED = ("models/faces", "models/base.pt")
 _NO_FILES = ("embedded", "random")  # words of fetch.detector and fetch.base
 _PART_OF_IT = ("src/", "data/sessions/", "dvc.yaml", "dvc.lock", "params.yaml", "requirements.txt")
-_FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")  # a number to Hydra, text to YAML 1.1
 
 
 def check_name(name: str) -> str:
@@ -41,32 +37,6 @@ def name_of_run(given: str | None, sessions: tuple[str, ...]) -> str:
         return check_name(given)
     now = datetime.datetime.now().strftime("%m%d-%H%M%S")
     return check_name("-".join(sessions)[:48].rstrip("-") + f"-{now}")
-
-
-def changed_params(paths: Paths, changes: tuple[str, ...]) -> Params:
-    """params.yaml with the changes of `-S`, checked."""
-    plain = load_params(paths.params)
-    if not changes:
-        return plain
-    content = read_yaml(paths.params)
-    for change in changes:
-        key, sign, value = change.partition("=")
-        if not sign or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", key):
-            raise InputError(f"-S {shown(change)}: must be key=value, as in -S train.epochs=20")
-        section = content
-        *parents, last = key.split(".")
-        for parent in parents:
-            section = section.get(parent) if isinstance(section, dict) else None
-        if not isinstance(section, dict) or last not in section:
-            raise InputError(f"-S {shown(change)}: params.yaml has no key {key[:80]}")
-        section[last] = _value(change, value)
-    return params_of(content, "params.yaml with -S")
-
-
-def _value(change: str, text: str) -> Any:
-    if _FLOAT.fullmatch(text):
-        return float(text)
-    return parse_yaml(text, f"-S {shown(change)}")
 
 
 @dataclass(frozen=True)
@@ -112,38 +82,34 @@ def check_sessions_saved(root: Path, sessions: list[str]) -> None:
 
 def pack(root: Path, cache: Cache, commit: str, params: Sequence[Params]) -> Payload:
     """The objects that a run needs: its sessions, and what the fetch stage has put in place."""
-    outs = outs_of(root, commit)
-    sessions: dict[str, None] = {}
-    for entry in params:
-        sessions |= dict.fromkeys([*entry.sessions, *entry.evaluate.sessions])
-    wanted: list[str] = []
-    for name in sessions:
-        path = f"data/sessions/{name}"
+    outs = repository.outs_of(root, commit)
+    named = [name for entry in params for name in (*entry.sessions, *entry.evaluate.sessions)]
+    sessions = list(dict.fromkeys(named))
+    wanted = [f"data/sessions/{name}" for name in sessions]
+    for name, path in zip(sessions, wanted, strict=True):
         if path not in outs:
             raise InputError(
                 f"session {name!r} is not part of commit {commit[:8]}: "
                 f"{path}.dvc is missing; import it, or `git add` and `git commit` it"
             )
-        wanted.append(path)
     made = [path for path in _FETCHED if path in outs]
     for fetch in {entry.fetch for entry in params}:
-        only_here = _only_here(root, commit, fetch)
-        if _is_fetched(root, commit, fetch):
-            if only_here or not cache.whole(outs[path] for path in made)[1]:
-                wanted += made
-        elif only_here:
+        only_here, is_fetched = _only_here(root, commit, fetch), _is_fetched(root, commit, fetch)
+        if only_here and not is_fetched:
             raise InputError(
                 f"{only_here} lies on this machine alone; write it into params.yaml, run "
                 "`dvc repro fetch` and commit params.yaml and dvc.lock: then what fetch made of it "
                 "is sent"
             )
+        if is_fetched and (only_here or not cache.whole(outs[path] for path in made)[1]):
+            wanted += made
     here: dict[str, str] = {}
     elsewhere: dict[str, str] = {}
     for path in wanted:
         found, gone = cache.whole([outs[path]])
         here |= dict.fromkeys(found, path)
         elsewhere |= dict.fromkeys(gone, path)
-    return Payload(here, elsewhere, list(sessions))
+    return Payload(here, elsewhere, sessions)
 
 
 def _is_fetched(root: Path, commit: str, wanted: FetchParams) -> bool:
@@ -151,18 +117,12 @@ def _is_fetched(root: Path, commit: str, wanted: FetchParams) -> bool:
 
     Then the run skips the stage: a file that lies here alone has become its outputs.
     """
-    stage = (yaml_of(root, commit, "dvc.lock").get("stages") or {}).get("fetch") or {}
-    made_of = ((stage.get("params") or {}).get("params.yaml") or {}).get("fetch")
+    stage = repository.locked(root, commit, "fetch")
+    made_of = stage.params.get("params.yaml", {}).get("fetch")
+    code = [(root / dep.path, dep.md5) for dep in stage.deps]
     return made_of == dataclasses.asdict(wanted) and all(
-        _md5(root / dep["path"]) == dep.get("md5") for dep in stage.get("deps") or []
+        path.is_file() and md5_of(str(path)) == md5 for path, md5 in code
     )
-
-
-def _md5(path: Path) -> str:
-    try:
-        return hashlib.md5(path.read_bytes()).hexdigest()
-    except OSError:
-        return ""
 
 
 def _only_here(root: Path, commit: str, wanted: FetchParams) -> str:
@@ -171,9 +131,7 @@ def _only_here(root: Path, commit: str, wanted: FetchParams) -> str:
         source = getattr(wanted, key)
         if source is None or source in _NO_FILES or is_address(source):
             continue
-        inside = os.path.normpath(source)
-        if os.path.isabs(inside) or inside.startswith(("..", "~")):
-            return f"fetch.{key}: {source}"
-        if repository.git(root, "ls-tree", "--name-only", commit, "--", inside).strip() != inside:
+        words = ("ls-tree", "--name-only", commit, "--", path := os.path.normpath(source))
+        if not stays_inside(path) or repository.git(root, *words).strip() != path:
             return f"fetch.{key}: {source}"
     return ""

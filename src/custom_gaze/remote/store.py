@@ -46,7 +46,7 @@ def is_whole(folder: str, name: str) -> bool:
     try:
         if stat.S_IMODE(os.stat(path).st_mode) == _PROTECTED:
             return True
-        good = _md5(path) == name[:32]
+        good = md5_of(path) == name[:32]
     except FileNotFoundError:
         return False
     if good:
@@ -80,7 +80,7 @@ def take_in(folder: str, transfer: str, names: Iterable[str], shared: bool = Fal
     for name in names:
         source, target = os.path.join(place, place_of(name)), object_path(folder, name)
         try:
-            good = stat.S_ISREG(os.lstat(source).st_mode) and _md5(source) == name[:32]
+            good = stat.S_ISREG(os.lstat(source).st_mode) and md5_of(source) == name[:32]
         except FileNotFoundError:
             good = False
         if not good or (damaged and name.endswith(FOLDER)):
@@ -93,14 +93,9 @@ def take_in(folder: str, transfer: str, names: Iterable[str], shared: bool = Fal
         if is_whole(folder, name):  # another user of this store has sent it meanwhile
             continue
         os.chmod(source, _PROTECTED)
-        try:
-            os.replace(source, target)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            part = f"{target}.{os.getpid()}.part"  # a shared store, on another file system
-            shutil.copy(source, part)
-            os.replace(part, target)
+        part = f"{target}.{os.getpid()}.part"
+        shutil.move(source, part)  # which copies, where a shared store is on another file system
+        os.replace(part, target)
     shutil.rmtree(place, ignore_errors=True)
     return damaged
 
@@ -113,7 +108,8 @@ def is_shared(folder: str) -> bool:
         return False
 
 
-def _md5(path: str) -> str:
+def md5_of(path: str) -> str:
+    """MD5 of a file as 32 hexadecimal digits."""
     with open(path, "rb") as file:
         digest = hashlib.md5()
         while chunk := file.read(1 << 20):
@@ -125,21 +121,21 @@ def _md5(path: str) -> str:
 
 
 def objects(place: Place, names: list[str], transfer: str = "") -> Replies:
-    """Sizes and folders' lists of these objects and of the files in folders; those that are gone.
+    """Of these objects, and of the files in folders, which are gone; sizes, and folders' lists.
 
-    For a transfer, only the last: what arrives next has a place.
+    For a transfer, only the first: what arrives next has a place.
     """
     sizes, lists, gone, todo = {}, {}, [], list(dict.fromkeys(names))
     for name in todo:  # which grows
+        path = object_path(place.store, name)
         if not is_whole(place.store, name):
             gone.append(name)
-            continue
-        path = object_path(place.store, name)
-        sizes[name] = os.path.getsize(path)
-        if name.endswith(FOLDER):
+        elif name.endswith(FOLDER):
             with open(path, encoding="utf-8") as file:
                 lists[name] = file.read()
             todo += {entry["md5"] for entry in json.loads(lists[name])}.difference(todo)
+        else:
+            sizes[name] = os.path.getsize(path)
     about = {} if transfer else {"sizes": sizes, "lists": lists}
     if transfer and gone:
         make_incoming(place.store, transfer)
