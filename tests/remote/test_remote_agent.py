@@ -69,7 +69,8 @@ def test_setup_makes_the_environment_that_the_project_pins(
 
     def commit() -> str:
         agent.git(str(project), "add", "-A")
-        agent.git(str(project), "commit", "-q", "--allow-empty", "-m", "next")
+        who = ("-c", "user.name=t", "-c", "user.email=t@example.invalid")
+        agent.git(str(project), *who, "commit", "-q", "--allow-empty", "-m", "next")
         return agent.git(str(project), "rev-parse", "HEAD")
 
     first, pinned = commit(), sha256_of(requirements)

@@ -10,10 +10,10 @@ import json
 import os
 import queue
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from subprocess import PIPE, Popen
 from typing import Any, NoReturn
 
 START = "custom-gaze: messages follow"  # what the far machine's shell says before is skipped
@@ -22,8 +22,6 @@ SILENCE_S = 30  # after which the other side, which sends an empty line every fe
 Reply = dict[str, Any]
 Replies = Iterator[Reply]
 Verb = Callable[..., Replies]
-
-_helpers: "list[Popen[str]]" = []
 
 
 class Refused(Exception):
@@ -94,10 +92,8 @@ def _write(line: str) -> None:
 
 
 def _leave() -> NoReturn:
-    """The other side is gone: end what was begun for it."""
-    for helper in _helpers:
-        if helper.poll() is None:
-            os.killpg(helper.pid, signal.SIGKILL)
+    """The other side is gone: end with all that was begun for it, which is of our process group."""
+    os.killpg(0, signal.SIGKILL)
     os._exit(0)
 
 
@@ -106,14 +102,14 @@ def call(*words: str, given: str = "", cwd: str | None = None, failed: str = "")
 
     Refused with the last that it said where it fails; `failed` says of what that is.
     """
-    pipes: dict[str, Any] = {"stdin": PIPE, "stdout": PIPE, "stderr": PIPE, "cwd": cwd}
-    helper: Popen[str] = Popen(words, errors="replace", start_new_session=True, **pipes)
-    _helpers.append(helper)
-    said, errors = helper.communicate(given)
-    if helper.returncode:
-        *_, last = [f"code {helper.returncode}", *(errors or said).strip().splitlines()]
+    done = subprocess.run(
+        words, cwd=cwd, input=given, capture_output=True, errors="replace", check=False
+    )
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        *_, last = [f"code {done.returncode}", *said]
         raise Refused(f"{failed or f'{words[0]} failed'} there: {last}")
-    return said
+    return done.stdout
 
 
 def git(repository: str, *words: str, default: str | None = None) -> str:

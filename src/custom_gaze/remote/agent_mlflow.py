@@ -39,21 +39,17 @@ def serve(place: Place) -> Replies:
     users = os.open(place.path("mlflow.users"), os.O_CREAT | os.O_RDWR)
     fcntl.flock(users, fcntl.LOCK_SH)  # while one ends, this waits; then it is ours until we go
     path = place.path("mlflow.port")
-    with (
-        open(path, "a+", encoding="ascii") as known,
-        open(place.path("lock"), "w", encoding="utf-8") as lock,
-    ):
+    with open(path, "a+", encoding="ascii") as known, open(place.path("lock"), "wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # nobody else starts one meanwhile
-        known.seek(0)
         if not is_held(path):
             fcntl.flock(known, fcntl.LOCK_EX)
-            known.truncate()
+            known.truncate(0)
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", 0))
-                known.write(str(probe.getsockname()[1]))
-            known.seek(0)
-            _start(place, known.fileno(), known.read())
-            known.seek(0)
+                port = str(probe.getsockname()[1])
+            _start(place, known.fileno(), port)
+            known.write(port)
+        known.seek(0)
         yield {"port": int(known.read())}
     while is_held(path):
         time.sleep(0.5)

@@ -49,13 +49,8 @@ def make(place: Place) -> Replies:
     repository = place.repository
     if not os.path.isdir(os.path.join(repository, ".git")):
         git(repository, "init", "-q", "-b", "main")
-        yield {"note": f"made the repository {repository}"}
-    if git(repository, "config", "receive.denyCurrentBranch", default="") != "updateInstead":
-        git(repository, "config", "receive.denyCurrentBranch", "updateInstead")
-        yield {"note": "let `git push` update the working tree there"}
-    for key, value in (("user.name", "custom-gaze"), ("user.email", "custom-gaze@localhost")):
-        if not git(repository, "config", key, default=""):
-            git(repository, "config", key, value)  # experiments are commits
+        yield {"note": f"made the repository {repository}, whose files `git push` updates"}
+    git(repository, "config", "receive.denyCurrentBranch", "updateInstead")
     if any(run["state"] == "running" for run in all_runs(place)):
         raise Refused(
             "a run goes on there; set it up again when it has ended (custom-gaze remote status)"

@@ -85,6 +85,8 @@ class Connection:
 
     def open(self) -> None:
         """Connect; within ten seconds it stands, or one line says why it does not (Unreachable)."""
+        if shutil.which("ssh") is None:
+            raise Unreachable("ssh is not installed here (OpenSSH's client)")
         here = Path(__file__)
         sources = {each: here.with_name(f"{each}.py").read_text("utf-8") for each in _PROGRAM}
         parts = [(f"{__package__}.{each}", source) for each, source in sources.items()]
@@ -99,11 +101,8 @@ class Connection:
         (self._folder / "carrier").write_text(carrier, encoding="utf-8")
         command = _COMMAND.format(length=len(program))
         words = ["ssh", "-M", *options, "-o", "LogLevel=VERBOSE", self.host, command]
-        try:  # Ctrl-C is ours to answer
-            process = Popen(words, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True)
-        except FileNotFoundError:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            raise Unreachable("ssh is not installed here (OpenSSH's client)") from None
+        # Ctrl-C is ours to answer.
+        process = Popen(words, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True)
         assert process.stdin
         assert process.stdout
         assert process.stderr

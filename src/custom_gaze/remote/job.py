@@ -53,7 +53,6 @@ def _experiment(folder: str, run: dict[str, Any], number: int) -> None:
                 os.write(log.fileno(), f"experiment {name}\n".encode())
             # There already: it was made by a job whose machine was lost before it could say so.
             code = 0 if _has(run, ref) else _run(folder, run, number, ref, log.fileno())
-            code = 0 if _has(run, ref) else code or 1
         except OSError as error:
             os.write(log.fileno(), f"{error}\n".encode())
             code = 1

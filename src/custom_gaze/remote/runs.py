@@ -1,7 +1,7 @@
 """Runs on the far machine: start one, read along, end it, ask what goes on."""
 
-import re
 import time
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +12,7 @@ from custom_gaze.config.params import Params
 from custom_gaze.data.dvc_cache import Cache
 from custom_gaze.remote import agent_runs, carry, repository
 from custom_gaze.remote.connection import Connection
-from custom_gaze.remote.display import Screen, clock, gpu_line, in_bytes, progress, readable
+from custom_gaze.remote.display import Screen, clock, gpu_line, in_bytes, progress
 from custom_gaze.remote.display import print_now as say
 from custom_gaze.remote.programs import Lost, Unreachable
 from custom_gaze.remote.replies import NotAsked, Request, Run
@@ -21,10 +21,6 @@ from custom_gaze.remote.request import check_committed, check_sessions_saved, pa
 RECONNECT_S = 60.0  # so long a lost connection is tried again
 LAST_LINES = 20
 _MOST_CARDS = 16
-
-
-class RunFailed(CustomGazeError):
-    """The run itself failed."""
 
 
 class Detached(CustomGazeError):
@@ -71,8 +67,8 @@ def read_along(connection: Connection, name: str) -> Run:
     Raises:
         Detached: the user pressed Ctrl-C; the run goes on.
         Lost: the machine stayed out of reach; the run goes on.
-        RunFailed: it failed, was ended, or the machine was switched off meanwhile; its last lines
-            were shown.
+        CustomGazeError: it failed, was ended, or the machine was switched off meanwhile; its last
+            lines were shown.
     """
     screen, seen, lost_at = Screen(say), -1, 0.0
     come_back = f"come back: custom-gaze remote attach {name}"
@@ -109,9 +105,11 @@ def _checked(connection: Connection, run: Run) -> Run:
     """The run, if it has ended well; else its last lines are shown."""
     if run.state == "done":
         return run
-    tail = connection.ask(agent_runs.look, name=run.name).text
-    lines = [readable(line) for line in re.split(rb"[\r\n]", tail)]
-    for line in [line for line in lines if line][-LAST_LINES:]:
+    last: deque[str] = deque(maxlen=LAST_LINES)
+    screen = Screen(last.append)
+    screen.write(connection.ask(agent_runs.look, name=run.name).text)
+    screen.end()
+    for line in last:
         say(line)
     reasons = {
         "failed": f"failed there with code {run.code}; these were its last lines",
@@ -120,7 +118,7 @@ def _checked(connection: Connection, run: Run) -> Run:
     }
     good = len(run.done)
     more = f"; {good} of {len(run.experiments)} are there: custom-gaze remote fetch {run.name}"
-    raise RunFailed(f"{run.name} {reasons.get(run.state, run.state)}{more if good else ''}")
+    raise CustomGazeError(f"{run.name} {reasons.get(run.state, run.state)}{more if good else ''}")
 
 
 def _of_this_name(connection: Connection, run: Run | None, name: str) -> Run:
