@@ -156,7 +156,7 @@ def calibration_set(
     """Some of the person's frames to calibrate on; `network` goes to the case's device."""
     views, person = case.views, case.person
     samples = min(case.settings.samples_at(len(rows)), views.samples)
-    network.eval().to(case.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.eval().placed(case.device)
     frames = views.known(person, rows)
     store = Part(views.store, sample_rows(views, rows, samples))
     trunk, heads = network.trunk_state(), case.base.heads

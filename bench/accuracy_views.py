@@ -81,8 +81,7 @@ def views_of(
         inner_share: None: the product's choice for the frames calibrated on.
         augmented: whether the store is needed.
     """
-    network = base.network(base.spec.frozen_through)
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = base.network(base.spec.frozen_through).placed(device)
     rows = np.unique(np.concatenate([person.calibration(k) for k in targets]))
     asked = asked_for(PARAMS.train, base) if inner_share is None else inner_share
     views = _seen(network, base, person, device, asked or 1.0)

@@ -106,6 +106,14 @@ def _sessions_of_few_threads() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def torch_threads() -> Iterator[Callable[[int], None]]:
+    """Gives torch so many threads until the test ends; the tests have one each."""
+    own = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(own)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _mlflow_s_tables_made_once(once: Once) -> Iterator[None]:
     """An empty MLflow store goes through all its migrations, for seconds; here it is a copy."""

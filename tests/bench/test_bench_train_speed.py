@@ -91,7 +91,7 @@ def test_the_reference_sees_the_project_s_samples(tuned: Project) -> None:
     augmented = AugmentedSamples(samples, tuned.paths, params.augment, params.train.seed)
     mine = samples_of(tuned)
     assert len(mine) == len(augmented) == 2 * len(samples)
-    for number, image in enumerate(augmented.images(range(len(augmented)))):
+    for number, image in enumerate(map(augmented.image, range(len(augmented)))):
         x, y = mine[number]
         assert x.dtype == torch.float32
         assert x.is_contiguous()

@@ -1,4 +1,5 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from custom_gaze.calibration.feature_cache import (
 from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.config.paths import Paths
 from custom_gaze.data.index import Sample, of_split, read_index
+from custom_gaze.models.devices import SideBySide
 from custom_gaze.models.network import GazeNetwork, take_batchnorm_statistics
 from custom_gaze.stages import index
 
@@ -40,11 +42,14 @@ def network() -> GazeNetwork:
     return network
 
 
-def test_samples_come_frame_by_frame(augmented: AugmentedSamples) -> None:
+def test_samples_come_frame_by_frame(
+    augmented: AugmentedSamples, torch_threads: Callable[[int], None]
+) -> None:
     assert len(augmented) == 8 * 3
     assert augmented.per_frame == 3
-    images = list(augmented.images(range(24)))
-    again = list(augmented.images([7, 3, 23], workers=3))
+    images = list(map(augmented.image, range(24)))
+    torch_threads(3)
+    again = list(SideBySide().map(augmented.image, [7, 3, 23]))
     for image, number in zip(again, [7, 3, 23], strict=True):
         np.testing.assert_array_equal(image, images[number])
 
@@ -93,8 +98,11 @@ def test_the_file_s_pages_are_given_back(
 
 
 def test_each_crop_is_read_once_and_few_are_held(
-    augmented: AugmentedSamples, monkeypatch: pytest.MonkeyPatch
+    augmented: AugmentedSamples,
+    monkeypatch: pytest.MonkeyPatch,
+    torch_threads: Callable[[int], None],
 ) -> None:
+    torch_threads(3)
     read: list[str] = []
     load = features.load_crop
 
@@ -103,7 +111,7 @@ def test_each_crop_is_read_once_and_few_are_held(
         return load(sample, paths)
 
     monkeypatch.setattr(features, "load_crop", counting)
-    list(augmented.images(range(24), workers=3))
+    list(SideBySide().map(augmented.image, range(24)))
     assert len(read) == len(set(read)) == 8  # though threads ask for each three times
     assert augmented._crop.cache_info().maxsize == features.CROPS_KEPT < 100
 
@@ -112,7 +120,7 @@ def test_features_are_the_network_s_own_rounded_to_float16(
     augmented: AugmentedSamples, network: GazeNetwork, tmp_path: Path
 ) -> None:
     kept = frozen_features(network, augmented, CPU, tmp_path, memory_bytes=10**9)[ALL]
-    images = np.stack(list(augmented.images(range(24))))
+    images = np.stack(list(map(augmented.image, range(24))))
     with torch.inference_mode():
         exact = network.frozen(torch.from_numpy(features.normalise(images))).numpy()
     assert kept.dtype == np.float16
@@ -127,13 +135,13 @@ def test_a_sample_is_computed_when_it_is_first_drawn(
 ) -> None:
     """Once, alone, and to the same numbers whatever was drawn before it."""
     asked: list[int] = []
-    made = augmented.images
+    made = augmented.image
 
-    def counting(wanted: Sequence[int], workers: int = 1) -> object:
-        asked.extend(wanted)
-        return made(wanted, workers)
+    def counting(number: int) -> object:
+        asked.append(number)
+        return made(number)
 
-    monkeypatch.setattr(augmented, "images", counting)
+    monkeypatch.setattr(augmented, "image", counting)
     kept = frozen_features(network, augmented, CPU, tmp_path, memory_bytes=10**9)
     assert asked == [0]  # tells the shape
     asked.clear()
@@ -148,6 +156,28 @@ def test_a_sample_is_computed_when_it_is_first_drawn(
     assert np.flatnonzero(kept.done).tolist() == [3, 5, 7]
 
 
+def test_threads_change_nothing_and_compute_each_sample_once(
+    augmented: AugmentedSamples,
+    network: GazeNetwork,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    torch_threads: Callable[[int], None],
+) -> None:
+    """Neither those of the network nor those of two trainings that want the same samples."""
+    one_by_one = frozen_features(network, augmented, CPU, tmp_path, memory_bytes=10**9)[ALL]
+    asked: list[int] = []
+    made = augmented.image
+    monkeypatch.setattr(augmented, "image", lambda number: asked.append(number) or made(number))
+    torch_threads(3)
+    kept = frozen_features(network, augmented, CPU, tmp_path, memory_bytes=10**9)
+    asked.clear()
+    with ThreadPoolExecutor(2) as pool:
+        mine, theirs = pool.map(kept.__getitem__, [ALL[:16], ALL[8:]])
+    np.testing.assert_array_equal(mine, one_by_one[:16])
+    np.testing.assert_array_equal(theirs, one_by_one[8:])
+    assert sorted(asked) == [*range(24)]
+
+
 def test_an_interrupted_file_is_continued(
     augmented: AugmentedSamples,
     network: GazeNetwork,
@@ -159,22 +189,20 @@ def test_an_interrupted_file_is_continued(
     first, second, third = np.split(np.random.default_rng(1).permutation(24), [6, 9])
 
     asked: list[int] = []
-    made = augmented.images
+    made = augmented.image
 
-    def counting(wanted: Sequence[int], workers: int = 1) -> object:
-        asked.extend(wanted)
-        if third[0] in wanted:
+    def counting(number: int) -> object:
+        asked.append(number)
+        if number == third[0]:
             raise KeyboardInterrupt
-        return made(wanted, workers)
+        return made(number)
 
-    monkeypatch.setattr(augmented, "images", counting)
+    monkeypatch.setattr(augmented, "image", counting)
     cut = frozen_features(network, augmented, CPU, tmp_path / "cut", 1000)
     cut[first], cut[second]  # the second ones are too few to be written down
     with pytest.raises(KeyboardInterrupt):
         cut[third]
-    monkeypatch.setattr(
-        augmented, "images", lambda wanted, n=1: asked.extend(wanted) or made(wanted)
-    )
+    monkeypatch.setattr(augmented, "image", lambda number: asked.append(number) or made(number))
     asked.clear()
     continued = frozen_features(network, augmented, CPU, tmp_path / "cut", 1000)[ALL]
     assert asked == [0, *sorted({*range(24)} - {*first.tolist()})]

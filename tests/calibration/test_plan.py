@@ -33,11 +33,16 @@ def test_a_plan_counts_what_will_be_drawn_and_changes_nothing() -> None:
     ("plan", "said"),
     [
         (
-            Plan(320, 5, 60, 120, 0.1, 1.0),
+            Plan(320, 5, 60, 120, 0.1, 1.0, 0.2),
+            "plan: 320 augmented samples, up to 5 folds of 60 steps, then 120 steps; about 4 min, "
+            "about 3 min if two folds decide",
+        ),
+        (
+            Plan(320, 5, 60, 120, 0.1, 1.0, 1.0),
             "plan: 320 augmented samples, up to 5 folds of 60 steps, then 120 steps; about 8 min, "
             "about 5 min if two folds decide",
         ),
-        (Plan(40, 0, 60, 120, 0.1, 0.1), "plan: 40 augmented samples, 120 steps; about 16 s"),
+        (Plan(40, 0, 60, 120, 0.1, 0.1, 0.1), "plan: 40 augmented samples, 120 steps; about 16 s"),
     ],
 )
 def test_what_a_plan_says(plan: Plan, said: str) -> None:

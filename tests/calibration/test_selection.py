@@ -1,4 +1,5 @@
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -199,6 +200,58 @@ def test_the_epochs_are_those_of_the_answers(tmp_path: Path) -> None:
     where = crossed.held_out.rows == 4
     mine = angular_error_deg(crossed.held_out.predictions_deg[where], made.seen.true_deg[[4, 4]])
     assert errors[4] == pytest.approx(mine.mean())
+
+
+@pytest.mark.parametrize("settled_by", [2, 3, 99])
+def test_two_folds_at_once_are_those_that_one_after_another_are(
+    tmp_path: Path, torch_threads: Callable[[int], None], settled_by: int
+) -> None:
+    """The same folds are used, with the same numbers: of two, one may be one too many."""
+    made, both = world(False, 20, 0), []
+    parts = training_folds(made.seen.targets, 1)
+    for threads in (1, 2):
+        torch_threads(threads)
+        scratch = tmp_path / str(threads)
+        scratch.mkdir()
+        both.append(
+            cross_train(
+                *(made.set(), parts, Recipe(SHORT), scratch),
+                settled=lambda so_far: len(np.unique(so_far.rows)) >= settled_by * 4,
+            )
+        )
+    one, two = both
+    assert one.folds == two.folds == min(settled_by, 5)
+    assert one.held_out.rows.tolist() == two.held_out.rows.tolist()
+    np.testing.assert_allclose(one.held_out.predictions_deg, two.held_out.predictions_deg, atol=0.1)
+    assert not (tmp_path / "1" / f"fold-{settled_by}.pt").exists()
+    assert (tmp_path / "2" / "fold-3.pt").exists() == (settled_by > 2)
+
+
+def test_two_folds_at_once_go_on_where_they_stopped(
+    tmp_path: Path, torch_threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where one of them was left further behind than the other."""
+    torch_threads(2)
+    made = world(False, 20, 0)
+    parts = training_folds(made.seen.targets, 1)[:3]
+    whole = cross_train(made.set(), parts, Recipe(SHORT), tmp_path)
+    monkeypatch.setattr(policy, "KEEP_EVERY_S", 0.0)
+    told, cut = Trainer.told, tmp_path / "cut"
+    cut.mkdir()
+
+    def killed(self: Trainer, *rest: object, **named: bool) -> None:
+        told(self, *rest, **named)
+        if self.next == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "told", killed)
+    with pytest.raises(KeyboardInterrupt):
+        cross_train(made.set(), parts, Recipe(SHORT), cut)
+    lengths = [len(read_state(cut / f"fold-{number}.pt")["losses"]) for number in (0, 1)]
+    assert lengths == [2, 1]
+    monkeypatch.setattr(Trainer, "told", told)
+    resumed = cross_train(made.set(), parts, Recipe(SHORT), cut)
+    np.testing.assert_array_equal(whole.held_out.predictions_deg, resumed.held_out.predictions_deg)
 
 
 def test_it_stops_when_held_out_answers_get_no_better(tmp_path: Path) -> None:

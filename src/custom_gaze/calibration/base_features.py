@@ -13,6 +13,7 @@ from custom_gaze.common.console import bar
 from custom_gaze.config.paths import Paths
 from custom_gaze.data.index import Sample, labels_deg, load_crop, targets_of
 from custom_gaze.faces.crops import normalise
+from custom_gaze.models.devices import SideBySide
 from custom_gaze.models.network import GazeNetwork
 from custom_gaze.weights.base_heads import Heads
 
@@ -168,20 +169,18 @@ def plain_features(
     paths: Paths,
     inner_share: float | None = None,
 ) -> Tensor:
-    """What the head sees of the plain crops: (N, features) float32, one crop at a time; None: of
-    the network's own inner share.
+    """What the head sees of the plain crops: (N, features) float32, each crop alone; None: of the
+    network's own inner share.
 
     The weights' layout in memory becomes channels last, which their numbers do not show: a small
     trunk then takes two thirds of the time.
     """
     network.to(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        rows = [
-            network.features(
-                network.frozen(
-                    torch.from_numpy(normalise(load_crop(sample, paths)[None])), inner_share
-                )
-            )
-            for sample in bar(samples, "base network", unit="crops")
-        ]
-    return torch.cat(rows)
+
+    def one(sample: Sample) -> Tensor:
+        with torch.inference_mode():
+            x = torch.from_numpy(normalise(load_crop(sample, paths)[None]))
+            return network.features(network.frozen(x, inner_share))
+
+    seen = SideBySide().map(one, samples)
+    return torch.cat(list(bar(seen, "base network", len(samples), "crops")))

@@ -1,5 +1,6 @@
 """What a training is made from, together: frames, their features, a network to start from."""
 
+import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -94,6 +95,10 @@ class CalibrationSet:
         true: Angles = self.labels()[np.concatenate(wanted)].double().numpy()
         said = torch.cat(features).float().cpu()
         return replace(self, frames=frames.with_augmented(said, self.heads, true))
+
+    def apart(self) -> "CalibrationSet":
+        """The same with a network of its own, to be trained beside others."""
+        return replace(self, network=copy.deepcopy(self.network))
 
     def fold(self, out: NDArray[np.bool_]) -> "CalibrationSet":
         """The frames that a fold trains on, with those that it holds out (N,) to validate on."""

@@ -11,9 +11,7 @@ import mmap
 import os
 import shutil
 import threading
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -30,13 +28,12 @@ from custom_gaze.config.paths import Paths
 from custom_gaze.data.augmentation import Augmenter
 from custom_gaze.data.index import Sample, load_crop
 from custom_gaze.faces.crops import normalise
-from custom_gaze.models.devices import lower_precision
+from custom_gaze.models.devices import SideBySide, lower_precision
 from custom_gaze.models.network import GazeNetwork
 
 # float16 keeps 11 bits of each value, bfloat16 keeps 8: of the two 2-byte types the one whose
 # rounding disturbs the features least. After ReLU they stay far below its largest value, 65504.
 KEPT = torch.float16
-MADE_AHEAD = 4  # samples waiting per worker while the network works on earlier ones
 GPU_BATCH = 32
 CROPS_KEPT = 32  # decoded
 CHUNK = 64  # samples between two entries in the record of a file that an interrupted run left
@@ -70,53 +67,55 @@ class AugmentedSamples:
         # A frame's samples are wanted one after another; all crops at once would be 0.6 MB each.
         self._crop = lru_cache(CROPS_KEPT)(lambda frame: load_crop(samples[frame], paths))
         self._reading = threading.Lock()  # else every thread reads the next frame
+        self._own = threading.local()
         self.per_frame = params.samples + 1
         self._params, self._seed = params, seed
 
     def __len__(self) -> int:
         return len(self._names) * self.per_frame
 
-    def images(self, wanted: Sequence[int], workers: int = 1) -> Iterator[NDArray[np.uint8]]:
-        """Yield the wanted samples, uint8 (H, W, 3) RGB, in order, made in threads."""
-        own = threading.local()
-
-        def make(number: int) -> NDArray[np.uint8]:
-            if not hasattr(own, "augmenter"):
-                own.augmenter = Augmenter(self._params, self._seed)
-            frame, sample = divmod(number, self.per_frame)
-            with self._reading:
-                crop = self._crop(frame)
-            made: NDArray[np.uint8] = own.augmenter(crop, self._names[frame], sample)
-            return made
-
-        with ThreadPoolExecutor(workers) as pool:
-            numbers = iter(wanted)
-            ahead = deque(pool.submit(make, n) for n in islice(numbers, workers * MADE_AHEAD))
-            while ahead:
-                yield ahead.popleft().result()
-                ahead.extend(pool.submit(make, n) for n in islice(numbers, 1))
+    def image(self, number: int) -> NDArray[np.uint8]:
+        """One sample, uint8 (H, W, 3) RGB; threads may ask at the same time."""
+        if not hasattr(self._own, "augmenter"):
+            self._own.augmenter = Augmenter(self._params, self._seed)
+        frame, sample = divmod(number, self.per_frame)
+        with self._reading:
+            crop = self._crop(frame)
+        made: NDArray[np.uint8] = self._own.augmenter(crop, self._names[frame], sample)
+        return made
 
 
 def compute(
-    network: GazeNetwork, images: Iterator[NDArray[np.uint8]], device: torch.device
+    network: GazeNetwork, crops: Iterable[NDArray[np.uint8]], device: torch.device
 ) -> Iterator[NDArray[np.float16]]:
-    """The frozen blocks' outputs (channels, h, w) in float16, image by image.
+    """The frozen blocks' outputs (channels, h, w) in float16, crop by crop.
 
-    On the CPU each image passes alone: batches are no faster there, and alone its numbers cannot
+    On the CPU each crop passes alone: batches are no faster there, and alone its numbers cannot
     depend on its neighbours. A GPU gets batches.
     """
-    size = 1 if device.type == "cpu" else GPU_BATCH
+
+    if device.type == "cpu":
+        yield from SideBySide().map(lambda crop: _passed(network, [crop], device)[0], crops)
+        return
+    some = iter(crops)
+    while batch := list(islice(some, GPU_BATCH)):
+        yield from _passed(network, batch, device)
+
+
+def _passed(
+    network: GazeNetwork, crops: Sequence[NDArray[np.uint8]], device: torch.device
+) -> NDArray[np.float16]:
     with torch.inference_mode(), lower_precision(device):
-        while batch := list(islice(images, size)):
-            x = torch.from_numpy(normalise(np.stack(batch))).to(device)
-            yield from network.frozen(x).to(KEPT).cpu().numpy()
+        x = torch.from_numpy(normalise(np.stack(crops))).to(device)
+        features: NDArray[np.float16] = network.frozen(x).to(KEPT).cpu().numpy()
+    return features
 
 
 def features_of(
     network: GazeNetwork, crops: Iterable[NDArray[np.uint8]], device: torch.device
 ) -> NDArray[np.float16]:
     """The frozen blocks' outputs for plain crops: (N, channels, h, w)."""
-    return np.stack(list(compute(network, iter(crops), device)))
+    return np.stack(list(compute(network, crops, device)))
 
 
 class Mapped:
@@ -148,24 +147,37 @@ class Mapped:
 
 
 class Recomputed:
-    """Keeps nothing: computes what is asked for, each time."""
+    """Keeps nothing: computes what is asked for, each time.
+
+    On the CPU samples are made and pass through the network side by side; a GPU gets them in
+    batches, which the CPU's threads make ahead.
+    """
 
     def __init__(
         self, network: GazeNetwork, augmented: AugmentedSamples, device: torch.device
     ) -> None:
         self._network, self._augmented, self._device = network, augmented, device
+        self._threads = SideBySide()
 
     def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
         return np.stack(list(self.each(rows.tolist())))
 
     def each(self, rows: Sequence[int]) -> Iterator[NDArray[np.float16]]:
         """The rows one by one, in their order."""
-        workers = 1 if self._device.type == "cpu" else max(1, (os.cpu_count() or 2) - 1)
-        return compute(self._network, self._augmented.images(rows, workers), self._device)
+        if self._device.type == "cpu":
+            return self._threads.map(self._one, rows)
+        images = self._threads.map(self._augmented.image, rows)
+        return compute(self._network, images, self._device)
+
+    def _one(self, row: int) -> NDArray[np.float16]:
+        features: NDArray[np.float16] = _passed(
+            self._network, [self._augmented.image(row)], self._device
+        )[0]
+        return features
 
 
 class Kept:
-    """Computes a row when it is first asked for, and keeps it.
+    """Computes a row when it is first asked for, and keeps it. Threads may ask at the same time.
 
     Attributes:
         place: where all N rows have room.
@@ -177,14 +189,16 @@ class Kept:
     ) -> None:
         self._source, self.place, self._record = source, place, record
         self.done = record.done
+        self._computing = threading.Lock()  # what one computes, another one mostly wants next
 
     def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
-        missing = np.unique(rows[~self.done[rows]])
-        for row, value in zip(missing, self._source.each(missing.tolist()), strict=True):
-            self.place[row] = value
-            self.done[row] = True
-        if isinstance(self.place, Mapped) and len(missing):
-            self._record.after(len(missing), self.place)
+        with self._computing:
+            missing = np.unique(rows[~self.done[rows]])
+            for row, value in zip(missing, self._source.each(missing.tolist()), strict=True):
+                self.place[row] = value
+                self.done[row] = True
+            if isinstance(self.place, Mapped) and len(missing):
+                self._record.after(len(missing), self.place)
         part: NDArray[np.float16] = self.place[rows]
         return part
 

@@ -213,9 +213,7 @@ def _calibration_set(
     validation: Sequence[Sample] = (),
 ) -> CalibrationSet:
     """Move the network to its device and compute the frozen features of all that it needs."""
-    network: GazeNetwork = inputs.network.to(  # type: ignore[call-overload]
-        inputs.device, memory_format=torch.channels_last
-    )
+    network = inputs.network.placed(inputs.device)
     measured, memory_bytes = None, _memory_bytes(params.train.feature_memory_gb)
     if validation:
         crops = (load_crop(sample, inputs.paths) for sample in validation)

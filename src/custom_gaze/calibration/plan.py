@@ -1,5 +1,6 @@
 """What a training will do and about how long that takes, known before it begins."""
 
+import copy
 import time
 from dataclasses import dataclass
 
@@ -8,7 +9,10 @@ import torch
 
 from custom_gaze.calibration import policy
 from custom_gaze.calibration.calibration_set import CalibrationSet
+from custom_gaze.calibration.cross_training import folds_at_once
 from custom_gaze.calibration.recipe import Recipe
+from custom_gaze.models.devices import SideBySide
+from custom_gaze.models.network import GazeNetwork
 
 LEAST_MINUTES = 1.5  # below it a plan says seconds
 
@@ -23,6 +27,7 @@ class Plan:
         fold_steps: of each fold.
         steps: of the training on all frames.
         sample_s, step_s: what one takes.
+        fold_step_s: the same of one in the folds, two of which are trained side by side.
     """
 
     samples: int
@@ -31,10 +36,12 @@ class Plan:
     steps: int
     sample_s: float
     step_s: float
+    fold_step_s: float
 
     def seconds(self, folds: int) -> float:
         """About how long it takes, where so many folds decide."""
-        return self.samples * self.sample_s + self.step_s * (folds * self.fold_steps + self.steps)
+        in_folds = folds * self.fold_steps * self.fold_step_s
+        return self.samples * self.sample_s + in_folds + self.steps * self.step_s
 
     def __str__(self) -> str:
         made = f"{self.samples} augmented samples"
@@ -61,16 +68,27 @@ def plan_of(calibration_set: CalibrationSet, recipe: Recipe, folds: int) -> Plan
     x = torch.from_numpy(calibration_set.store[batches[0]]).to(calibration_set.device).float()
     passed = time.perf_counter()
     network = calibration_set.network.eval()
-    network.features(x).square().mean().backward()  # type: ignore[no-untyped-call]
-    network.zero_grad(set_to_none=True)
-    ended = time.perf_counter()
+
+    def step(network: GazeNetwork) -> float:
+        for _ in range(2):  # the first one prepares what later ones go on using
+            started = time.perf_counter()
+            network.features(x).square().mean().backward()  # type: ignore[no-untyped-call]
+            network.zero_grad(set_to_none=True)
+        return time.perf_counter() - started
+
+    step_s = fold_step_s = step(network)
+    threads = SideBySide(folds_at_once(recipe, calibration_set.device))
+    if folds and threads.count > 1:
+        networks = [network, *(copy.deepcopy(network) for _ in range(threads.count - 1))]
+        fold_step_s = max(threads.map(step, networks)) / threads.count
     return Plan(
         samples=len(np.unique(np.concatenate(batches))),
         folds=folds,
         fold_steps=recipe.in_folds().params.steps,
         steps=recipe.params.steps,
         sample_s=(passed - begun) / len(batches[0]),
-        step_s=ended - passed,
+        step_s=step_s,
+        fold_step_s=fold_step_s,
     )
 
 

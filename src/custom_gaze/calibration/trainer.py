@@ -76,6 +76,7 @@ class Trainer:
             InputError: there are too few targets for a head to start from.
         """
         self.set, self.recipe, self._path = calibration_set, recipe, state_path
+        self._kept_at = time.monotonic()
         self.network = calibration_set.network.eval()  # BatchNorm stays there
         self.network.load_trunk(calibration_set.trunk_state)
         head = starting_head(calibration_set.frames, calibration_set.heads, recipe.params)
@@ -96,44 +97,60 @@ class Trainer:
         """The epochs so far, where there is a validation."""
         return history([self.done], self.recipe, len(self.done.predictions))
 
-    def run(self, until: int, progress: Progress = SILENT, fold: int | None = None) -> Trained:
+    def run(self, until: int, progress: Progress = SILENT) -> Trained:
         """Train up to epoch `until`; the network is left as it is then.
 
         Epoch 0 changes nothing: it is what training starts from, and may be the best one. Where the
-        state is further than `until` already, nothing is done. With `fold`, from 1 on, it is one of
-        a cross-validation, which has a bar of its own.
+        state is further than `until` already, nothing is done.
 
         Raises:
             InputError: the training diverged, or the state is damaged.
             WorseThanStart: it is worse than its start where a tenth of it is done.
         """
-        self._resume()
-        kept_at, first, alone = time.monotonic(), len(self.done.losses), self.recipe.alone
-        epochs = range(first, until + 1)
-        if fold is None:
-            progress.stands("training")
-        for epoch in self.history:  # of the run that was interrupted
-            progress.epoch(epoch, fold)
-        total, done = self.batches(until), self.batches(first - 1)
-        with bar(range(0), "training", total, "batches", done=done, shown=fold is None) as own:
-            self.shown = own if fold is None else self.shown
-            for number in epochs:
+        alone = self.recipe.alone
+        progress.stands("training")
+        self.begin(progress)
+        total, done = self.batches(until), self.batches(self.next - 1)
+        with bar(range(0), "training", total, "batches", done=done) as self.shown:
+            for number in range(self.next, until + 1):
                 if alone and self.recipe.stopped(self.history):
                     break
-                self.done.losses.append(self.epoch(number))
-                if self.set.validation is not None:
-                    self.done.predictions.append(self._validate(self.set.validation))
-                    progress.epoch(self.history[-1], fold)
+                self.advance()
                 if alone:
                     now = self.history[-1]
                     said = f"loss {now.train_loss:.2f}, validation {now.validation_error_deg:.2f}°"
-                    own.set_postfix_str(said, False)
+                    self.shown.set_postfix_str(said, False)
                     if self.recipe.exported(self.history) == now:
                         self.best = self.network.trained_state()
-                if number == until or time.monotonic() - kept_at >= policy.KEEP_EVERY_S:
-                    self._keep()
-                    kept_at = time.monotonic()
+                self.told(progress, last=number == until)
         return self.done
+
+    @property
+    def next(self) -> int:
+        """The epoch that comes next."""
+        return len(self.done.losses)
+
+    def begin(self, progress: Progress, fold: int | None = None) -> None:
+        """Go on where its state file says that it stopped, and tell those epochs again, with the
+        number of the fold that it is, from 1 on."""
+        self._resume()
+        self._kept_at = time.monotonic()
+        for epoch in self.history:
+            progress.epoch(epoch, fold)
+
+    def advance(self) -> None:
+        """One epoch, in any thread. Raises as `run`."""
+        self.done.losses.append(self.epoch(self.next))
+        if self.set.validation is not None:
+            self.done.predictions.append(self._validate(self.set.validation))
+
+    def told(self, progress: Progress, fold: int | None = None, last: bool = False) -> None:
+        """Tell the epoch that was the latest, and keep the state now and then."""
+        if self.set.validation is not None:
+            progress.epoch(self.history[-1], fold)
+        if last or time.monotonic() - self._kept_at >= policy.KEEP_EVERY_S:
+            self._keep()
+            self._kept_at = time.monotonic()
 
     def batches(self, until: int) -> int:
         """How many are trained on up to epoch `until`, about as many with a constant schedule."""
@@ -156,7 +173,9 @@ class Trainer:
                 rate = self.recipe.rate((number - 1) * policy.EPOCH_BATCHES + step)
                 self._optimizer.step(loss, rate)
                 if self.shown is not None:
-                    self.shown.update()
+                    lock = self.shown.get_lock()  # type: ignore[no-untyped-call]
+                    with lock:  # another fold's thread counts there too
+                        self.shown.update()
             losses.append(loss.detach())  # not its value: a GPU is not waited for
             sizes.append(len(rows))
         mean = float(np.average(torch.stack(losses).double().cpu().numpy(), weights=sizes))

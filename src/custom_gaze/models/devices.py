@@ -1,10 +1,18 @@
-"""Which device torch computes on, and how precisely."""
+"""Which device torch computes on, how precisely, and how many things at once."""
 
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
 
 import torch
 
 from custom_gaze.common.errors import InputError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def pick_device(wanted: str, key: str) -> torch.device:
@@ -44,3 +52,52 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
     if torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
+
+
+class SideBySide:
+    """Threads that each do one thing at a time, in each of which torch has its share of threads.
+
+    One crop does not fill several threads, which wait for one another in every layer: of two crops
+    on a thread each, both are there before one is that has two threads. And what has one thread
+    computes the same numbers whatever the machine.
+    """
+
+    def __init__(self, most: int = 16) -> None:
+        """`most` at the same time, and no more than torch has threads here.
+
+        Each of them has what a network makes of a crop in memory.
+        """
+        own = torch.get_num_threads()
+        self.count = min(own, most)
+        self._pool = ThreadPoolExecutor(self.count)
+        if self.count > 1:
+            begun, threads = threading.Barrier(self.count), max(1, own // self.count)
+
+            def begin(_: int) -> None:
+                torch.get_num_threads()  # a thread's first look takes over what others have set
+                torch.set_num_threads(threads)
+                begun.wait()  # so that each of them does this once
+
+            list(self._pool.map(begin, range(self.count)))
+            torch.set_num_threads(own)  # what threads that are started later take over
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """`function` of each item, in their order; where there is one thread, in the caller's.
+
+        Contexts of torch (inference mode, autocast) are a thread's own: `function` enters them
+        itself.
+        """
+        if self.count == 1:
+            yield from map(function, items)
+            return
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                waiting.append(self._pool.submit(function, item))
+                if len(waiting) > 2 * self.count:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for each in waiting:
+                each.cancel()
