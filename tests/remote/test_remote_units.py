@@ -241,12 +241,27 @@ def test_a_job_that_cannot_begin_says_why(tmp_path: Path) -> None:
 def test_a_job_records_where_several_people_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And in its project where nobody is named; what makes the experiment only says so here."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    about: Run = {"repository": "/far/project", "sub": "", "python": "/far/env/bin/python"}
-    for settings in (EngineSettings(), EngineSettings(mlflow="http://gaze.local:5000")):
-        run = {**about, "engine": settings.model_dump()}
-        made = job._environment(str(tmp_path), run, str(tmp_path))
-        assert made.get("MLFLOW_TRACKING_URI", "") == settings.mlflow
+    repository, programs = tmp_path / "it's a project", tmp_path / "env"
+    (repository / ".dvc").mkdir(parents=True)
+    (repository / ".dvc" / "config").touch()
+    commit(repository)
+    (repository / ".dvc" / "config.local").touch()
+    programs.mkdir()
+    said = 'echo "at ${MLFLOW_TRACKING_URI-home}"; "$SHELL" -c \'echo "$DVC_ROOT"\''
+    (programs / "dvc").write_text(f"#!/bin/sh\n{said}\nexit 3\n")
+    (programs / "dvc").chmod(0o755)
+    (tmp_path / "group").touch()
+    about: Run = {"repository": str(repository), "sub": "", "python": str(programs / "python")}
+    about |= {"commit": "HEAD", "experiments": [{"name": "x", "set": []}]}
+    for server in ("", "http://gaze.local:5000"):
+        run = {**about, "engine": {"mlflow": server}}
+        job._experiment(str(tmp_path), run, 0)
+        *_, where, root = (tmp_path / "log-0").read_text().splitlines()
+        assert (where, root) == (f"at {server or 'home'}", str(repository))
+        assert json.loads((tmp_path / "result-0.json").read_text())["code"] == 3
+    assert not list(tmp_path.glob("copy-*"))
 
 
 def test_what_remote_yaml_says_is_checked(tmp_path: Path) -> None:
