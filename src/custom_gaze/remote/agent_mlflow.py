@@ -1,14 +1,13 @@
 """The agent: MLflow's server, one for all who look at it; it ends with the last of them.
 
 Whoever looks holds a shared lock of the file `mlflow.users`. `mlflow.port` says where the server
-listens, and is locked as long as it runs.
+listens, which holds its lock.
 """
 
 import fcntl
 import os
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,18 +15,22 @@ from custom_gaze.remote.agent import Place, Refused, Replies
 from custom_gaze.remote.agent_runs import python_of
 from custom_gaze.remote.engine import is_held
 
-# Looks after the server: no connection does, for another may still be looking.
-_KEEPER = """
-import fcntl, os, signal, subprocess, sys, threading, time
-server = subprocess.Popen(sys.argv[2:])
-def end_with_the_last():
-    fcntl.flock(os.open(sys.argv[1], os.O_RDWR), fcntl.LOCK_EX)
-    server.terminate()
-    time.sleep(5)
-    os.killpg(0, signal.SIGKILL)
-threading.Thread(target=end_with_the_last, daemon=True).start()
-server.wait()
-os.killpg(0, signal.SIGKILL)
+# Looks after the server: no connection does, for another may still be looking. Standard input is
+# the file that is locked, which the server alone keeps open. With MLflow's own pool of 15 two
+# thirds of 50 runs that end at once are lost (docs/scaling.md); job execution is eight more
+# processes that nobody uses.
+_SERVER = """
+users=$1 python=$2 port=$3 database=$4 artifacts=$5
+export MLFLOW_SQLALCHEMYSTORE_POOL_SIZE=60 MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
+export MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true
+exec 3<&0 </dev/null
+"$python" -m mlflow server --host 127.0.0.1 --port "$port" --workers 1 \\
+    --backend-store-uri "$database" --artifacts-destination "$artifacts" <&3 &
+exec 3<&-
+flock "$users" true  # waits for the last who looks
+kill $!
+sleep 5
+kill -9 0
 """
 
 
@@ -36,9 +39,9 @@ def serve(place: Place) -> Replies:
 
     It runs for as long as this connection lasts, or another one that has asked for it.
     """
-    users = os.open(place.path("mlflow.users"), os.O_CREAT | os.O_RDWR)
-    fcntl.flock(users, fcntl.LOCK_SH)  # while one ends, this waits; then it is ours until we go
-    path = place.path("mlflow.port")
+    users, path, log = (place.path(f"mlflow.{name}") for name in ("users", "port", "log"))
+    # While a server ends, this waits; then it is ours until we go.
+    fcntl.flock(os.open(users, os.O_CREAT | os.O_RDWR), fcntl.LOCK_SH)
     with open(path, "a+", encoding="ascii") as known, open(place.path("lock"), "wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # nobody else starts one meanwhile
         if not is_held(path):
@@ -47,38 +50,21 @@ def serve(place: Place) -> Replies:
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", 0))
                 port = str(probe.getsockname()[1])
-            _start(place, known.fileno(), port)
             known.write(port)
+            artifacts = Path(place.project, "mlartifacts").as_uri()
+            where = (port, f"sqlite:///{place.project}/mlflow.db", artifacts)
+            with open(log, "wb") as said:
+                subprocess.Popen(
+                    ["sh", "-c", _SERVER, "sh", users, python_of(place), *where],
+                    stdin=known,
+                    stdout=said,
+                    stderr=said,
+                    cwd=place.project,
+                    start_new_session=True,
+                )
         known.seek(0)
         yield {"port": int(known.read())}
     while is_held(path):
         time.sleep(0.5)
-    said = Path(place.path("mlflow.log")).read_text(encoding="utf-8", errors="replace")
-    *_, last = ["no word of it", *said.strip().splitlines()]
+    *_, last = ["no word of it", *Path(log).read_text("utf-8", "replace").strip().splitlines()]
     raise Refused(f"MLflow stopped there: {last}")
-
-
-def _start(place: Place, lock: int, port: str) -> None:
-    """Start a server and what looks after it, which holds the lock with us."""
-    command = [python_of(place), "-m", "mlflow", "server", "--host", "127.0.0.1"]
-    command += ["--port", port, "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{place.project}/mlflow.db"]
-    command += ["--artifacts-destination", Path(place.project, "mlartifacts").as_uri()]
-    how = {
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "true",
-        # With MLflow's own 15 two thirds of 50 runs that end at once are lost (docs/scaling.md).
-        "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "60",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes that nobody uses
-    }
-    with open(place.path("mlflow.log"), "wb") as log:
-        subprocess.Popen(
-            [sys.executable, "-I", "-c", _KEEPER, place.path("mlflow.users"), *command],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            pass_fds=[lock],
-            cwd=place.project,
-            env={**os.environ, **how},
-            start_new_session=True,
-        )
