@@ -3,15 +3,14 @@
 import base64
 import contextlib
 import fcntl
-import glob
 import json
 import os
 import shutil
-import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
-from custom_gaze.remote.agent import Place, Refused, Replies, Reply, git
+from custom_gaze.remote.agent import Place, Refused, Replies, Reply, call, git
 from custom_gaze.remote.engine import Engine, Run, ref_of
 from custom_gaze.remote.engine_local import Local
 from custom_gaze.remote.engine_slurm import Slurm
@@ -24,16 +23,14 @@ ENGINES: dict[str, Engine] = {"local": Local(), "systemd": Systemd(), "slurm": S
 
 
 def write(path: str, value: Any) -> None:
-    with open(path + ".part", "w", encoding="utf-8") as file:
-        json.dump(value, file)
-    os.replace(path + ".part", path)
+    Path(f"{path}.part").write_text(json.dumps(value), encoding="utf-8")
+    os.replace(f"{path}.part", path)
 
 
 def read(path: str) -> Reply:
     """What `write` wrote; nothing where it is not there or damaged."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return dict(json.load(file))
+        return dict(json.loads(Path(path).read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return {}
 
@@ -50,8 +47,8 @@ def engine_of(run: Run) -> Engine:
 def all_runs(place: Place) -> list[Run]:
     """Every run with what has become of it, the newest last."""
     runs = []
-    for path in glob.glob(os.path.join(glob.escape(place.path("runs")), "*", "run.json")):
-        folder, run = os.path.dirname(path), read(path)
+    for path in Path(place.path("runs")).glob("*/run.json"):
+        folder, run = str(path.parent), read(str(path))
         if "engine" in run:
             numbers = range(len(run["experiments"]))
             logs = [engine_of(run).logs(folder, number) for number in numbers]
@@ -64,7 +61,7 @@ def all_runs(place: Place) -> list[Run]:
         going |= engine.list(asked) if asked else {}
         for folder in set(asked) - set(going):
             if engine.job(folder):
-                _note(folder, "over")  # its engine is asked no more: it may be gone one day
+                Path(folder, "over").touch()  # its engine is asked no more: it may be gone one day
     for run in runs:
         codes = [end["code"] for end in run["ends"] if end]
         run["code"] = next(filter(None, codes), 0 if codes else None)
@@ -83,11 +80,6 @@ def all_runs(place: Place) -> list[Run]:
         if codes and run["state"] != "running":
             run["ended"] = max(end["ended"] for end in run["ends"] if end)
     return sorted(runs, key=lambda run: float(run["started"]))
-
-
-def _note(folder: str, what: str, text: str = "") -> None:
-    with open(os.path.join(folder, what), "w", encoding="utf-8") as file:
-        file.write(text)
 
 
 def find(place: Place, name: str) -> Run:
@@ -147,14 +139,14 @@ def start(place: Place, run: Run, job: str) -> Replies:
         _check_free(run, runs)
         _clear_leftovers(place, folder, run, [each for each in runs if each["state"] != "running"])
         os.makedirs(folder)
-        _note(folder, "job.py", job)
+        Path(folder, "job.py").write_text(job, encoding="utf-8")
         write(os.path.join(folder, "run.json"), run)
         try:
             name = engine_of(run).submit(folder, run)
         except Refused:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        _note(folder, "job", name)
+        Path(folder, "job").write_text(name, encoding="utf-8")
     yield {}
 
 
@@ -169,7 +161,7 @@ def _clear_leftovers(place: Place, folder: str, run: Run, over: list[Run]) -> No
         _remove_copies(each["folder"])
     for name in [entry["name"] for entry in run["experiments"]]:
         ref = ref_of(run["commit"], name)
-        if git(place.repository, "rev-parse", "-q", "--verify", ref, default=""):
+        if git(place.repository, "for-each-ref", ref):
             if not os.path.exists(folder):
                 raise Refused(f"an experiment {name} is there already; take another name", 2)
             git(place.repository, "update-ref", "-d", ref)
@@ -181,7 +173,7 @@ def _clear_leftovers(place: Place, folder: str, run: Run, over: list[Run]) -> No
 
 def _remove_copies(folder: str) -> None:
     """The working copies, data included, of a run that did not end by itself."""
-    for path in glob.glob(os.path.join(glob.escape(folder), "copy-*")):
+    for path in Path(folder).glob("copy-*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -199,17 +191,13 @@ def _tail(run: Run, size: int) -> str:
         return ""
     with open(max(there, key=os.path.getmtime), "rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - size))
-        return _coded(file.read(size))
-
-
-def _coded(chunk: bytes) -> str:
-    return base64.urlsafe_b64encode(chunk).decode()
+        return base64.urlsafe_b64encode(file.read(size)).decode()
 
 
 def fetched(place: Place, name: str) -> Replies:
     """Note that all of a run has been brought home."""
     folder = find(place, name)["folder"]
-    _note(folder, "fetched")
+    Path(folder, "fetched").touch()
     _remove_copies(folder)  # of a job whose machine was lost
     yield {}
 
@@ -225,25 +213,23 @@ def status(place: Place) -> Replies:
 def gpu() -> list[str]:
     """A line of nvidia-smi per card: name, used and total memory in MiB, load in percent."""
     query = "--query-gpu=name,memory.used,memory.total,utilization.gpu"
-    command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        done = subprocess.run(command, capture_output=True, check=True, timeout=5)
-        return done.stdout.decode(errors="replace").splitlines()
+    words = ("timeout", "5", "nvidia-smi", query, "--format=csv,noheader,nounits")
+    with contextlib.suppress(Refused):
+        return call(*words).splitlines()
     return []
 
 
 def follow(place: Place, name: str, offset: int, wait: bool) -> Replies:
     """Send a run's logs, one experiment's after the other, as they grow if `wait`; then the run.
 
-    `offset` counts bytes of all of them, one behind the other.
+    The first `offset` bytes of all of them, one behind the other, are not sent again.
     """
     run = find(place, name)
-    engine, before, asked = engine_of(run), 0, 0.0
+    engine, asked = engine_of(run), 0.0
     goes_on = wait and run["state"] == "running"
     for number, path in enumerate(run["logs"]):
         end = os.path.join(run["folder"], f"result-{number}.json")
-        size = os.path.getsize(path) if os.path.exists(path) else 0
-        position, over = min(max(0, offset - before), size), False
+        position, over = 0, False
         while not over:
             if goes_on and time.monotonic() - asked > engine.every_s:
                 goes_on, asked = engine.status(run["folder"]) is not None, time.monotonic()
@@ -252,10 +238,11 @@ def follow(place: Place, name: str, offset: int, wait: bool) -> Replies:
                 log.seek(position)
                 while chunk := log.read(CHUNK):
                     position += len(chunk)
-                    yield {"text": _coded(chunk)}
+                    if new := chunk[offset:]:
+                        yield {"text": base64.urlsafe_b64encode(new).decode()}
+                    offset = max(0, offset - len(chunk))
             if not over:
                 time.sleep(0.1)
-        before += position
     yield {"run": find(place, run["name"])}
 
 
@@ -263,7 +250,7 @@ def stop(place: Place, name: str) -> Replies:
     """End a run with everything it started; say what it was before, and whether any was left."""
     run = find(place, name)
     if run["state"] == "running":
-        _note(run["folder"], "stop")
+        Path(run["folder"], "stop").touch()
     left = engine_of(run).stop(run["folder"])
     _remove_copies(run["folder"])
     yield {"run": run, "left": left}

@@ -64,8 +64,7 @@ def prepare(place: Place, commit: str, python: str) -> Replies:
     Refused where somebody changed files of the working tree: they are not overwritten.
     """
     repository, project = place.repository, place.project
-    changed = git(repository, "status", "--porcelain", "--untracked-files=no", default="")
-    if changed and git(repository, "rev-parse", "--verify", "-q", "HEAD", default=""):
+    if changed := git(repository, "status", "--porcelain", "--untracked-files=no"):
         names = ", ".join(line.split(maxsplit=1)[1] for line in changed.splitlines()[:5])
         raise Refused(f"{repository} has changes of its own there: {names}; commit or remove them")
     git(repository, "checkout", "-q", "-B", "main", commit)

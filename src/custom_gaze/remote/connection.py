@@ -12,6 +12,7 @@ import shlex
 import shutil
 import tempfile
 import threading
+import time
 import zlib
 from collections import deque
 from pathlib import Path
@@ -119,7 +120,7 @@ class Connection:
 
     def _hello(self, program: bytes) -> None:
         """Send the program and wait until it speaks; what a shell greets with comes before."""
-        said, line = b"", b""
+        begun, said, line = time.monotonic(), b"", b""
         late = threading.Timer(ANSWER_S, self._process.kill)  # it would wait for minutes
         late.start()
         with contextlib.suppress(OSError):  # what is read tells why
@@ -129,8 +130,8 @@ class Connection:
             if line == START.encode() + b"\n":
                 break
             said += line
-        in_time = late.is_alive()
         late.cancel()
+        in_time = time.monotonic() - begun < ANSWER_S
         self.greeting = printable(said.strip().decode(errors="replace"), 120)
         if len(said) >= _MOST_GREETING:
             self._process.kill()
@@ -139,16 +140,13 @@ class Connection:
                 f"{_MOST_GREETING >> 10} kB; keep the shell there silent for logins without a "
                 "terminal"
             )
-        if not line and not in_time:
-            raise Unreachable(
-                f"{self.host}: no answer within {ANSWER_S:g} seconds; is it switched on, "
-                f"and does `ssh {self.host}` work?"
-            )
         if not line:
-            if self.greeting:
-                self._complaints.appendleft(self.greeting)  # such as: account expired
             self.has_ended()
             self._listener.join(timeout=3)  # all that ssh said has been read
+            if self.greeting:
+                self._complaints.appendleft(self.greeting)  # such as: account expired
+            if not in_time:
+                self._complaints.append("timed out")
             raise explain(self.host, list(self._complaints), self._process.returncode)
 
     def close(self) -> None:

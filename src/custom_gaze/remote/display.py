@@ -15,8 +15,6 @@ _LONGEST_SHOWN = 1000
 # 3/50 [00:35<03:35, 5.0s/ epochs, loss 9.10]; short, so that no text makes the search long
 _EPOCHS = re.compile(r"(\d{1,9})/(\d{1,9}) \[[^\]\r\n]{0,100}epochs?(?:, ([^\]\r\n]{0,100}))?\]")
 
-Say = Callable[[str], None]
-
 
 def in_bytes(count: float) -> str:
     """E.g. 812 B, 4.1 kB, 95.3 MB."""
@@ -33,7 +31,7 @@ class Screen:
     `seen` is how many bytes of it have come.
     """
 
-    def __init__(self, show: Say) -> None:
+    def __init__(self, show: Callable[[str], None]) -> None:
         self._show, self._rest, self.seen = show, b"", 0
 
     def write(self, chunk: bytes) -> None:

@@ -9,6 +9,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 
 from custom_gaze.remote.agent import Reply
 
@@ -47,11 +48,8 @@ class Engine(ABC):
 
     def job(self, folder: str) -> str:
         """The name that `submit` gave the run."""
-        try:
-            with open(os.path.join(folder, "job"), encoding="utf-8") as file:
-                return file.read()
-        except OSError:
-            return ""
+        path = Path(folder, "job")
+        return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def ref_of(commit: str, name: str) -> str:

@@ -107,8 +107,8 @@ def _value(text: str) -> str:
     return f'"{text}"'
 
 
-def include_for_dvc(host: str, sshd: tuple[str, int], consent: Consent) -> list[str]:
-    """Write the block into a file of its own and let ~/.ssh/config include it; what was changed.
+def include_for_dvc(host: str, sshd: tuple[str, int], consent: Consent) -> str:
+    """Write the block into a file of its own and let ~/.ssh/config include it; what was done.
 
     Raises:
         InputError: the user did not agree, or ssh would not read ~/.ssh/config with the entry as
@@ -118,9 +118,9 @@ def include_for_dvc(host: str, sshd: tuple[str, int], consent: Consent) -> list[
     own, config = folder / f"custom-gaze-{host}.conf", folder / "config"
     wanted, before = entry_for_dvc(host, sshd), _text_of(config)
     line = f"Include {_value(str(own))}"
-    has_block, has_line = _text_of(own) == wanted, line in before.splitlines()
-    if has_block and has_line:
-        return []
+    has_line = line in before.splitlines()
+    if has_line and _text_of(own) == wanted:
+        return ""
     question = f"DVC's own connections verify no host key. Add `{line}` to {config}, so that they "
     if not consent(f"{question}go through OpenSSH as {name}?"):
         raise InputError("DVC would connect without verifying the host; nothing more was changed")
@@ -138,14 +138,10 @@ def include_for_dvc(host: str, sshd: tuple[str, int], consent: Consent) -> list[
                 f"ssh does not read the entry {name} for DVC as it is meant, or {host} otherwise "
                 "than before; nothing was changed. Is there another one in ~/.ssh/config?"
             )
-    changed = []
-    if not has_block:
-        _write_private(own, wanted)
-        changed.append(f"wrote {own}")
+    _write_private(own, wanted)
     if not has_line:
         _write_private(config, f"{line}\n{before}")
-        changed.append(f"added `{line}` to {config}")
-    return changed
+    return f"wrote {own}, which {config} includes"
 
 
 def check_entry(host: str) -> None:

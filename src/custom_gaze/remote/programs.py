@@ -40,12 +40,17 @@ class Lost(CustomGazeError):
 
 
 def call(
-    *words: str, root: Path | None = None, timeout_s: float | None = None
+    *words: str, root: Path | None = None, timeout_s: float | None = None, failed: str = ""
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a program in `root`; what it says is text, whatever its bytes are."""
+    """Run a program in `root`; what it says is text, whatever its bytes are.
+
+    Raises:
+        CustomGazeError: it is not here, did not end in time, or has failed where `failed`, which
+            says what that is, is not empty.
+    """
     name = "dvc" if words[0] == sys.executable else words[0]
     try:
-        return subprocess.run(
+        done = subprocess.run(
             words,
             cwd=root,
             stdin=subprocess.DEVNULL,
@@ -60,6 +65,10 @@ def call(
     except FileNotFoundError:
         whose = " (OpenSSH's client)" if name.startswith("ssh") else ""
         raise CustomGazeError(f"{name} is not installed here{whose}") from None
+    if failed and done.returncode:
+        said = printable(last_line(done.stderr or f"code {done.returncode}"))
+        raise CustomGazeError(f"{failed}: {said}")
+    return done
 
 
 def last_line(said: str) -> str:
@@ -106,7 +115,8 @@ def explain(host: str, complaints: list[str], code: int | None) -> Unreachable:
     known = {
         "Could not resolve hostname": "no such machine; add it to ~/.ssh/config",
         "Connection refused": "it refuses the connection; does sshd run there, on that port?",
-        "timed out": f"no answer within {ANSWER_S:g} seconds; is it switched on?",
+        "timed out": f"no answer within {ANSWER_S:g} seconds; is it switched on, and does "
+        f"`ssh {host}` work?",
         "No route to host": "no way to it; is the network up?",
         "Permission denied": f"it does not let us in; does `ssh -o BatchMode=yes {host}` work? "
         "A key with a passphrase has to be in ssh-agent (ssh-add)",

@@ -17,9 +17,6 @@ from custom_gaze.remote.display import clock
 
 RUN_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 
-_MOST_OBJECT_BYTES = 1 << 40
-_LAST_S = 4_102_444_800.0  # the year 2100
-
 
 def _are_lists(lists: dict[str, str]) -> dict[str, str]:
     for name, text in lists.items():
@@ -33,11 +30,10 @@ Words = Annotated[str, AfterValidator(printable)]  # shown, never used
 RunName = Annotated[str, Field(pattern=f"^(?:{RUN_NAME})$")]
 Object = Annotated[str, Field(pattern=f"^(?:{OBJECT.pattern})$")]
 Commit = Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
-_ADDRESS = r"^(localhost|[0-9.]{7,15}|[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9_.-]+)?)$"
-Address = Annotated[str, Field(pattern=_ADDRESS)]
+Address = Annotated[str, Field(pattern=r"^(localhost|[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9_.-]+)?)$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
-Seconds = Annotated[float, Field(ge=0.0, le=_LAST_S, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0, le=_MOST_OBJECT_BYTES)]
+Seconds = Annotated[float, Field(ge=0.0, le=4_102_444_800.0, allow_inf_nan=False)]  # to 2100
+Count = Annotated[int, Field(ge=0, le=1 << 40)]  # bytes
 Code = Annotated[int, Field(ge=-255, le=255)]
 
 

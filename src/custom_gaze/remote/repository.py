@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from custom_gaze.common.errors import CustomGazeError, InputError
 from custom_gaze.common.untrusted import MOST_TEXT_BYTES, printable, stays_inside
 from custom_gaze.common.yaml_files import parse_yaml
-from custom_gaze.remote.programs import call, last_line
+from custom_gaze.remote.programs import call
 from custom_gaze.remote.replies import Object, fault_of
 
 LOCK = "dvc.lock"
@@ -37,11 +37,7 @@ class Stage(BaseModel):
 
 def git(root: Path, *words: str) -> str:
     """What a git command prints."""
-    done = call("git", "-C", str(root), *words)
-    if done.returncode:
-        said = printable(last_line(done.stderr or f"code {done.returncode}"))
-        raise CustomGazeError(f"git {words[0]}: {said}")
-    return done.stdout
+    return call("git", "-C", str(root), *words, failed=f"git {words[0]}").stdout
 
 
 def head(root: Path) -> str:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from custom_gaze.common.download import is_address
-from custom_gaze.common.errors import CustomGazeError, InputError
+from custom_gaze.common.errors import InputError
 from custom_gaze.common.untrusted import stays_inside
 from custom_gaze.config.params import FetchParams, Params
 from custom_gaze.data.dvc_cache import Cache
 from custom_gaze.remote import repository
-from custom_gaze.remote.programs import DVC, call, last_line
+from custom_gaze.remote.programs import DVC, call
 from custom_gaze.remote.replies import RUN_NAME
 from custom_gaze.remote.store import md5_of
 
@@ -69,10 +69,8 @@ def check_sessions_saved(root: Path, sessions: list[str]) -> None:
     paths = [f"data/sessions/{name}" for name in sessions]
     if not any((root / path).exists() for path in paths):
         return  # not checked out: there is nothing that could have changed
-    done = call(*DVC, "status", "--json", *(f"{path}.dvc" for path in paths), root=root)
-    if done.returncode:
-        raise CustomGazeError(f"dvc status failed: {last_line(done.stderr)}")
-    states = json.loads(done.stdout)
+    words = (*DVC, "status", "--json", *(f"{path}.dvc" for path in paths))
+    states = json.loads(call(*words, root=root, failed="dvc status failed").stdout)
     for path in paths:
         if "modified" in str(states.get(f"{path}.dvc")):
             raise InputError(

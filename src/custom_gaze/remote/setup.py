@@ -57,15 +57,14 @@ def setup(host: str, folder: str, python: str, root: Path, consent: Consent) -> 
             about = connection.ask(agent_setup.hello, folder=folder)
         say(f"{host}: {about.machine}")
         directory = _checked_folder(host, about.dir, folder)
-        settings = dataclasses.replace(connection.settings, directory=directory)
-        connection.settings = settings
-        for line in include_for_dvc(host, about.sshd, consent):
-            say(line)
+        connection.settings = dataclasses.replace(connection.settings, directory=directory)
+        if done := include_for_dvc(host, about.sshd, consent):
+            say(done)
         _say_steps(connection, agent_setup.make)
         carry.send_commit(connection, commit)
         seen = _say_steps(connection, agent_setup.prepare, commit=commit, python=python)
         say(accelerator_line(seen))
-        _configure(settings)
+        _configure(connection.settings)
         check_entry(host)
         _prove(connection)
     say("proof: 65,536 bytes pushed with DVC, fetched back, the same")

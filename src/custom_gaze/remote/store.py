@@ -79,10 +79,8 @@ def take_in(folder: str, transfer: str, names: Iterable[str], shared: bool = Fal
     damaged: list[str] = []
     for name in names:
         source, target = os.path.join(place, place_of(name)), object_path(folder, name)
-        try:
-            good = stat.S_ISREG(os.lstat(source).st_mode) and md5_of(source) == name[:32]
-        except FileNotFoundError:
-            good = False
+        is_file = os.path.isfile(source) and not os.path.islink(source)
+        good = is_file and md5_of(source) == name[:32]
         if not good or (damaged and name.endswith(FOLDER)):
             damaged.append(name)
             continue
@@ -102,10 +100,8 @@ def take_in(folder: str, transfer: str, names: Iterable[str], shared: bool = Fal
 
 def is_shared(folder: str) -> bool:
     """Whether a group may write into the folder of objects."""
-    try:
-        return bool(os.stat(os.path.join(folder, "files", "md5")).st_mode & stat.S_IWGRP)
-    except FileNotFoundError:
-        return False
+    path = os.path.join(folder, "files", "md5")
+    return os.path.isdir(path) and bool(os.stat(path).st_mode & stat.S_IWGRP)
 
 
 def md5_of(path: str) -> str:
