@@ -175,7 +175,8 @@ def test_an_honest_machine_s_experiment_comes_whole(far: Far) -> None:
     """The table's own answers are good: what is refused below is refused for its lie."""
     (fetched,) = far.fetch()
     assert (fetched.files, fetched.was_here, fetched.warning) == (3, False, "")
-    assert git(far.root, "rev-parse", ref_of(far.commit, "night")).strip() == fetched.commit
+    ref = ref_of(far.commit, "night")
+    assert git(far.root, "rev-parse", ref) == git(far.place / "project", "rev-parse", ref)
     cache = Cache(far.root)
     assert {name: cache.path(name).read_bytes() for name in far.store} == far.store
     assert cache.path(FOLDER).stat().st_mode & 0o777 == 0o444
@@ -479,5 +480,5 @@ def test_an_experiment_that_changes_more_is_named_and_not_applied(
     assert named in fetched.warning
     before = far.everything_here()
     with pytest.raises(InputError, match="night was not applied: its commit also changes"):
-        fetch.apply(far.root, "night")
+        fetch.apply(far.root, fetched)
     assert far.everything_here() == before

@@ -218,9 +218,8 @@ def _announce(fetched: "Iterable[Fetched]", apply_it: bool) -> int:
         if entry.warning and not apply_it:
             print_now(f"{entry.name}: {entry.warning}")
     if apply_it:
-        (name,) = names
-        apply(ROOT, name)
-        print_now(f"applied: models/custom_gaze.onnx is {name}'s")
+        apply(ROOT, entry)
+        print_now(f"applied: models/custom_gaze.onnx is {entry.name}'s")
     elif not entry.warning:
         print_now(f"take its model: dvc exp apply {names[0]}")
     return len(names)

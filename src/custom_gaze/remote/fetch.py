@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from custom_gaze.common.errors import CustomGazeError, InputError
+from custom_gaze.common.errors import InputError
 from custom_gaze.common.untrusted import printable
 from custom_gaze.data.dvc_cache import Cache
 from custom_gaze.remote import agent_runs, carry, repository
 from custom_gaze.remote.connection import Connection
 from custom_gaze.remote.engine import ref_of
-from custom_gaze.remote.programs import DVC, call, last_line
+from custom_gaze.remote.programs import DVC, call
 from custom_gaze.remote.replies import NotAsked, Run
 
 _PLAIN_FILE, _NO_FILE = "100644", "000000"  # a commit's modes
@@ -21,7 +21,6 @@ class Fetched:
     """One experiment that is here now; `files` is how many had to be brought."""
 
     name: str
-    commit: str
     files: int
     was_here: bool
     warning: str  # what its commit changes besides parameters, dvc.lock and reports; or nothing
@@ -62,7 +61,7 @@ def fetch(connection: Connection, run: Run) -> Iterator[Fetched]:
         if not here:  # DVC sees it from here on
             repository.git(root, "update-ref", ref_of(run.commit, name), commit, "0" * 40)
             repository.git(root, "update-ref", "-d", repository.FETCHED)
-        yield Fetched(name, commit, count, bool(here), _warning(root, name, commit))
+        yield Fetched(name, count, bool(here), _warning(root, name, commit))
     if run.state != "running":
         connection.ask(agent_runs.fetched, name=run.name)
 
@@ -90,32 +89,18 @@ def _warning(root: Path, name: str, commit: str) -> str:
     return said if beyond else ""
 
 
-def apply(root: Path, name: str) -> None:
-    """Take an experiment into the workspace: parameters, metrics, models.
+def apply(root: Path, fetched: Fetched) -> None:
+    """Take an experiment that was just fetched into the workspace: parameters, metrics, models.
 
-    `dvc exp apply` changes files before it finds that one is missing. So everything is looked
-    for first.
+    `dvc exp apply` changes files before it finds that one is missing; `fetch` has looked for each.
 
     Raises:
-        InputError: there is no such experiment, uncommitted changes would be lost, or its commit
-            changes more than an experiment does.
-        CustomGazeError: an object is missing in the cache; nothing was changed.
+        InputError: uncommitted changes would be lost, or its commit changes more than an experiment
+            does; nothing was changed.
     """
-    commit = repository.experiment_commit(root, name)
-    if not commit:
-        raise InputError(f"no experiment {name} here; `custom-gaze remote fetch {name}` brings it")
-    changed, _ = repository.uncommitted(root)
+    name, (changed, _) = fetched.name, repository.uncommitted(root)
     if changed:
         raise InputError(f"not committed: {', '.join(changed[:5])}; commit it, or take it back")
-    if warning := _warning(root, name, commit):
-        raise InputError(f"{name} was not applied: {warning}")
-    cache, outs = Cache(root), repository.outs_of(root, commit)
-    missing = [printable(path, 100) for path in outs if cache.whole([outs[path]])[1]]
-    if missing:
-        raise CustomGazeError(
-            f"{name} was not applied, nothing was changed: the cache lacks {', '.join(missing)}; "
-            f"bring it: custom-gaze remote fetch {name}, or `dvc pull`"
-        )
-    done = call(*DVC, "exp", "apply", name, root=root)
-    if done.returncode:
-        raise CustomGazeError(f"dvc exp apply {name}: {last_line(done.stderr)}")
+    if fetched.warning:
+        raise InputError(f"{name} was not applied: {fetched.warning}")
+    call(*DVC, "exp", "apply", name, root=root, failed=f"dvc exp apply {name}")
