@@ -9,6 +9,8 @@ many crops at once as there are threads, or two folds at once, with their share 
 take turns; the best round counts. Two free cores take two minutes.
 """
 
+import custom_gaze  # noqa: F401, isort: skip; before torch: it says how OpenMP's threads wait
+
 import argparse
 import time
 from collections.abc import Callable, Sequence
