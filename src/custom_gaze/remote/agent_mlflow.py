@@ -66,5 +66,8 @@ def serve(place: Place) -> Replies:
         yield {"port": int(known.read())}
     while is_held(path):
         time.sleep(0.5)
-    *_, last = ["no word of it", *Path(log).read_text("utf-8", "replace").strip().splitlines()]
+    *_, last = [
+        "no word of it",
+        *Path(log).read_text(encoding="utf-8", errors="replace").strip().splitlines(),
+    ]
     raise Refused(f"MLflow stopped there: {last}")

@@ -89,7 +89,9 @@ class Connection:
         if shutil.which("ssh") is None:
             raise Unreachable("ssh is not installed here (OpenSSH's client)")
         here = Path(__file__)
-        sources = {each: here.with_name(f"{each}.py").read_text("utf-8") for each in _PROGRAM}
+        sources = {
+            each: here.with_name(f"{each}.py").read_text(encoding="utf-8") for each in _PROGRAM
+        }
         parts = [(f"{__package__}.{each}", source) for each, source in sources.items()]
         program = zlib.compress(_BOOTSTRAP.format(parts=parts, first=parts[0][0]).encode(), 9)
         self._complaints: deque[str] = deque(maxlen=20)
