@@ -54,7 +54,9 @@ def test_a_failure_comes_out_and_what_has_not_begun_is_not_begun(
             raise ValueError("the first")
         going.wait(timeout=60)
 
+    together = SideBySide()
     with pytest.raises(ValueError, match="the first"):
-        list(SideBySide().map(one, range(100)))
+        list(together.map(one, range(100)))
     going.set()
+    together._pool.shutdown(wait=True)
     assert len(begun) <= 3
