@@ -100,3 +100,12 @@ def test_setup_makes_the_environment_that_the_project_pins(
     requirements.write_text("")
     with pytest.raises(Refused, match="changes of its own there: requirements.txt; commit or"):
         asked(agent_setup.prepare(place, second, ""))
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "null", "5", '["a"]'])
+def test_a_damaged_record_is_none(tmp_path: Path, content: str | None) -> None:
+    """A machine that lost its power in the middle of a run still answers."""
+    path = tmp_path / "run.json"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    assert agent_runs.read(str(path)) == {}

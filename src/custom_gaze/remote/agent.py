@@ -50,7 +50,7 @@ def main() -> None:
     inbox: queue.Queue[bytes] = queue.Queue()
     signal.signal(signal.SIGALRM, lambda *_: _leave())
     threading.Thread(target=_read, args=(inbox,), daemon=True).start()
-    os.write(1, f"\n{START}\n".encode())  # a greeting may have left its line open
+    _write(f"\n{START}")  # a greeting may have left its line open
     while True:
         request = json.loads(inbox.get())
         module, name = request.pop("do")
@@ -71,7 +71,12 @@ def main() -> None:
 
 
 def _answer(reply: Reply) -> None:
-    os.write(1, json.dumps(reply, ensure_ascii=False).encode(errors="replace") + b"\n")
+    _write(json.dumps(reply, ensure_ascii=False))
+
+
+def _write(line: str) -> None:
+    sys.stdout.buffer.write(line.encode(errors="replace") + b"\n")  # all of it, as os.write may not
+    sys.stdout.buffer.flush()
 
 
 def _read(inbox: "queue.Queue[bytes]") -> None:

@@ -31,7 +31,7 @@ def read(path: str) -> Reply:
     """What `write` wrote; nothing where it is not there or damaged."""
     try:
         return dict(json.loads(Path(path).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+    except (OSError, TypeError, ValueError):
         return {}
 
 
