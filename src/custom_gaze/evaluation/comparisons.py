@@ -22,10 +22,12 @@ from custom_gaze.evaluation.results import TESTED_AS, Figures, PredictionRow
 from custom_gaze.faces.crops import normalise
 from custom_gaze.geometry import ScreenGeometry, angular_error_deg
 from custom_gaze.models.checkpoint import CORRECTED
+from custom_gaze.models.devices import SideBySide
 from custom_gaze.weights.base import BaseNetwork
 
 Angles = NDArray[np.floating]  # (N, 2) [yaw, pitch] in degrees
-Run = Callable[[NDArray[np.float32]], Angles]  # from crops (N, 3, H, W), normalised
+# From crops (N, 3, H, W), normalised; threads may ask at the same time.
+Run = Callable[[NDArray[np.float32]], Angles]
 NO_CORRECTION = "none"  # for a base without angles
 
 
@@ -181,9 +183,13 @@ def compare(
 
 
 def _predicted(run: Run, samples: Sequence[Sample], what: str, paths: Paths) -> Angles:
-    """(N, 2), crop by crop."""
-    crops = (load_crop(sample, paths) for sample in bar(samples, what, unit="crops"))
-    return np.concatenate([run(normalise(crop[None])) for crop in crops])
+    """(N, 2), as many crops at once as there are threads, each alone."""
+
+    def one(sample: Sample) -> Angles:
+        return run(normalise(load_crop(sample, paths)[None]))
+
+    predicted = SideBySide().map(one, samples)
+    return np.concatenate(list(bar(predicted, what, len(samples), "crops")))
 
 
 class _FromBase:
@@ -236,6 +242,7 @@ def _fine_tuned(predictors: Predictors, paths: Paths) -> Run:
         network.load_trained_state(candidates.fine_tuned)
     except (ValueError, RuntimeError):
         raise _not_made_from(paths) from None
+    network.to(memory_format=torch.channels_last)
 
     def run(x: NDArray[np.float32]) -> Angles:
         with torch.inference_mode():

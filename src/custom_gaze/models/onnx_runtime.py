@@ -1,6 +1,5 @@
 """ONNX models through onnxruntime on the CPU, as the app runs them."""
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,10 @@ def cpu_session(model: bytes | Path) -> Any:
     return open_session(model, "the exported model", threads=0)
 
 
-def exported_session(model: Path, checkpoint: Path) -> Any:
+def exported_session(model: Path, checkpoint: Path, threads: int = 0) -> Any:
     """A session on models/custom_gaze.onnx, once it is known to be what `checkpoint` became.
+
+    On so many threads, 1 where frames pass side by side; 0: as many as onnxruntime takes.
 
     Raises:
         InputError: a file is missing, or the model is another one than `custom-gaze export` made
@@ -48,15 +49,15 @@ def exported_session(model: Path, checkpoint: Path) -> Any:
     shapes = [shape for _, shape in (*inputs_of(proto), *outputs_of(proto))]
     if len(shapes) != 2 or shapes[0][:2] != (1, 3) or shapes[1] != (1, 2):
         raise InputError(f"{model}: is no exported model, but {describe(proto)}; {EXPORT_FIRST}")
-    return _tried(proto, sha256, model)
+    return _tried(proto, sha256, model, threads)
 
 
-def _tried(proto: Any, sha256: str, path: Path) -> Any:
+def _tried(proto: Any, sha256: str, path: Path, threads: int = 0) -> Any:
     shapes = [shape for _, shape in inputs_of(proto)]
     if len(shapes) != 1 or 0 in shapes[0]:
         raise InputError(f"{path}: has not one input of a fixed size, but {describe(proto)}")
     try_apart(proto, sha256, path, shapes[0])
-    return open_session(proto, path, threads=0)
+    return open_session(proto, path, threads)
 
 
 def predict_onnx(session: Any, x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -71,16 +72,6 @@ def predict_onnx(session: Any, x: NDArray[np.float32]) -> NDArray[np.float32]:
     if not np.isfinite(angles).all():
         raise InputError("the network predicts NaN or infinity; train and export it again")
     return angles
-
-
-def largest_difference_deg(
-    one: Callable[[NDArray[np.float32]], NDArray[Any]],
-    other: Callable[[NDArray[np.float32]], NDArray[Any]],
-    inputs: Iterable[NDArray[np.float32]],
-) -> float:
-    """Largest difference of either angle between two forms of a network, on inputs (1, 3, H, W)."""
-    differences = [np.abs(one(x) - other(x)).max() for x in inputs]
-    return float(np.max(differences))  # NaN where one of them is, as max() would not be
 
 
 def refuse_narrow_bins(model: Any, path: Path, verb: str) -> None:

@@ -67,7 +67,7 @@ def run(params: Params, paths: Paths) -> EvaluateResult:
     log = read_training_log(paths.training_log)
     geometry = read_specification(paths.specification).geometry
     manifests = read_manifests(paths.index_manifests)
-    session = exported_session(paths.model, paths.checkpoint)
+    session = exported_session(paths.model, paths.checkpoint, threads=1)
     model = ModelMetadata.from_props(session.get_modelmeta().custom_metadata_map, paths.model)
     predictors = Predictors(
         exported=partial(predict_onnx, session),

@@ -24,13 +24,12 @@ from custom_gaze.data.splits import VALIDATION
 from custom_gaze.faces.crops import normalise
 from custom_gaze.models.checkpoint import Checkpoint, load_checkpoint
 from custom_gaze.models.l2cs_export import layer_error_deg, with_bins
-from custom_gaze.models.onnx_export import to_onnx
-from custom_gaze.models.onnx_files import read_onnx, run_session
+from custom_gaze.models.onnx_export import largest_difference_deg, to_onnx
+from custom_gaze.models.onnx_files import open_session, read_onnx, run_session
 from custom_gaze.models.onnx_metadata import OUTPUT, ModelMetadata
 from custom_gaze.models.onnx_runtime import (
     app_angles_deg,
     cpu_session,
-    largest_difference_deg,
     predict_onnx,
 )
 from custom_gaze.models.onnx_trial import remember
@@ -77,7 +76,8 @@ def run(params: Params, paths: Paths) -> ExportResult:
             angles_deg: NDArray[np.float32] = network(torch.from_numpy(x)).numpy()
         return angles_deg
 
-    in_onnx = partial(predict_onnx, cpu_session(content))
+    network.to(memory_format=torch.channels_last)  # on one thread each, crops are faster so
+    in_onnx = partial(predict_onnx, open_session(content, "the exported model"))
     difference = largest_difference_deg(in_torch, in_onnx, _inputs(images))
     if not difference <= params.export.tolerance_deg:  # NaN is no agreement either
         raise CustomGazeError(
