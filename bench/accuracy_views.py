@@ -15,9 +15,9 @@ from custom_gaze.calibration.base_features import BaseFeatures, angles_of
 from custom_gaze.calibration.feature_cache import (
     AugmentedSamples,
     Store,
-    features_of,
     frozen_features,
 )
+from custom_gaze.calibration.frozen_blocks import features_of
 from custom_gaze.calibration.inner_share import asked_for, clearly_better
 from custom_gaze.data.index import load_crop
 from custom_gaze.models.network import GazeNetwork

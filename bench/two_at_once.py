@@ -4,9 +4,10 @@
 
 Milliseconds by the clock for one crop through the frozen blocks, and for one batch of 8 in the
 trained ones (forward, backward, the optimiser's step): alone with all of torch's threads; and as
-many crops at once as there are threads, or two folds at once, with their share of threads each.
-`contiguous` is the layout of the trained blocks' weights that training has on the CPU. The sides
-take turns; the best round counts. Two free cores take two minutes.
+many crops at once as there are threads, in PyTorch and, as training has them, in onnxruntime, or
+two folds at once, with their share of threads each. `batch` is in the layout of the trained blocks'
+weights that training has on the CPU. The sides take turns; the best round counts. Two free cores
+take two minutes.
 """
 
 import custom_gaze  # noqa: F401, isort: skip; before torch: it says how OpenMP's threads wait
@@ -15,20 +16,24 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from custom_gaze.calibration.cross_training import folds_at_once
+from custom_gaze.calibration.frozen_blocks import FrozenBlocks
 from custom_gaze.calibration.optimizer import BoundedAdam
 from custom_gaze.calibration.recipe import Recipe
 from custom_gaze.config.candidate import AUTO
 from custom_gaze.config.params import Params, TrainParams
+from custom_gaze.faces.crops import normalise
 from custom_gaze.models.devices import SideBySide
 from custom_gaze.models.network import GazeNetwork
 from speed_world import exit_code, machine, markdown
 
 CPU = torch.device("cpu")
 BATCH = Params().train.batch_size
+CROP = np.random.default_rng(0).integers(0, 256, (448, 448, 3), np.uint8)
 
 
 def network(trunk: str) -> GazeNetwork:
@@ -37,9 +42,9 @@ def network(trunk: str) -> GazeNetwork:
 
 
 def frozen(one: GazeNetwork) -> Tensor:
-    """A crop of noise through the frozen blocks."""
+    """A crop of noise through the frozen blocks, in PyTorch."""
     with torch.inference_mode():
-        return one.frozen(torch.randn(1, 3, 448, 448))
+        return one.frozen(torch.from_numpy(normalise(CROP[None])))
 
 
 class Fold:
@@ -73,7 +78,7 @@ def row(trunk: str, rounds: int) -> Sequence[str]:
     """A trunk's milliseconds."""
     one = network(trunk)
     crops, folds = SideBySide(), SideBySide(folds_at_once(Recipe(TrainParams()), CPU))
-    many = 8 * crops.count
+    many, blocks = 8 * crops.count, FrozenBlocks(one, CPU, len(CROP))
     x = frozen(one).repeat(BATCH, 1, 1, 1).half()
     before = Fold(GazeNetwork(trunk, AUTO).eval().to(memory_format=torch.channels_last), x)
     both = [Fold(network(trunk), x) for _ in range(folds.count)]
@@ -83,6 +88,7 @@ def row(trunk: str, rounds: int) -> Sequence[str]:
             {
                 "crop": (lambda: [frozen(one) for _ in range(many)], many),
                 "crops": (lambda: [*crops.map(frozen, [one] * many)], many),
+                "blocks": (lambda: [*crops.map(blocks.one, [CROP] * many)], many),
                 "before": (lambda: [before.step() for _ in range(4)], 4),
                 "batch": (lambda: [both[0].step() for _ in range(4)], 4),
                 "folds": (
@@ -110,6 +116,7 @@ def main(argv: list[str] | None = None) -> int:
             "ms for one",
             "crop",
             "crops at once",
+            "in onnxruntime",
             "batch, channels last",
             "batch",
             "of 2 folds",

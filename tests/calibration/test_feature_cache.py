@@ -12,12 +12,16 @@ from custom_gaze.calibration.feature_cache import (
     AugmentedSamples,
     Kept,
     Mapped,
+    Part,
     Recomputed,
     frozen_features,
+    make_ahead,
 )
+from custom_gaze.calibration.frozen_blocks import FrozenBlocks
 from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.config.paths import Paths
 from custom_gaze.data.index import Sample, of_split, read_index
+from custom_gaze.faces.crops import normalise
 from custom_gaze.models.devices import SideBySide
 from custom_gaze.models.network import GazeNetwork, take_batchnorm_statistics
 from custom_gaze.stages import index
@@ -122,7 +126,7 @@ def test_features_are_the_network_s_own_rounded_to_float16(
     kept = frozen_features(network, augmented, CPU, tmp_path, memory_bytes=10**9)[ALL]
     images = np.stack(list(map(augmented.image, range(24))))
     with torch.inference_mode():
-        exact = network.frozen(torch.from_numpy(features.normalise(images))).numpy()
+        exact = network.frozen(torch.from_numpy(normalise(images))).numpy()
     assert kept.dtype == np.float16
     np.testing.assert_allclose(kept, exact, rtol=2**-10, atol=1e-4)
 
@@ -178,6 +182,22 @@ def test_threads_change_nothing_and_compute_each_sample_once(
     assert sorted(asked) == [*range(24)]
 
 
+def test_what_several_will_draw_is_made_ahead_at_once(
+    augmented: AugmentedSamples, network: GazeNetwork, tmp_path: Path
+) -> None:
+    kept = frozen_features(network, augmented, CPU, tmp_path, memory_bytes=10**9)
+    assert isinstance(kept, Kept)
+    odd, even = Part(kept, ALL[1::2]), Part(kept, ALL[::2])
+    rows = np.array([0, 5])
+    assert make_ahead([(odd, rows), (even, rows), (kept, np.array([10, 23]))])
+    assert np.flatnonzero(kept.done).tolist() == [0, 1, 10, 11, 23]
+    np.testing.assert_array_equal(odd[rows], kept[np.array([1, 11])])
+    assert not make_ahead([(odd, rows), (even, rows)])  # they are there
+    computed = Recomputed(FrozenBlocks(network, CPU, augmented.size_px), augmented)
+    assert not make_ahead([(computed, rows), (np.zeros((9, 1, 1, 1), np.float16), rows)])
+    assert not make_ahead([])
+
+
 def test_an_interrupted_file_is_continued(
     augmented: AugmentedSamples,
     network: GazeNetwork,
@@ -186,26 +206,29 @@ def test_an_interrupted_file_is_continued(
 ) -> None:
     monkeypatch.setattr(features, "CHUNK", 5)
     whole = frozen_features(network, augmented, CPU, tmp_path / "whole", 1000)[ALL]
-    first, second, third = np.split(np.random.default_rng(1).permutation(24), [6, 9])
+    first, second, third = np.split(np.random.default_rng(1).permutation(24), [6, 8])
 
     asked: list[int] = []
     made = augmented.image
 
     def counting(number: int) -> object:
         asked.append(number)
-        if number == third[0]:
+        if number == np.sort(third)[1]:
             raise KeyboardInterrupt
         return made(number)
 
     monkeypatch.setattr(augmented, "image", counting)
     cut = frozen_features(network, augmented, CPU, tmp_path / "cut", 1000)
-    cut[first], cut[second]  # the second ones are too few to be written down
+    (
+        cut[first],
+        cut[second],
+    )  # five are written down, the last ones are too few
     with pytest.raises(KeyboardInterrupt):
         cut[third]
     monkeypatch.setattr(augmented, "image", lambda number: asked.append(number) or made(number))
     asked.clear()
     continued = frozen_features(network, augmented, CPU, tmp_path / "cut", 1000)[ALL]
-    assert asked == [0, *sorted({*range(24)} - {*first.tolist()})]
+    assert asked == [0, *sorted({*range(24)} - {*np.sort(first)[:5].tolist()})]
     np.testing.assert_array_equal(continued, whole)
     (tmp_path / "cut" / "features.done").write_bytes(b"?")  # of another number of samples
     asked.clear()

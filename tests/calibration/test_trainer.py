@@ -1,5 +1,8 @@
 """The steps of the fine-tune: bounded, on unbounded answers, in float32 where it matters."""
 
+import threading
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,9 @@ from conftest import synthetic_crop
 from custom_gaze.calibration.base_features import BaseFeatures, angles_of
 from custom_gaze.calibration.calibrate import calibrate
 from custom_gaze.calibration.calibration_set import CalibrationSet, Validation
+from custom_gaze.calibration.cross_training import cross_train
+from custom_gaze.calibration.cross_validation import training_folds
+from custom_gaze.calibration.feature_cache import Kept, Record
 from custom_gaze.calibration.optimizer import BoundedAdam
 from custom_gaze.calibration.policy import MOST_PROMISED, WORSE
 from custom_gaze.calibration.recipe import Recipe
@@ -186,8 +192,9 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_training_that_is_worse_than_its_start_is_stopped_its_folds_with_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torch_threads: Callable[[int], None]
 ) -> None:
+    torch_threads(1)  # with two the second fold begins beside the first
     world, params = World("slim18"), TrainParams(steps=200)
     assert Recipe(params).in_folds().checked == 1  # of 10 epochs
     spoil(monkeypatch)
@@ -239,3 +246,31 @@ def test_what_gives_up_some_of_a_probe_s_knowledge_is_not_stopped() -> None:
         training._check(1.1 * WORSE * mean_s)
     training._start_loss = 2 * mean_s  # not worse than it was
     training._check(1.9 * WORSE * mean_s)
+
+
+class Counted:
+    """A source of features that are there already, which notes who asks for them."""
+
+    def __init__(self, store: np.ndarray) -> None:
+        self.store, self.asked = store, list[tuple[str, int]]()
+
+    def each(self, rows: list[int]) -> list[np.ndarray]:
+        self.asked += [(threading.current_thread().name, row) for row in rows]
+        return [self.store[row] for row in rows]
+
+
+def test_folds_find_what_an_epoch_draws_computed(
+    tmp_path: Path, torch_threads: Callable[[int], None]
+) -> None:
+    """By the main thread, before they begin it: none of two waits for the other's samples."""
+    torch_threads(2)
+    world, recipe = World("slim18"), Recipe(TrainParams(steps=40)).in_folds()
+    source = Counted(world.store)
+    place = np.empty_like(world.store)
+    kept = Kept(source, place, Record(len(world.store)))  # type: ignore[arg-type]
+    folds = training_folds(world.seen.targets, 1)
+    crossed = cross_train(replace(world.set(), store=kept), folds, recipe, tmp_path / "kept")
+    assert len(source.asked) == len({row for _, row in source.asked}) > 0
+    assert {name for name, _ in source.asked} == {threading.main_thread().name}
+    plain = cross_train(world.set(), folds, recipe, tmp_path / "plain")
+    assert crossed.history == plain.history

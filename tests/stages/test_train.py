@@ -12,7 +12,7 @@ import torch
 from conftest import Project, frozen_state
 from custom_gaze.calibration import policy, trainer
 from custom_gaze.calibration.candidates import read_candidates
-from custom_gaze.calibration.feature_cache import features_of
+from custom_gaze.calibration.frozen_blocks import features_of
 from custom_gaze.calibration.starting_head import starting_network
 from custom_gaze.common.errors import InputError
 from custom_gaze.data.index import labels_deg, load_crop, of_split, read_index

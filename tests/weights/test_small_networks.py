@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from conftest import frozen_state
 from custom_gaze.calibration.candidates import closed_network
 from custom_gaze.calibration.corrections import Polynomial
-from custom_gaze.calibration.feature_cache import features_of
+from custom_gaze.calibration.frozen_blocks import features_of
 from custom_gaze.calibration.linear_probe import LinearProbe
 from custom_gaze.calibration.starting_head import linear_start
 from custom_gaze.common.errors import InputError

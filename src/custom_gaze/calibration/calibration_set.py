@@ -11,7 +11,7 @@ from torch import Tensor
 from custom_gaze.calibration import policy
 from custom_gaze.calibration.base_features import BaseFeatures
 from custom_gaze.calibration.cross_validation import Angles
-from custom_gaze.calibration.feature_cache import Part, Store
+from custom_gaze.calibration.feature_cache import Part, Store, make_ahead
 from custom_gaze.models.network import GazeNetwork
 from custom_gaze.weights.base_heads import Heads
 
@@ -87,6 +87,7 @@ class CalibrationSet:
         self.network.load_trunk(self.trunk_state)
         starts = np.arange(len(frames.targets)) * per_frame
         wanted = [start + 1 + np.arange(count) for start in starts]
+        make_ahead([(self.store, np.concatenate(wanted))])
         with torch.inference_mode():
             features = [
                 self.network.features(torch.from_numpy(self.store[rows]).to(self.device).float())

@@ -145,6 +145,7 @@ class _Group:
         while (epoch := min(trainer.next for trainer in trainers)) <= until:
             going = [one for one in zip(trainers, names, strict=True) if one[0].next == epoch]
             advanced = [trainer for trainer, _ in going]
+            Trainer.ahead(*advanced)
             # One of two has its share of the threads where the other is ahead, too.
             list((self.threads.map if count > 1 else map)(Trainer.advance, advanced))
             for trainer, name in going:

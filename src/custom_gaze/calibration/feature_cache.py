@@ -13,7 +13,6 @@ import shutil
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -21,20 +20,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from custom_gaze.calibration.frozen_blocks import FrozenBlocks
+from custom_gaze.common.console import bar
 from custom_gaze.common.errors import CustomGazeError
 from custom_gaze.common.files import write_bytes
 from custom_gaze.config.params import AugmentParams
 from custom_gaze.config.paths import Paths
 from custom_gaze.data.augmentation import Augmenter
 from custom_gaze.data.index import Sample, load_crop
-from custom_gaze.faces.crops import normalise
-from custom_gaze.models.devices import SideBySide, lower_precision
+from custom_gaze.models.devices import SideBySide
 from custom_gaze.models.network import GazeNetwork
 
-# float16 keeps 11 bits of each value, bfloat16 keeps 8: of the two 2-byte types the one whose
-# rounding disturbs the features least. After ReLU they stay far below its largest value, 65504.
-KEPT = torch.float16
-GPU_BATCH = 32
 CROPS_KEPT = 32  # decoded
 CHUNK = 64  # samples between two entries in the record of a file that an interrupted run left
 
@@ -49,10 +45,10 @@ class Part:
     """Some rows of a store, as a store of their own."""
 
     def __init__(self, store: Store, rows: NDArray[np.int64]) -> None:
-        self._store, self._rows = store, rows
+        self.store, self.rows = store, rows
 
     def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
-        part: NDArray[np.float16] = self._store[self._rows[rows]]
+        part: NDArray[np.float16] = self.store[self.rows[rows]]
         return part
 
 
@@ -74,6 +70,11 @@ class AugmentedSamples:
     def __len__(self) -> int:
         return len(self._names) * self.per_frame
 
+    @property
+    def size_px(self) -> int:
+        """The crops' side."""
+        return len(self._crop(0))
+
     def image(self, number: int) -> NDArray[np.uint8]:
         """One sample, uint8 (H, W, 3) RGB; threads may ask at the same time."""
         if not hasattr(self._own, "augmenter"):
@@ -83,39 +84,6 @@ class AugmentedSamples:
             crop = self._crop(frame)
         made: NDArray[np.uint8] = self._own.augmenter(crop, self._names[frame], sample)
         return made
-
-
-def compute(
-    network: GazeNetwork, crops: Iterable[NDArray[np.uint8]], device: torch.device
-) -> Iterator[NDArray[np.float16]]:
-    """The frozen blocks' outputs (channels, h, w) in float16, crop by crop.
-
-    On the CPU each crop passes alone: batches are no faster there, and alone its numbers cannot
-    depend on its neighbours. A GPU gets batches.
-    """
-
-    if device.type == "cpu":
-        yield from SideBySide().map(lambda crop: _passed(network, [crop], device)[0], crops)
-        return
-    some = iter(crops)
-    while batch := list(islice(some, GPU_BATCH)):
-        yield from _passed(network, batch, device)
-
-
-def _passed(
-    network: GazeNetwork, crops: Sequence[NDArray[np.uint8]], device: torch.device
-) -> NDArray[np.float16]:
-    with torch.inference_mode(), lower_precision(device):
-        x = torch.from_numpy(normalise(np.stack(crops))).to(device)
-        features: NDArray[np.float16] = network.frozen(x).to(KEPT).cpu().numpy()
-    return features
-
-
-def features_of(
-    network: GazeNetwork, crops: Iterable[NDArray[np.uint8]], device: torch.device
-) -> NDArray[np.float16]:
-    """The frozen blocks' outputs for plain crops: (N, channels, h, w)."""
-    return np.stack(list(compute(network, crops, device)))
 
 
 class Mapped:
@@ -153,27 +121,21 @@ class Recomputed:
     batches, which the CPU's threads make ahead.
     """
 
-    def __init__(
-        self, network: GazeNetwork, augmented: AugmentedSamples, device: torch.device
-    ) -> None:
-        self._network, self._augmented, self._device = network, augmented, device
-        self._threads = SideBySide()
+    def __init__(self, blocks: FrozenBlocks, augmented: AugmentedSamples) -> None:
+        self._blocks, self._augmented, self._threads = blocks, augmented, SideBySide()
 
     def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
         return np.stack(list(self.each(rows.tolist())))
 
     def each(self, rows: Sequence[int]) -> Iterator[NDArray[np.float16]]:
         """The rows one by one, in their order."""
-        if self._device.type == "cpu":
+        if self._blocks.device.type == "cpu":
             return self._threads.map(self._one, rows)
         images = self._threads.map(self._augmented.image, rows)
-        return compute(self._network, images, self._device)
+        return self._blocks.each(images, self._threads)
 
     def _one(self, row: int) -> NDArray[np.float16]:
-        features: NDArray[np.float16] = _passed(
-            self._network, [self._augmented.image(row)], self._device
-        )[0]
-        return features
+        return self._blocks.one(self._augmented.image(row))
 
 
 class Kept:
@@ -192,15 +154,39 @@ class Kept:
         self._computing = threading.Lock()  # what one computes, another one mostly wants next
 
     def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
-        with self._computing:
-            missing = np.unique(rows[~self.done[rows]])
-            for row, value in zip(missing, self._source.each(missing.tolist()), strict=True):
-                self.place[row] = value
-                self.done[row] = True
-            if isinstance(self.place, Mapped) and len(missing):
-                self._record.after(len(missing), self.place)
+        self.make(rows)
         part: NDArray[np.float16] = self.place[rows]
         return part
+
+    def make(self, rows: NDArray[np.int64]) -> int:
+        """Compute those of some rows that are missing, and return how many those were."""
+        with self._computing:
+            missing = np.unique(rows[~self.done[rows]])
+            if len(missing) == 0:
+                return 0
+            made = self._source.each(missing.tolist())
+            shown = bar(made, "augmented samples", len(missing), "crops", leave=False)
+            for row, value in zip(missing, shown, strict=True):
+                self.place[row] = value
+                self.done[row] = True
+                if isinstance(self.place, Mapped):
+                    self._record.after_one(self.place)
+        return len(missing)
+
+
+def make_ahead(drawn: Iterable[tuple[Store, NDArray[np.int64]]]) -> bool:
+    """Have the rows that batches will draw of one `Kept`, or of parts of it, computed now; whether
+    any was missing. Other stores have nothing to make ahead.
+
+    All at once they keep every thread at it. A batch that finds its own missing has them computed
+    while what trains beside it goes on, and is then waited for.
+    """
+    roots = [
+        (store.store, store.rows[rows]) if isinstance(store, Part) else (store, rows)
+        for store, rows in drawn
+    ]
+    kept = [(store, rows) for store, rows in roots if isinstance(store, Kept)]
+    return bool(kept) and kept[0][0].make(np.concatenate([rows for _, rows in kept])) > 0
 
 
 class Record:
@@ -220,9 +206,9 @@ class Record:
             bits = np.unpackbits(np.frombuffer(content, np.uint8), count=len(self.done))
             self.done[:] = bits.astype(bool)
 
-    def after(self, new: int, place: Mapped) -> None:
-        """Write it down, where so many new rows make it worth it."""
-        self._new += new
+    def after_one(self, place: Mapped) -> None:
+        """Of a new row: write down which are there, where there are enough to make it worth it."""
+        self._new += 1
         if self._path is None or (self._new < CHUNK and not self.done.all()):
             return
         place.flush()  # only what lies in the file may be called done
@@ -250,7 +236,7 @@ def frozen_features(
     Raises:
         CustomGazeError: the disk has no room for the file after all.
     """
-    source = Recomputed(network, augmented, device)
+    source = Recomputed(FrozenBlocks(network, device, augmented.size_px), augmented)
     first = next(source.each([0]))
     shape = (len(augmented), *first.shape)
     size = int(np.prod(shape)) * 2

@@ -14,7 +14,8 @@ from custom_gaze.calibration.calibrate import as_epoch, calibrate, known_errors,
 from custom_gaze.calibration.calibration_set import CalibrationSet, Validation, probe_samples
 from custom_gaze.calibration.candidates import Candidates, Closed, closed_network
 from custom_gaze.calibration.cross_validation import HeldOut, training_folds
-from custom_gaze.calibration.feature_cache import AugmentedSamples, features_of, frozen_features
+from custom_gaze.calibration.feature_cache import AugmentedSamples, frozen_features
+from custom_gaze.calibration.frozen_blocks import features_of
 from custom_gaze.calibration.inner_share import base_features_and_share
 from custom_gaze.calibration.plan import plan_of
 from custom_gaze.calibration.progress import SILENT, Progress

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from custom_gaze.calibration import policy
 from custom_gaze.calibration.calibration_set import CalibrationSet, Validation
-from custom_gaze.calibration.feature_cache import Store
+from custom_gaze.calibration.feature_cache import Store, make_ahead
 from custom_gaze.calibration.optimizer import BoundedAdam
 from custom_gaze.calibration.progress import SILENT, Progress
 from custom_gaze.calibration.recipe import Epoch, Recipe
@@ -115,6 +115,7 @@ class Trainer:
             for number in range(self.next, until + 1):
                 if alone and self.recipe.stopped(self.history):
                     break
+                self.ahead()
                 self.advance()
                 if alone:
                     now = self.history[-1]
@@ -137,6 +138,22 @@ class Trainer:
         self._kept_at = time.monotonic()
         for epoch in self.history:
             progress.epoch(epoch, fold)
+
+    def ahead(self, *others: "Trainer") -> None:
+        """Have the frozen features that its next epoch draws computed, and those of others, all of
+        one store, whose threads then have as much to do as one another."""
+        drawn = [each for trainer in (self, *others) for each in trainer._drawn()]
+        if make_ahead(drawn) and self.shown is not None:
+            self.shown.unpause()  # what is left is told by the seconds of a batch
+
+    def _drawn(self) -> list[tuple[Store, NDArray[np.int64]]]:
+        frames, per_frame = len(self.set.frames.targets), self.set.samples_per_frame
+        batches = self.recipe.batches(self.next, frames, per_frame)
+        drawn = [(self.set.store, np.concatenate(batches))]
+        if self.set.validation is not None:
+            measured = np.arange(len(self.set.validation.true_deg))
+            drawn.append((self.set.validation.store, measured))
+        return drawn
 
     def advance(self) -> None:
         """One epoch, in any thread. Raises as `run`."""

@@ -76,9 +76,11 @@ def bar(
     unit: str = "frames",
     done: int = 0,
     shown: bool = True,
+    leave: bool = True,
 ) -> "tqdm[Item]":
     """Iterate over `items`; after two seconds a bar appears on standard error, beginning at `done`,
-    unless it is not to be `shown`.
+    unless it is not to be `shown`. At its end it is left there, or not: one of several within
+    another bar.
 
     `set_postfix_str(text, False)` adds figures that appear with the next redrawing. Where nobody
     watches (a log file, another machine), it prints a line now and then instead of redrawing
@@ -91,6 +93,7 @@ def bar(
         desc=printable(what, 60),
         total=total,
         disable=not shown,
+        leave=leave,
         initial=done,
         unit=f" {unit}",
         delay=2.0,

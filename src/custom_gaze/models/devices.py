@@ -59,7 +59,7 @@ class SideBySide:
 
     One crop does not fill several threads, which wait for one another in every layer: of two crops
     on a thread each, both are there before one is that has two threads. And what has one thread
-    computes the same numbers whatever the machine.
+    computes the same numbers however many cores there are.
     """
 
     def __init__(self, most: int = 16) -> None:
