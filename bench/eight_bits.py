@@ -16,6 +16,7 @@ import argparse
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ from custom_gaze.models.onnx_files import open_session
 from custom_gaze.models.onnx_runtime import predict_onnx
 from custom_gaze.models.quantisation import latencies_ms, quantised, tries_in_float
 from custom_gaze.stages import export, fetch, index, prepare, train
-from custom_gaze.stages.quantise import CALIBRATION_CROPS, COMPARED_CROPS, spread
+from custom_gaze.stages.quantise import COMPARED_CROPS, calibrating, calibration_crops, spread
 from custom_gaze.weights.base import save_base
 from speed_world import exit_code, machine, markdown
 from train_speed_world import EMBEDDED, RESNET50, headed_resnet50
@@ -93,7 +94,7 @@ def inputs(samples: Sequence[Sample], most: int, paths: Paths) -> Iterator[NDArr
     return (normalise(load_crop(sample, paths)[None]) for sample in spread(samples, most))
 
 
-def measured(paths: Paths) -> dict[str, list[float]]:
+def measured(params: Params, paths: Paths) -> dict[str, list[float]]:
     """Of an exported model, by how many convolutions stay in float32: degrees between the
     predictions, mean and largest and the length of the mean difference, and the share of time."""
     samples = read_index(paths.index)
@@ -101,9 +102,9 @@ def measured(paths: Paths) -> dict[str, list[float]]:
     x = np.concatenate(list(inputs(judging, COMPARED_CROPS, paths)))
     plain = open_session(paths.model.read_bytes(), paths.model)
     predicted = predict_onnx(plain, x)
+    fitted = partial(calibrating, calibration_crops(of_split(samples, TRAIN), params, paths))
     found = {}
     for in_float in tries_in_float(paths.model):
-        fitted = inputs(of_split(samples, TRAIN), CALIBRATION_CROPS, paths)
         small = open_session(quantised(paths.model, fitted, in_float), "the 8-bit model")
         ours = predict_onnx(small, x)
         apart_deg = angular_error_deg(ours, predicted)
@@ -131,7 +132,7 @@ def of_persons(persons: Sequence[int], methods: Sequence[str], trunk: str) -> It
             for method in methods:
                 train.run(params_of(method), paths)
                 export.run(params_of(method), paths)
-                all_found[method].append(measured(paths))
+                all_found[method].append(measured(params_of(method), paths))
                 yield from rows(f"{person}, {method}", all_found[method][-1])
     for method, several in all_found.items():
         means = {key: np.mean([each[key] for each in several], axis=0) for key in several[0]}
@@ -154,7 +155,11 @@ def main(argv: list[str] | None = None) -> int:
             table = list(of_persons(arguments.persons, arguments.methods, arguments.trunk))
         else:
             folders = arguments.projects
-            table = [row for each in folders for row in rows(each.name, measured(trained(each)))]
+            table = [
+                row
+                for each in folders
+                for row in rows(each.name, measured(Params(), trained(each)))
+            ]
         print(f"{machine()}; degrees between the predictions\n\n{markdown(HEADER, table)}")
 
     return exit_code("eight_bits", work)

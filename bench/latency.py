@@ -53,7 +53,7 @@ def models(trunk: str) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "corrected.onnx"
         path.write_bytes(corrected)
-        small = quantised(path, (normalise(image[None]) for image in images))
+        small = quantised(path, lambda: (normalise(image[None]) for image in images))
     return {
         STOCK: _stock(base),
         "ours: corrected base, probe, fine-tuned": corrected,

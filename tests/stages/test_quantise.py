@@ -67,7 +67,7 @@ def test_the_8_bit_model_predicts_as_the_float_one(
     # Rounded to 8 bits it predicts something else, and still tells left from right, up from down.
     assert apart.min() > 0
     assert all(np.corrcoef(ours[:, axis], theirs[:, axis])[0, 1] > 0.5 for axis in (0, 1))
-    assert report["calibration_crops"] == 10
+    assert report["calibration_crops"] == 3 * 10
     assert min(report["latency_ms"].values()) > 0
 
     model = onnx.load(str(small))
@@ -115,8 +115,8 @@ def test_each_frame_serves_one_purpose_and_twice_gives_the_same_bytes(
     monkeypatch.setattr(quantise, "load_crop", noted)
     quantise.run(project.params, project.paths)
     first = project.paths.int8_model.read_bytes()
-    # The validation's crops choose before and after the training's have set the ranges; only then
-    # come those that judge.
+    # The validation's crops choose before and after the training's have set ranges and biases; only
+    # then come those that judge.
     in_turn = [split for split, _ in itertools.groupby(seen)]
     assert in_turn[:3] == ["validation", "train", "validation"]
     assert set(in_turn[3:]) == {"test", "cross_session"}
@@ -131,7 +131,7 @@ def test_what_is_left_in_float_begins_at_the_end(exported: Callable[[str], Proje
     images = np.zeros((2, 1, 3, 64, 64), np.float32)
     kinds = []
     for in_float in (0, 1, 5):
-        model = onnx.load_from_string(quantised(project.paths.model, images, in_float))
+        model = onnx.load_from_string(quantised(project.paths.model, lambda: images, in_float))
         behind = {n.output[0] for n in model.graph.node if n.op_type == "DequantizeLinear"}
         convolutions = [n for n in model.graph.node if n.op_type == "Conv"]
         kinds.append([node.input[1] in behind for node in convolutions])

@@ -4,13 +4,15 @@ The trunk's convolutions and what lies between them compute with unsigned 8-bit 
 signed 8-bit weights, a scale for each output channel (onnxruntime's static quantisation, nodes
 between pairs of QuantizeLinear and DequantizeLinear). Pooling, head and correction stay in float32:
 they cost nothing, and a degree is told there by small differences. The activations' ranges are the
-smallest and largest values that training crops give.
+smallest and largest values that crops to train on give; the same crops tell what the rounding does
+to each channel's mean, which is corrected (models/bias_correction.py).
 """
 
+import copy
 import logging
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from custom_gaze.models.bias_correction import Crops, correct_biases, with_biases
 from custom_gaze.models.onnx_metadata import QUANTISATION_KEY, props_of
 
 QUANTISED_OPS = ("Conv", "Relu", "MaxPool", "Add")
@@ -31,10 +34,11 @@ def tries_in_float(model: Path) -> list[int]:
     return [0, 1, max(2, count // 4)]
 
 
-def quantised(model: Path, inputs: Iterable[NDArray[np.float32]], in_float: int = 0) -> bytes:
-    """The model in `model` in 8 bits, its ranges taken from inputs float32 (1, 3, H, W).
+def quantised(model: Path, crops: Crops, in_float: int = 0) -> bytes:
+    """The model in `model` in 8 bits, its ranges and its biases by `crops`, which are gone through
+    several times.
 
-    The last `in_float` convolutions and what follows them stay in float32. The same inputs give
+    The last `in_float` convolutions and what follows them stay in float32. The same crops give
     the same bytes. Input, output and metadata stay as they are.
     """
     import onnx
@@ -43,18 +47,19 @@ def quantised(model: Path, inputs: Iterable[NDArray[np.float32]], in_float: int 
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self._left = iter(inputs)
+            self._left = iter(crops())
 
         def get_next(self) -> dict[str, NDArray[np.float32]] | None:
             x = next(self._left, None)
             return None if x is None else {"input": x}
 
     plain = onnx.shape_inference.infer_shapes(onnx.load(str(model)), strict_mode=True)
+    with_biases(plain)
     names = _maps(plain, in_float)
     with tempfile.TemporaryDirectory() as folder, _without_advice():
         made = Path(folder) / "int8.onnx"
         quantize_static(
-            plain,
+            copy.deepcopy(plain),  # whose weights it moves into a file
             str(made),
             Reader(),
             quant_format=QuantFormat.QDQ,
@@ -65,7 +70,11 @@ def quantised(model: Path, inputs: Iterable[NDArray[np.float32]], in_float: int 
             weight_type=QuantType.QInt8,
         )
         small = onnx.load(str(made))
-    said = f"{len(names)} nodes: activations of 8 bits unsigned, weights of 8 bits signed a channel"
+    correct_biases(plain, small, crops)
+    said = (
+        f"{len(names)} nodes: activations of 8 bits unsigned, weights of 8 bits signed a channel, "
+        "biases corrected"
+    )
     onnx.helper.set_model_props(small, {**props_of(plain), QUANTISATION_KEY: said})
     onnx.checker.check_model(small, full_check=True)
     content: bytes = small.SerializeToString(deterministic=True)

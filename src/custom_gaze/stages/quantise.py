@@ -14,6 +14,7 @@ other frames than the gate's, the validation's crops.
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from custom_gaze.common.console import bar
 from custom_gaze.common.files import whole_folder, write_json
 from custom_gaze.config.params import Params
 from custom_gaze.config.paths import Paths
+from custom_gaze.data.augmentation import Augmenter
 from custom_gaze.data.index import Sample, load_crop, of_split, read_index
 from custom_gaze.data.splits import CROSS_SESSION, TEST, TRAIN, VALIDATION
 from custom_gaze.faces.crops import normalise
@@ -34,7 +36,9 @@ from custom_gaze.models.quantisation import latencies_ms, quantised, tries_in_fl
 # one, half a degree adds 0.05° to it; in line with it, half a degree.
 TOLERANCE_DEG = 0.5
 CHOSEN_DEG = 0.25  # the same of the try that is taken: on other days' crops it will be more
-CALIBRATION_CROPS = 200  # at most, evenly spread over the training frames
+# At most, evenly spread over the training frames, and samples of each as the fine-tune draws them:
+# another day's light gives values that no crop of this one has, and what is beyond a range is cut.
+CALIBRATION_FRAMES, SAMPLES = 20, 2
 COMPARED_CROPS = 100  # at most, of those that choose and of those that judge
 TIMED_RUNS = 30
 NOT_ASKED_FOR = "export.int8 is false"
@@ -49,7 +53,7 @@ class Measured:
     convolutions_left_in_float: int  # counted from the end
     chosen_by_predictions_apart_deg: dict[str, float]  # mean of each try, by what it left in float
     choosing_crops: int
-    calibration_crops: int  # those that set the ranges
+    calibration_crops: int  # those that set ranges and biases
     latency_ms: dict[str, float]  # of "float" and "int8", on one crop
 
 
@@ -74,7 +78,7 @@ def run(params: Params, paths: Paths) -> QuantiseResult:
     """
     result, content = QuantiseResult(False, NOT_ASKED_FOR), b""
     if params.export.int8:
-        content, result = _measured(paths)
+        content, result = _measured(params, paths)
     said = {"written": result.written, "reason": result.reason}
     with whole_folder(paths.int8_model.parent) as folder:
         (folder / "int8.json").write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
@@ -84,21 +88,20 @@ def run(params: Params, paths: Paths) -> QuantiseResult:
     return result
 
 
-def _measured(paths: Paths) -> tuple[bytes, QuantiseResult]:
+def _measured(params: Params, paths: Paths) -> tuple[bytes, QuantiseResult]:
     """The 8-bit model's content, and what was measured of it: of the first try that the
     validation's crops find close enough, else of the last."""
     samples = read_index(paths.index)
-    calibration = spread(of_split(samples, TRAIN), CALIBRATION_CROPS)
     choosing = spread(of_split(samples, VALIDATION), COMPARED_CROPS)
     unseen = [sample for sample in samples if sample.split in (TEST, CROSS_SESSION)]
     judging = spread(unseen, COMPARED_CROPS)
     plain = exported_session(paths.model, paths.checkpoint)
     predicted = _predict(plain, choosing, paths)
+    crops = calibration_crops(of_split(samples, TRAIN), params, paths)
 
     tries: dict[str, float] = {}
     for in_float in tries_in_float(paths.model):
-        calibrating = bar(calibration, "calibrating", unit="crops")
-        content = quantised(paths.model, _inputs(calibrating, paths), in_float)
+        content = quantised(paths.model, partial(calibrating, crops), in_float)
         small = cpu_session(content)
         apart_deg = angular_error_deg(_predict(small, choosing, paths), predicted)
         tries[str(in_float)] = round(float(apart_deg.mean()), 4)
@@ -114,10 +117,28 @@ def _measured(paths: Paths) -> tuple[bytes, QuantiseResult]:
         convolutions_left_in_float=in_float,
         chosen_by_predictions_apart_deg=tries,
         choosing_crops=len(choosing),
-        calibration_crops=len(calibration),
+        calibration_crops=len(crops),
         latency_ms={name: round(taken, 2) for name, taken in latencies},
     )
     return content, QuantiseResult(*accepted(mean_deg, len(judging)), measured)
+
+
+def calibration_crops(
+    frames: Sequence[Sample], params: Params, paths: Paths
+) -> list[NDArray[np.uint8]]:
+    """The crops that ranges and biases are taken from: some frames' own, and samples of them."""
+    augmenter = Augmenter(params.augment, params.train.seed)
+    return [
+        augmenter(crop, f"{frame.session}/{frame.filename}", number)
+        for frame in spread(frames, CALIBRATION_FRAMES)
+        for crop in [load_crop(frame, paths)]
+        for number in range(1 + SAMPLES)
+    ]
+
+
+def calibrating(crops: Sequence[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+    """The same as the network takes them, with a bar for each time they are gone through."""
+    return (normalise(crop[None]) for crop in bar(crops, "calibrating", unit="crops"))
 
 
 def _inputs(samples: Iterable[Sample], paths: Paths) -> Iterator[NDArray[np.float32]]:
