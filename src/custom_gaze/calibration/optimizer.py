@@ -1,10 +1,10 @@
 """Adam whose steps are bounded by the loss that they are taken for."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 from custom_gaze.calibration import policy
 
@@ -24,7 +24,10 @@ class BoundedAdam:
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         self._parameters = list(parameters)
-        self._adam = torch.optim.Adam(self._parameters, fused=True)
+        self._steps = [torch.zeros((), device=each.device) for each in self._parameters]
+        self._means, self._squares = (
+            [torch.zeros_like(each) for each in self._parameters] for _ in range(2)
+        )
         # Kept from step to step: taking so much memory anew costs more than writing it.
         self._moved = [torch.empty_like(parameter) for parameter in self._parameters]
 
@@ -34,14 +37,13 @@ class BoundedAdam:
         `loss` is a scalar with its graph, never negative. A loss that is no number makes the
         parameters none. The gradients are used up.
         """
-        for group in self._adam.param_groups:
-            group["lr"] = rate
-        self._adam.zero_grad(set_to_none=True)
+        for parameter in self._parameters:
+            parameter.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             for moved, parameter in zip(self._moved, self._parameters, strict=True):
                 moved.copy_(parameter)
-            self._adam.step()
+            self._adam(rate)
             promised = torch.zeros((), device=loss.device)
             for moved, parameter in zip(self._moved, self._parameters, strict=True):
                 moved.sub_(parameter)  # the step, backwards
@@ -56,10 +58,30 @@ class BoundedAdam:
             for moved, parameter in zip(self._moved, self._parameters, strict=True):
                 parameter.addcmul_(moved, 1 - share)
 
-    def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` goes on from."""
-        return self._adam.state_dict()
+    def _adam(self, rate: float) -> None:
+        """A step of Adam. The function that `torch.optim.Adam` calls: the class itself loads
+        torch._dynamo, for two seconds."""
+        state = zip(self._parameters, self._means, self._squares, self._steps, strict=True)
+        moving = [(p, p.grad, *its) for p, *its in state if p.grad is not None]
+        parameters, gradients, means, squares, steps = map(list, zip(*moving, strict=True))
+        adam(
+            *(parameters, gradients, means, squares, [], steps),
+            fused=True,
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=rate,
+            weight_decay=0.0,
+            eps=1e-8,
+            maximize=False,
+        )
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def state_dict(self) -> dict[str, list[Tensor]]:
+        """What `load_state_dict` goes on from."""
+        return {"steps": self._steps, "means": self._means, "squares": self._squares}
+
+    def load_state_dict(self, state: dict[str, list[Tensor]]) -> None:
         """Put back what `state_dict` gave."""
-        self._adam.load_state_dict(state)
+        for name, mine in self.state_dict().items():
+            for tensor, kept in zip(mine, state[name], strict=True):
+                tensor.copy_(kept)
