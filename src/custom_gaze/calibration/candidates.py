@@ -24,7 +24,7 @@ from custom_gaze.calibration import policy
 from custom_gaze.calibration.base_features import BaseFeatures
 from custom_gaze.calibration.corrections import POLYNOMIALS, Polynomial, best_correction
 from custom_gaze.calibration.cross_validation import Angles, Folds, HeldOut, held_out
-from custom_gaze.calibration.linear_probe import LinearProbe
+from custom_gaze.calibration.linear_probe import LinearProbe, fit_each
 from custom_gaze.calibration.selection import mean_over_targets
 from custom_gaze.common.errors import InputError
 from custom_gaze.common.plain_records import from_plain
@@ -89,11 +89,10 @@ def linear_probe(frames: BaseFeatures, base: LinearProbe, seed: int) -> LinearPr
         InputError: the frames have too few targets for cross-validation.
     """
     known = frames.features, frames.base_deg, frames.true_deg, frames.targets
-    over_base = base.fit(*known, seed, frames.augmented)
     if base.correction.name == LABELS.name:
-        return over_base
+        return base.fit(*known, seed, frames.augmented)
     nothing = LinearProbe.corrected(LABELS, frames.features.shape[1])
-    to_labels = nothing.fit(*known, seed, frames.augmented)
+    over_base, to_labels = fit_each((base, nothing), *known, seed, frames.augmented)
     errors = [
         mean_over_targets(form.held_out_deg, frames.targets)[0] for form in (over_base, to_labels)
     ]

@@ -15,6 +15,7 @@ small shift moves as far as gaze does become expensive. It is the same as anothe
 samples' covariance within a frame added to it. Each frame weighs the same, however many it has.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -88,29 +89,48 @@ class LinearProbe:
         Raises:
             InputError: there are too few targets for cross-validation.
         """
-        base, true = np.asarray(base_deg, np.float64), np.asarray(true_deg, np.float64)
-        groups = np.asarray(targets, np.int64)
-        known = np.asarray(features, np.float64), base, true
-        samples, axes, mean = _samples(*known, augmented)
-        errors = _held_out(samples, groups, self.correction, seed).errors_deg()
-        alone, mapped = errors[-1], errors[:-1]
-        best = int(np.argmin(mapped.mean(axis=1)))
-        correction = self.correction.fit(base, true, groups)
-        fitted = LinearProbe.corrected(correction, axes.shape[1])
-        if preferred({"alone": alone, "mapped": mapped[best]}, groups) == "alone":
-            return replace(fitted, held_out_deg=alone, correction_held_out_deg=alone)
-        alpha = policy.ALPHAS[best]
-        weights, biases = samples.fit(correction, (alpha,))
-        weight = weights[0] @ axes
-        return LinearProbe(
-            correction, weight, biases[0] - weight @ mean, alpha, mapped[best], alone
-        )
+        known = features, base_deg, true_deg, targets
+        return fit_each((self,), *known, seed, augmented)[0]
 
     def predict(self, features: ArrayLike, base_deg: ArrayLike) -> Angles:
         """Features (N, F) and the base's angles (N, 2) → angles (N, 2), degrees, float64."""
         residual = np.asarray(features, np.float64) @ self.weight.T + self.bias_deg
         angles: Angles = self.correction.predict(base_deg) + residual
         return np.clip(angles, -FURTHEST_DEG, FURTHEST_DEG)
+
+
+def fit_each(
+    probes: Sequence[LinearProbe],
+    features: ArrayLike,
+    base_deg: ArrayLike,
+    true_deg: ArrayLike,
+    targets: ArrayLike,
+    seed: int,
+    augmented: AugmentedFeatures | None = None,
+) -> list[LinearProbe]:
+    """Several of the same frames, as `LinearProbe.fit` each: they share all that the features alone
+    decide, which is what takes time. Raises as it does."""
+    base, true = np.asarray(base_deg, np.float64), np.asarray(true_deg, np.float64)
+    groups = np.asarray(targets, np.int64)
+    samples, axes, mean = _samples(np.asarray(features, np.float64), base, true, augmented)
+    crossed = _held_out(samples, groups, [probe.correction for probe in probes], seed)
+    decomposed = samples.decomposed()
+    fits = []
+    for probe, held in zip(probes, crossed, strict=True):
+        errors = held.errors_deg()
+        alone, mapped = errors[-1], errors[:-1]
+        best = int(np.argmin(mapped.mean(axis=1)))
+        correction = probe.correction.fit(base, true, groups)
+        fitted = LinearProbe.corrected(correction, axes.shape[1])
+        if preferred({"alone": alone, "mapped": mapped[best]}, groups) == "alone":
+            fits.append(replace(fitted, held_out_deg=alone, correction_held_out_deg=alone))
+            continue
+        alpha = policy.ALPHAS[best]
+        weights, biases = samples.fit(correction, (alpha,), decomposed)
+        weight = weights[0] @ axes
+        bias = biases[0] - weight @ mean
+        fits.append(LinearProbe(correction, weight, bias, alpha, mapped[best], alone))
+    return fits
 
 
 @dataclass(frozen=True)
@@ -123,17 +143,19 @@ class _Samples:
     true_deg: Angles
     share: NDArray[np.float64]
 
+    def decomposed(self) -> "_Decomposed":
+        """What every map of these has in common."""
+        count, width = len(self.features), self.features.shape[2]
+        return _Decomposed.of(self.features.reshape(-1, width), np.tile(self.share / count, count))
+
     def fit(
-        self, fitted: Correction, alphas: tuple[float, ...]
+        self, fitted: Correction, alphas: tuple[float, ...], decomposed: "_Decomposed"
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Maps of what a fitted correction leaves: weights (alphas, 2, R), biases (alphas, 2)."""
-        count, width = len(self.features), self.features.shape[2]
-        weight = np.tile(self.share / count, count)
-        f, base = self.features.reshape(-1, width), self.base_deg.reshape(-1, 2)
-        residual = self.true_deg.reshape(-1, 2) - fitted.predict(base)
-        offset = weight @ residual
-        weights = ridge_path(f, residual - offset, alphas, weight)
-        return weights, offset - weights @ (weight @ f)
+        residual = self.true_deg.reshape(-1, 2) - fitted.predict(self.base_deg.reshape(-1, 2))
+        offset = decomposed.share @ residual
+        weights = decomposed.path(residual - offset, alphas)
+        return weights, offset - weights @ decomposed.mean
 
 
 def _samples(
@@ -159,42 +181,70 @@ def _samples(
     return _Samples(rotated, bases, trues, share), axes, mean
 
 
-def _held_out(samples: _Samples, targets: Targets, correction: Correction, seed: int) -> HeldOut:
-    """Predictions (alphas + 1, P, 2) for plain frames; the last row is the correction without any
-    map."""
-    base, true, predictions = samples.base_deg[:, 0], samples.true_deg[:, 0], []
+def _held_out(
+    samples: _Samples, targets: Targets, corrections: Sequence[Correction], seed: int
+) -> list[HeldOut]:
+    """Of each correction: predictions (alphas + 1, P, 2) for plain frames; the last row is the
+    correction without any map."""
+    base, true = samples.base_deg[:, 0], samples.true_deg[:, 0]
+    predictions: list[list[Angles]] = [[] for _ in corrections]
     folds = folds_by_target(targets, seed)
     for out in folds:
-        fitted = correction.fit(base[~out], true[~out], targets[~out])
         rest = replace(
             samples,
             features=samples.features[~out],
             base_deg=samples.base_deg[~out],
             true_deg=samples.true_deg[~out],
         )
-        weights, biases = rest.fit(fitted, policy.ALPHAS)
-        mapped = samples.features[out, 0] @ weights.transpose(0, 2, 1) + biases[:, None]
-        without = np.zeros((1, *mapped.shape[1:]))
-        predictions.append(fitted.predict(base[out]) + np.concatenate([mapped, without]))
-    return held_out(predictions, true, folds)
+        decomposed = rest.decomposed()
+        for correction, predicted in zip(corrections, predictions, strict=True):
+            fitted = correction.fit(base[~out], true[~out], targets[~out])
+            weights, biases = rest.fit(fitted, policy.ALPHAS, decomposed)
+            mapped = samples.features[out, 0] @ weights.transpose(0, 2, 1) + biases[:, None]
+            without = np.zeros((1, *mapped.shape[1:]))
+            predicted.append(fitted.predict(base[out]) + np.concatenate([mapped, without]))
+    return [held_out(each, true, folds) for each in predictions]
+
+
+@dataclass(frozen=True)
+class _Decomposed:
+    """Features (N, R) whose rows have weights, less their mean, in singular values: what ridge
+    regression needs of them, whatever it is to explain.
+
+    Attributes:
+        share: (N,) each row's weight, of sum 1.
+        mean: (R,) of the features.
+        u, sizes, axes: the decomposition of the rest, each row times the root of its weight.
+    """
+
+    share: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    u: NDArray[np.float64]
+    sizes: NDArray[np.float64]
+    axes: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, features: NDArray[np.float64], share: NDArray[np.float64]) -> "_Decomposed":
+        mean = share @ features
+        rest = np.sqrt(share)[:, None] * (features - mean)
+        return cls(share, mean, *np.linalg.svd(rest, full_matrices=False))
+
+    def path(self, residual: NDArray[np.float64], alphas: tuple[float, ...]) -> NDArray[np.float64]:
+        """As `ridge_path`."""
+        spread2 = (self.sizes**2).sum()
+        if spread2 == 0:
+            return np.zeros((len(alphas), residual.shape[1], len(self.mean)))
+        penalty = spread2 * np.array(alphas)[:, None]  # (A, 1)
+        shrunk = self.sizes / (self.sizes**2 + penalty)  # (A, R)
+        explained = self.u.T @ (np.sqrt(self.share)[:, None] * residual)
+        weights: NDArray[np.float64] = np.einsum("rk,ar,rf->akf", explained, shrunk, self.axes)
+        return weights
 
 
 def ridge_path(
-    features: NDArray[np.float64],
-    residual: NDArray[np.float64],
-    alphas: tuple[float, ...],
-    share: NDArray[np.float64] | None = None,
+    features: NDArray[np.float64], residual: NDArray[np.float64], alphas: tuple[float, ...]
 ) -> NDArray[np.float64]:
     """Ridge regression of residuals (N, K) of mean 0 on features (N, R), less their mean: weights
-    (alphas, K, R), from one singular value decomposition. `share` (N,), of sum 1, is each row's
-    weight; None: all the same."""
-    share = np.full(len(features), 1 / len(features)) if share is None else share
-    root = np.sqrt(share)[:, None]
-    u, sizes, axes = np.linalg.svd(root * (features - share @ features), full_matrices=False)
-    spread2 = (sizes**2).sum()
-    if spread2 == 0:
-        return np.zeros((len(alphas), residual.shape[1], features.shape[1]))
-    penalty = spread2 * np.array(alphas)[:, None]  # (A, 1)
-    shrunk = sizes / (sizes**2 + penalty)  # (A, R)
-    weights: NDArray[np.float64] = np.einsum("rk,ar,rf->akf", u.T @ (root * residual), shrunk, axes)
-    return weights
+    (alphas, K, R), from one singular value decomposition."""
+    share = np.full(len(features), 1 / len(features))
+    return _Decomposed.of(features, share).path(residual, alphas)
