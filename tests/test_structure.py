@@ -32,7 +32,6 @@ FOR_CLI_ALONE = {"stages", "demo"}
 
 # Whose public functions and fields may be dict[str, Any]: what they read has no fixed shape.
 MAY_BE_UNTYPED = {
-    "calibration/optimizer.py": "a state_dict is PyTorch's own protocol",
     "common/saved_tensors.py": "writes and reads the container; who asked for it checks it",
     "common/tensor_files.py": "reads the container; who asked for it checks what is in it",
     "weights/torch_reader.py": "parses checkpoints of any project",
