@@ -126,6 +126,23 @@ def test_each_frame_serves_one_purpose_and_twice_gives_the_same_bytes(
     assert project.paths.int8_model.read_bytes() == first
 
 
+def test_ranges_are_of_frames_and_of_samples_of_each(
+    exported: Callable[[str], Project],
+) -> None:
+    project = exported("base")
+    frames = of_split(read_index(project.paths.index), "train")
+    made = quantise.calibration_crops(frames, project.params, project.paths)
+    each = 1 + quantise.SAMPLES
+    assert len(made) == each * len(frames)
+    for plain, frame in zip(made[::each], frames, strict=True):
+        np.testing.assert_array_equal(plain, load_crop(frame, project.paths))
+    # Now and then a sample is left as it was by all that may happen to it.
+    assert len({image.tobytes() for image in made}) > 2 * len(frames)
+    many = [*frames] * 5
+    most = quantise.calibration_crops(many, project.params, project.paths)
+    assert len(most) == each * quantise.CALIBRATION_FRAMES < each * len(many)
+
+
 def test_what_is_left_in_float_begins_at_the_end(exported: Callable[[str], Project]) -> None:
     project = exported("base")
     images = np.zeros((2, 1, 3, 64, 64), np.float32)

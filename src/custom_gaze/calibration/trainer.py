@@ -142,9 +142,12 @@ class Trainer:
     def ahead(self, *others: "Trainer") -> None:
         """Have the frozen features that its next epoch draws computed, and those of others, all of
         one store, whose threads then have as much to do as one another."""
+        begun = time.time()
         drawn = [each for trainer in (self, *others) for each in trainer._drawn()]
         if make_ahead(drawn) and self.shown is not None:
-            self.shown.unpause()  # what is left is told by the seconds of a batch
+            # What is left is told by the seconds of a batch.
+            self.shown.start_t += time.time() - begun
+            self.shown.last_print_t += time.time() - begun
 
     def _drawn(self) -> list[tuple[Store, NDArray[np.int64]]]:
         frames, per_frame = len(self.set.frames.targets), self.set.samples_per_frame

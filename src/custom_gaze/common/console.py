@@ -80,7 +80,7 @@ def bar(
 ) -> "tqdm[Item]":
     """Iterate over `items`; after two seconds a bar appears on standard error, beginning at `done`,
     unless it is not to be `shown`. At its end it is left there, or not: one of several within
-    another bar.
+    another bar, which is shown on a terminal alone, for only there can it be taken away.
 
     `set_postfix_str(text, False)` adds figures that appear with the next redrawing. Where nobody
     watches (a log file, another machine), it prints a line now and then instead of redrawing
@@ -92,7 +92,7 @@ def bar(
         items,
         desc=printable(what, 60),
         total=total,
-        disable=not shown,
+        disable=not shown or not (leave or sys.stderr.isatty()),
         leave=leave,
         initial=done,
         unit=f" {unit}",
