@@ -88,11 +88,10 @@ def linear_probe(frames: BaseFeatures, base: LinearProbe, seed: int) -> LinearPr
     Raises:
         InputError: the frames have too few targets for cross-validation.
     """
-    known = frames.features, frames.base_deg, frames.true_deg, frames.targets
     if base.correction.name == LABELS.name:
-        return base.fit(*known, seed, frames.augmented)
+        return fit_each((base,), frames, seed)[0]
     nothing = LinearProbe.corrected(LABELS, frames.features.shape[1])
-    over_base, to_labels = fit_each((base, nothing), *known, seed, frames.augmented)
+    over_base, to_labels = fit_each((base, nothing), frames, seed)
     errors = [
         mean_over_targets(form.held_out_deg, frames.targets)[0] for form in (over_base, to_labels)
     ]

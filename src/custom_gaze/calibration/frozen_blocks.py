@@ -27,8 +27,8 @@ class FrozenBlocks:
 
     On the CPU they run in onnxruntime, as they will in the app, and each crop passes alone, on one
     thread: batches are no faster there, and alone its numbers cannot depend on its neighbours.
-    PyTorch takes half as long again, twice as long in a small trunk: it folds no BatchNorm and
-    passes over every layer's output several times. A GPU gets batches, in PyTorch.
+    PyTorch takes 1.4 times as long, 1.8 times in a small trunk (docs/performance.md): it folds no
+    BatchNorm and passes over every layer's output several times. A GPU gets batches, in PyTorch.
     """
 
     def __init__(self, network: GazeNetwork, device: torch.device, size_px: int) -> None:

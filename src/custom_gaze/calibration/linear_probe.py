@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from custom_gaze.calibration import policy
-from custom_gaze.calibration.base_features import AugmentedFeatures
+from custom_gaze.calibration.base_features import AugmentedFeatures, BaseFeatures
 from custom_gaze.calibration.corrections import Correction
 from custom_gaze.calibration.cross_validation import (
     Angles,
@@ -89,8 +89,9 @@ class LinearProbe:
         Raises:
             InputError: there are too few targets for cross-validation.
         """
-        known = features, base_deg, true_deg, targets
-        return fit_each((self,), *known, seed, augmented)[0]
+        f, base, true = (np.asarray(x, np.float64) for x in (features, base_deg, true_deg))
+        frames = BaseFeatures(f, base, true, np.asarray(targets, np.int64), augmented)
+        return fit_each((self,), frames, seed)[0]
 
     def predict(self, features: ArrayLike, base_deg: ArrayLike) -> Angles:
         """Features (N, F) and the base's angles (N, 2) → angles (N, 2), degrees, float64."""
@@ -99,20 +100,11 @@ class LinearProbe:
         return np.clip(angles, -FURTHEST_DEG, FURTHEST_DEG)
 
 
-def fit_each(
-    probes: Sequence[LinearProbe],
-    features: ArrayLike,
-    base_deg: ArrayLike,
-    true_deg: ArrayLike,
-    targets: ArrayLike,
-    seed: int,
-    augmented: AugmentedFeatures | None = None,
-) -> list[LinearProbe]:
+def fit_each(probes: Sequence[LinearProbe], frames: BaseFeatures, seed: int) -> list[LinearProbe]:
     """Several of the same frames, as `LinearProbe.fit` each: they share all that the features alone
     decide, which is what takes time. Raises as it does."""
-    base, true = np.asarray(base_deg, np.float64), np.asarray(true_deg, np.float64)
-    groups = np.asarray(targets, np.int64)
-    samples, axes, mean = _samples(np.asarray(features, np.float64), base, true, augmented)
+    base, true, groups = frames.base_deg, frames.true_deg, frames.targets
+    samples, axes, mean = _samples(frames.features, base, true, frames.augmented)
     crossed = _held_out(samples, groups, [probe.correction for probe in probes], seed)
     decomposed = samples.decomposed()
     fits = []

@@ -145,9 +145,9 @@ class Trainer:
         begun = time.time()
         drawn = [each for trainer in (self, *others) for each in trainer._drawn()]
         if make_ahead(drawn) and self.shown is not None:
-            # What is left is told by the seconds of a batch.
-            self.shown.start_t += time.time() - begun
-            self.shown.last_print_t += time.time() - begun
+            spent = time.time() - begun  # what is left is told by the seconds of a batch
+            self.shown.start_t += spent
+            self.shown.last_print_t += spent
 
     def _drawn(self) -> list[tuple[Store, NDArray[np.int64]]]:
         frames, per_frame = len(self.set.frames.targets), self.set.samples_per_frame
